@@ -1,0 +1,40 @@
+"""What every test runs under: 8 devices, strict dtypes, checked shapes, and warnings that are errors."""
+
+import os
+from pathlib import Path
+
+import jax
+from jaxtyping import install_import_hook
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+install_import_hook("interp_jax", "beartype.beartype")  # before anything imports interp_jax
+
+ROOT = Path(__file__).resolve().parents[1]
+OLDEST_JAX = jax.__version__.startswith("0.10.")  # a newer jax deprecates what the oldest supported one still needs
+
+# Their warnings are about themselves: nothing that we call can avoid them.
+THIRD_PARTY = ("beartype", "chex", "datasets", "flax", "grain", "orbax", "penzai", "tensorboard", "treescope")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if OLDEST_JAX:
+        config.addinivalue_line("filterwarnings", "error")
+    for package in THIRD_PARTY:
+        config.addinivalue_line("filterwarnings", rf"default:::{package}(\..*)?")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("parity"):  # the peers' own warnings are not ours
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real models and data sets: $INTERP_JAX_DATA, by default ../shared/data beside the repository."""
+    folder = Path(os.environ.get("INTERP_JAX_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there (set INTERP_JAX_DATA)")
+    return folder
