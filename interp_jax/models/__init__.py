@@ -1,7 +1,10 @@
 """One decoder, its families, loading and saving, generation, tokens and stacked weights."""
 
+from interp_jax.models.checkpoint import save
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder
 from interp_jax.models.forward import forward
+from interp_jax.models.loading import load
+from interp_jax.models.tokenizer import Tokenizer, tokenize
 
-__all__ = ["Config", "Decoder", "forward"]
+__all__ = ["Config", "Decoder", "Tokenizer", "forward", "load", "save", "tokenize"]

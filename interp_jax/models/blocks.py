@@ -170,7 +170,9 @@ def attend(
     both = tuple(range(nb))
     # The heads that share a key head stand side by side as more queries of it: [*batch kv_head group*query d_head].
     q = q * jnp.asarray(config.d_head**-0.5, q.dtype)
-    q = lax.reshape(lax.transpose(q, (*both, nb + 1, nb, nb + 2)), (*lead, config.n_kv_heads, group * n_query, config.d_head))
+    q = lax.reshape(
+        lax.transpose(q, (*both, nb + 1, nb, nb + 2)), (*lead, config.n_kv_heads, group * n_query, config.d_head)
+    )
     scores = lax.dot_general(q, k, (((nb + 2,), (nb + 2,)), ((*both, nb), (*both, nb + 1))))
     scores = lax.reshape(scores, (*lead, config.n_heads, n_query, n_key))
     scores = jnp.where(frame.mask, scores, jnp.asarray(-jnp.inf, scores.dtype))

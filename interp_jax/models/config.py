@@ -43,7 +43,9 @@ class Config:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         if not self.d_head:
             if self.d_model % self.n_heads:
-                raise ValueError(f"Config: d_model {self.d_model} is not divisible by n_heads {self.n_heads}; give d_head")
+                raise ValueError(
+                    f"Config: d_model {self.d_model} is not divisible by n_heads {self.n_heads}; give d_head"
+                )
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"Config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")

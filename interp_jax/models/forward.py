@@ -98,7 +98,9 @@ def check_tokens(model: Decoder, tokens: Any, attention_mask: Any) -> tuple[Arra
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise ValueError(f"tokens must be integers, not {tokens.dtype}; tokenize text with models.tokenize")
     if tokens.ndim not in (1, 2) or not tokens.shape[-1]:
-        raise ValueError(f"tokens must be [position] or [batch position] with at least one position, not {tokens.shape}")
+        raise ValueError(
+            f"tokens must be [position] or [batch position] with at least one position, not {tokens.shape}"
+        )
     n_ctx, d_vocab = model.config.n_ctx, model.config.d_vocab
     if attention_mask is not None:
         attention_mask = jnp.asarray(attention_mask)
