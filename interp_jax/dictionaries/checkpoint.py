@@ -1,0 +1,81 @@
+"""Saving a dictionary so that the folder alone says what it is: architecture, sizes, and what it was trained on.
+
+The format is an Orbax checkpoint, see `interp_jax.io.orbax`.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from interp_jax import io
+from interp_jax.dictionaries.topk import TopK
+
+ARCHITECTURES = {cls.architecture: cls for cls in (TopK,)}
+
+
+def save(path: str | Path, dictionary: Any, format: str = "orbax", **metadata: Any) -> None:
+    """Writes a dictionary to a folder, whole or not at all; a checkpoint already there is replaced.
+
+    Args:
+      path: the folder.
+      dictionary: one of this package's.
+      format: `"orbax"`.
+      **metadata: what else to remember, such as `site=`, `model=`; anything that JSON can hold.
+
+    Raises:
+      ValueError: another format.
+      FileExistsError: `path` is there and is something else.
+      OSError: the folder cannot be written.
+
+    Example:
+      >>> import jax, tempfile
+      >>> from interp_jax import dictionaries
+      >>> dictionary = dictionaries.TopK.create(jax.random.key(0), d_in=8, d_sae=32, k=4)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     dictionaries.save(f"{folder}/mine", dictionary, site="blocks.2.resid_post")
+      ...     again = dictionaries.load(f"{folder}/mine")
+      ...     print(dictionaries.load_metadata(f"{folder}/mine"))
+      {'site': 'blocks.2.resid_post'}
+      >>> again.k, bool((again.W_dec == dictionary.W_dec).all())
+      (4, True)
+    """
+    if format != "orbax":
+        raise ValueError(f"save: unknown format {format!r}; known: 'orbax'")
+    arrays, static = {}, {}
+    for field in dataclasses.fields(dictionary):
+        (static if field.metadata.get("static") else arrays)[field.name] = getattr(dictionary, field.name)
+    io.orbax.save(
+        path, arrays, {"architecture": dictionary.architecture, "static": static, "about": metadata}
+    )
+
+
+def load(path: str | Path) -> Any:
+    """The dictionary in a folder; nothing else is needed.
+
+    Args:
+      path: a folder written by `save`.
+
+    Returns:
+      A dictionary of the architecture that was saved.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+      ValueError: the folder is not a dictionary, is torn, or holds an architecture that this version does not know.
+    """
+    arrays, metadata = io.orbax.load(path)
+    architecture = metadata.get("architecture")
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise ValueError(f"{path}: a dictionary of unknown architecture {architecture!r}; known: {known}")
+    cls = ARCHITECTURES[architecture]
+    wanted = {field.name for field in dataclasses.fields(cls)}
+    if wanted != set(arrays) | set(metadata["static"]):
+        raise ValueError(f"{path}: torn {architecture} dictionary: it has {', '.join(sorted(arrays))}")
+    return cls(**{name: jnp.asarray(a) for name, a in arrays.items()}, **metadata["static"])
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """What `save` was asked to remember: site, model, normalisation. Raises as `load` does."""
+    return io.orbax.load(path)[1]["about"]

@@ -1,0 +1,232 @@
+"""Training a dictionary: one pure step, its state and what it reports.
+
+    g <- gradient of dictionary.loss without its part along the decoder rows
+    dictionary <- rows of unit norm after Adam(g), rate warmed up linearly, at the end lowered linearly to 0
+
+Gao et al. 2024, https://arxiv.org/abs/2406.04093, appendix A; Bricken et al. 2023, Towards Monosemanticity.
+Caveat: a batch whose loss is not finite leaves the state as it was; `check` (and `train`) then raise.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float
+import optax
+
+Dictionary = Any  # a pytree with loss, tangent, normalized, d_in and d_sae
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Numbers of a run, as arrays `[]`: a stack of them, mapped by `vmap`, is a sweep in one program.
+
+    Attributes:
+      learning_rate: its largest value.
+      n_steps: length of the run.
+      n_warmup: steps over which the rate rises from 0.
+      n_decay: steps at the end over which it falls to 0.
+      aux_coefficient: weight of the auxiliary loss.
+      dead_after: steps without firing after which a feature is dead.
+    """
+
+    learning_rate: Any
+    n_steps: Any
+    n_warmup: Any
+    n_decay: Any
+    aux_coefficient: Any
+    dead_after: Any
+
+    def rate(self, step: Array) -> Array:
+        """The learning rate `[]` of a step `[]`."""
+        n_left = (self.n_steps - step).astype(jnp.float32)
+        rising = (step + 1).astype(jnp.float32) / self.n_warmup
+        return self.learning_rate * jnp.clip(jnp.minimum(rising, n_left / self.n_decay), 0.0, 1.0)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """What one step hands to the next.
+
+    Attributes:
+      dictionary: what is trained.
+      opt_state: Adam's moments.
+      steps_since_fired: int32 `[d_sae]`.
+      step: int32 `[]`, how many steps have been taken.
+      hyperparameters: the numbers of the run.
+    """
+
+    dictionary: Any
+    opt_state: Any
+    steps_since_fired: Any
+    step: Any
+    hyperparameters: Any
+
+    @classmethod
+    def create(
+        cls,
+        dictionary: Dictionary,
+        n_steps: int,
+        *,
+        learning_rate: float | Array | None = None,
+        n_warmup: int | None = None,
+        n_decay: int | None = None,
+        aux_coefficient: float | Array = 1 / 32,
+        dead_after: int | None = None,
+    ) -> "TrainState":
+        """The state before the first step.
+
+        Args:
+          dictionary: from `create`.
+          n_steps: length of the run, for the schedule of the learning rate.
+          learning_rate: the peak; by default the paper's law, 2e-4 / sqrt(d_sae / 2^14).
+          n_warmup: steps of linear warm-up, a twentieth of the run by default.
+          n_decay: steps of linear decay to 0, a fifth of the run by default.
+          aux_coefficient: weight of the auxiliary loss.
+          dead_after: steps without firing after which a feature is dead; by default a tenth of the run, at most 1000.
+
+        Raises:
+          ValueError: n_steps is not positive.
+
+        Example:
+          >>> import jax
+          >>> from interp_jax import dictionaries
+          >>> dictionary = dictionaries.TopK.create(jax.random.key(0), d_in=8, d_sae=32, k=4)
+          >>> int(dictionaries.TrainState.create(dictionary, n_steps=100).step)
+          0
+        """
+        if n_steps < 1:
+            raise ValueError(f"TrainState: n_steps={n_steps} must be at least 1")
+        rate = 2e-4 / (dictionary.d_sae / 2**14) ** 0.5 if learning_rate is None else learning_rate
+        hyperparameters = Hyperparameters(
+            learning_rate=jnp.asarray(rate, jnp.float32),
+            n_steps=jnp.asarray(n_steps, jnp.int32),
+            n_warmup=jnp.asarray(max(1, n_steps // 20 if n_warmup is None else n_warmup), jnp.float32),
+            n_decay=jnp.asarray(max(1, n_steps // 5 if n_decay is None else n_decay), jnp.float32),
+            aux_coefficient=jnp.asarray(aux_coefficient, jnp.float32),
+            dead_after=jnp.asarray(max(1, min(1000, n_steps // 10)) if dead_after is None else dead_after, jnp.int32),
+        )
+        never = jnp.zeros(dictionary.d_sae, jnp.int32)
+        return cls(dictionary, _adam().init(dictionary), never, jnp.zeros((), jnp.int32), hyperparameters)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainInfo:
+    """What one step reports, arrays `[]`.
+
+    Attributes:
+      step: which step it was, from 0.
+      loss: with the auxiliary loss.
+      fvu: fraction of the batch's variance that is not reconstructed.
+      l0: mean number of active features.
+      dead: share of the features that have not fired for `dead_after` steps.
+      aux: the auxiliary loss before its coefficient.
+    """
+
+    step: Any
+    loss: Any
+    fvu: Any
+    l0: Any
+    dead: Any
+    aux: Any
+
+
+def _adam() -> optax.GradientTransformation:
+    return optax.scale_by_adam()
+
+
+@jax.jit
+def train_step(state: TrainState, batch: Float[Array, "n d_in"]) -> tuple[TrainState, TrainInfo]:
+    """One step of training. Pure: `jit` it with the state donated to update in place, `vmap` it over seeds or rates.
+
+    Args:
+      state: from `TrainState.create` or the step before.
+      batch: activations `[n d_in]`, float32 or bfloat16; may be sharded over `n`.
+
+    Returns:
+      `(state, info)`; where the loss is not finite, the state is the one given (see `check`).
+
+    Example:
+      >>> import jax
+      >>> from interp_jax import dictionaries
+      >>> dictionary = dictionaries.TopK.create(jax.random.key(0), d_in=8, d_sae=32, k=4)
+      >>> state = dictionaries.TrainState.create(dictionary, n_steps=10)
+      >>> state, info = dictionaries.train_step(state, jax.random.normal(jax.random.key(1), (64, 8)))
+      >>> int(state.step), float(info.l0)
+      (1, 4.0)
+    """
+    hyper = state.hyperparameters
+    dead = state.steps_since_fired >= hyper.dead_after
+
+    def loss_fn(dictionary: Dictionary) -> tuple[Array, dict[str, Array]]:
+        return dictionary.loss(batch, dead, hyper.aux_coefficient)
+
+    (loss, out), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.dictionary)
+    with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
+        updates, opt_state = _adam().update(state.dictionary.tangent(gradient), state.opt_state)
+    rate = hyper.rate(state.step)
+    moved = jax.tree.map(lambda p, u: p - rate * u, state.dictionary, updates)
+    since = jnp.where(out["fired"], 0, state.steps_since_fired + 1)
+    after = TrainState(moved.normalized(), opt_state, since, state.step + 1, hyper)
+
+    x = batch.astype(out["error"].dtype)
+    info = TrainInfo(
+        step=state.step,
+        loss=loss,
+        fvu=jnp.sum(out["error"] ** 2) / jnp.sum((x - x.mean(0)) ** 2),
+        l0=out["l0"],
+        dead=jnp.mean(dead.astype(jnp.float32)),
+        aux=out["aux"],
+    )
+    finite = jnp.isfinite(loss)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state), info
+
+
+def check(info: TrainInfo) -> None:
+    """Raises FloatingPointError, naming the step, if a step was refused because its loss was not finite."""
+    if not bool(jnp.all(jnp.isfinite(info.loss))):
+        step = int(jnp.max(info.step))
+        raise FloatingPointError(
+            f"step {step}: the loss is not finite; the batch has NaN or inf, or the learning rate is too high "
+            f"(the state is that before step {step})"
+        )
+
+
+def train(
+    state: TrainState,
+    batches: Iterable[Float[Array, "n d_in"]],
+    *,
+    report: Callable[[TrainInfo], None] | None = None,
+    every: int = 20,
+) -> TrainState:
+    """Takes one step for each batch.
+
+    Args:
+      state: where to start; its arrays are given up to the steps that follow.
+      batches: activations `[n d_in]`, all of one shape.
+      report: called with the info of every `every`-th step.
+      every: how often to look; in between nothing waits for the device.
+
+    Returns:
+      The last state.
+
+    Raises:
+      FloatingPointError: the loss of a step is not finite; names the step.
+    """
+    step = jax.jit(train_step, donate_argnums=0)
+    info = None
+    for i, batch in enumerate(batches):
+        state, info = step(state, batch)
+        if i % every == every - 1:
+            check(info)
+            if report is not None:
+                report(info)
+    if info is not None:
+        check(info)
+    return state
