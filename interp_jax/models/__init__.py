@@ -2,8 +2,7 @@
 
 from interp_jax.models.checkpoint import save
 from interp_jax.models.config import Config
-from interp_jax.models.decoder import Decoder
-from interp_jax.models.forward import forward
+from interp_jax.models.decoder import Decoder, forward
 from interp_jax.models.loading import load
 from interp_jax.models.tokenizer import Tokenizer, tokenize
 

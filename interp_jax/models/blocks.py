@@ -1,23 +1,22 @@
-"""The forward computation of the decoder, with every site in it.
+"""The forward computation of a block, with every site in it.
 
-Each function takes the parameters of its part, the residual stream `x [*batch position d_model]` and a `Frame`:
-what all layers share. The same code runs whole sequences and cached decoding steps.
+Each function takes the parameters of its part, the residual stream `x [*batch position d_model]` and a `Frame`.
+The same code runs whole sequences and cached decoding steps.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax import lax
 import jax.numpy as jnp
 
-from interp_jax.core import detail, site
+from interp_jax.core import detail
 from interp_jax.models.config import Config
-from interp_jax.models.decoder import MLP, Attention, Block, Decoder, Norm, dot
+from interp_jax.models.frame import Frame
+from interp_jax.models.params import MLP, Attention, Block, Norm
 
 Array = jax.Array
-Cache = list[tuple[Array, Array]]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_new": lambda x: jax.nn.gelu(x, approximate=True),
@@ -27,59 +26,13 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What the layers of one call share.
-
-    Attributes:
-      config: the model's.
-      batch: `("batch",)`, or `()` for a single sequence.
-      positions: int32 `[*batch position]`, the position of each token, 0 for the first real one.
-      mask: bool `[*batch or 1, 1, query, key]` (without batch: `[1 query key]`): may the query see the key.
-      offset: int32 `[*batch]`, position of index 0 of the position and query axes; None: 0.
-      key_offset: the same for the key axis; differs in a cached step.
-      start: int32 `[]`, where in the cache the keys and values of this call go; None without a cache.
-    """
-
-    config: Config
-    batch: tuple[str, ...]
-    positions: Array
-    mask: Array
-    offset: Array | None = None
-    key_offset: Array | None = None
-    start: Array | None = None
-
-    def site(self, x: Array, name: str, *axes: str, layer: int | None = None) -> Array:
-        offset: Any = self.offset
-        if offset is not None and "key" in axes:
-            offset = {"query": self.offset, "key": self.key_offset}
-        return site(x, name, layer=layer, axes=(*self.batch, *axes), offset=offset)
-
-
-def decode(model: Decoder, tokens: Array, frame: Frame, cache: Cache | None = None) -> tuple[Array, Cache | None]:
-    """tokens int32 `[*batch position]` -> what the unembedding reads, `[*batch position d_model]`, and the new cache."""
-    x = frame.site(jnp.take(model.w_e, tokens, axis=0, mode="fill"), "embed", "position", "d_model")
-    rotary = None
-    if model.w_pos is not None:
-        where = jnp.take(model.w_pos, frame.positions, axis=0, mode="clip")
-        x = x + frame.site(where, "pos_embed", "position", "d_model")
-    else:
-        rotary = rotation(frame)
-    new_cache = []
-    for layer, block in enumerate(model.blocks):
-        x, kept = run_block(block, x, frame, rotary, layer, None if cache is None else cache[layer])
-        new_cache.append(kept)
-    return normalize(model.ln_final, x, frame, "ln_final", None), None if cache is None else new_cache
-
-
-def unembed(model: Decoder, x: Array) -> Array:
-    """`[... d_model]` -> `[... d_vocab]`."""
-    if model.w_u is not None:
-        return dot(x, model.w_u)
-    return lax.dot_general(x, model.w_e, (((x.ndim - 1,), (1,)), ((), ())))
+def dot(x: Array, w: Array, n: int = 1) -> Array:
+    """The last `n` axes of `x` against the first `n` of `w`."""
+    return lax.dot_general(x, w, ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())))
 
 
 def run_block(block: Block, x: Array, frame: Frame, rotary: Any, layer: int, cache: Any) -> tuple[Array, Any]:
+    """One layer: the residual stream after it, and its part of the cache."""
     x = frame.site(x, "blocks.resid_pre", "position", "d_model", layer=layer)
     normalized = normalize(block.ln1, x, frame, "blocks.ln1", layer)
     q, k, v = project(block, x, normalized, frame, layer)
@@ -101,6 +54,7 @@ def centre(x: Array, config: Config) -> tuple[Array, Array]:
 
 
 def normalize(norm: Norm, x: Array, frame: Frame, name: str, layer: int | None) -> Array:
+    """LayerNorm or RMSNorm. `scale` is float32 `[*batch position 1]`, `normalized` is what the weights multiply."""
     dtype = x.dtype
     x, scale = centre(x, frame.config)
     scale = frame.site(scale, f"{name}.scale", "position", "one", layer=layer)
@@ -203,6 +157,7 @@ def softmax(scores: Array) -> Array:
 
 
 def run_mlp(mlp: MLP, x: Array, frame: Frame, layer: int) -> Array:
+    """`[*batch position d_model]` to the same."""
     act, axes = ACTIVATIONS[frame.config.act], ("position", "d_mlp")
 
     def affine(x: Array, w: Array, b: Array | None) -> Array:

@@ -1,8 +1,4 @@
-"""One decoder for every family: the parameters, as nnx modules used as plain pytrees.
-
-Names and meanings of the parameters are TransformerLens's in lower case. The layout is the one that multiplies
-`x @ w` without a transpose: the axes that are summed over come first.
-"""
+"""One decoder for every family, and `forward`: whole sequences to logits."""
 
 from typing import Any
 
@@ -10,61 +6,21 @@ from flax import nnx
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from interp_jax.core import site
+from interp_jax.models.blocks import dot, normalize, rotation, run_block
 from interp_jax.models.config import Config
+from interp_jax.models.frame import Frame, whole
+from interp_jax.models.inputs import check_range, check_tokens
+from interp_jax.models.params import Block, Norm
 
 Array = jax.Array
-
-
-class Norm(nnx.Module):
-    """`w`, `b` of shape `[d_model]`; no `b` in an RMSNorm."""
-
-    def __init__(self, config: Config, param: Any):
-        self.w = nnx.data(param((config.d_model,), fill=1.0))
-        self.b = nnx.data(param((config.d_model,), fill=0.0) if config.norm == "layernorm" else None)
-
-
-class Attention(nnx.Module):
-    """`w_q [d_model head d_head]`, `w_k` and `w_v` the same over the key-value heads, `w_o [head d_head d_model]`."""
-
-    def __init__(self, config: Config, param: Any):
-        heads, kv_heads = (config.n_heads, config.d_head), (config.n_kv_heads, config.d_head)
-        self.w_q = nnx.data(param((config.d_model, *heads)))
-        self.w_k = nnx.data(param((config.d_model, *kv_heads)))
-        self.w_v = nnx.data(param((config.d_model, *kv_heads)))
-        self.w_o = nnx.data(param((*heads, config.d_model), residual=True))
-        bias = config.attn_bias
-        self.b_q = nnx.data(param(heads, fill=0.0) if bias else None)
-        self.b_k = nnx.data(param(kv_heads, fill=0.0) if bias else None)
-        self.b_v = nnx.data(param(kv_heads, fill=0.0) if bias else None)
-        self.b_o = nnx.data(param((config.d_model,), fill=0.0) if bias else None)
-
-
-class MLP(nnx.Module):
-    """`w_in [d_model d_mlp]`, `w_out [d_mlp d_model]`; a gated one applies the activation to `x @ w_gate`."""
-
-    def __init__(self, config: Config, param: Any):
-        d_model, d_mlp, bias = config.d_model, config.d_mlp, config.mlp_bias
-        self.w_in = nnx.data(param((d_model, d_mlp)))
-        self.w_gate = nnx.data(param((d_model, d_mlp)) if config.gated else None)
-        self.w_out = nnx.data(param((d_mlp, d_model), residual=True))
-        self.b_in = nnx.data(param((d_mlp,), fill=0.0) if bias else None)
-        self.b_gate = nnx.data(param((d_mlp,), fill=0.0) if bias and config.gated else None)
-        self.b_out = nnx.data(param((d_model,), fill=0.0) if bias else None)
-
-
-class Block(nnx.Module):
-    """One layer: `x + attn(ln1(x))`, then `x + mlp(ln2(x))`."""
-
-    def __init__(self, config: Config, param: Any):
-        self.ln1 = nnx.data(Norm(config, param))
-        self.attn = nnx.data(Attention(config, param))
-        self.ln2 = nnx.data(Norm(config, param))
-        self.mlp = nnx.data(MLP(config, param))
+Cache = list[tuple[Array, Array]]
 
 
 class Decoder(nnx.Module):
-    """A decoder-only transformer: a pytree of arrays and a static `config`. `model(tokens)` is `forward(model, tokens)`.
+    """A decoder: a pytree of arrays and a static `config`. `model(tokens)` is `forward(model, tokens)`.
 
     Attributes:
       w_e: `[d_vocab d_model]` token embedding.
@@ -116,11 +72,85 @@ class Decoder(nnx.Module):
         return self.w_e.dtype
 
     def __call__(self, tokens: Any, **kwargs: Any) -> Array:
-        from interp_jax.models.forward import forward
-
         return forward(self, tokens, **kwargs)
 
 
-def dot(x: Array, w: Array, n: int = 1) -> Array:
-    """The last `n` axes of `x` against the first `n` of `w`."""
-    return lax.dot_general(x, w, ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())))
+def forward(
+    model: Decoder, tokens: Any, *, attention_mask: Any = None, logits_at: Any = None
+) -> Float[Array, "... d_vocab"]:
+    """The logits of every token, or of one a sequence. Compiled once for each shape.
+
+    Args:
+      model: the decoder.
+      tokens: int `[position]` or `[batch position]`.
+      attention_mask: bool or int, the shape of `tokens`, 0 at padding, which may stand on either side. Each sequence
+        gets what it gets alone: positions count its real tokens from 0.
+      logits_at: int `[batch]` (`[]` for a single sequence): index along the position axis, padding included, of the
+        only token to unembed; negative ones count from the end.
+
+    Returns:
+      `[batch position d_vocab]`, or `[batch d_vocab]` with `logits_at`; no batch axis for a single sequence.
+      What stands at padding has no meaning.
+
+    Raises:
+      ValueError: tokens that are no integers, are outside the vocabulary or longer than n_ctx; a mask or `logits_at`
+        of the wrong shape, a mask with a gap, a `logits_at` outside the sequence. Values are checked where they are
+        concrete; under a transform a token outside the vocabulary gives NaN.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from interp_jax import models
+      >>> config = models.Config(n_layers=1, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8)
+      >>> model = models.Decoder.create(jax.random.key(0), config)
+      >>> tokens, mask = jnp.array([[0, 1, 2], [3, 4, 5]]), jnp.array([[0, 1, 1], [1, 1, 1]])
+      >>> models.forward(model, tokens, attention_mask=mask, logits_at=jnp.array([2, 2])).shape
+      (2, 20)
+    """
+    tokens, attention_mask = check_tokens(model.config, tokens, attention_mask)
+    if logits_at is not None:
+        logits_at = jnp.asarray(logits_at)
+        if logits_at.shape != tokens.shape[:-1] or not jnp.issubdtype(logits_at.dtype, jnp.integer):
+            raise ValueError(
+                f"forward: logits_at must be integers of shape {tokens.shape[:-1]} for tokens {tokens.shape}, "
+                f"not {logits_at.dtype} {logits_at.shape}"
+            )
+        check_range("logits_at", logits_at, -tokens.shape[-1], tokens.shape[-1], "index the position axis")
+        logits_at = logits_at.astype(jnp.int32)
+    return _forward(model, tokens, attention_mask, logits_at)
+
+
+@jax.jit
+def _forward(model: Decoder, tokens: Array, attention_mask: Array | None, logits_at: Array | None) -> Array:
+    frame = whole(model.config, tokens, attention_mask)
+    x, _ = decode(model, tokens, frame)
+    if logits_at is None:
+        return frame.site(unembed(model, x), "logits", "position", "d_vocab")
+    index = jnp.where(logits_at < 0, logits_at + tokens.shape[-1], logits_at)[..., None, None]
+    x = jnp.take_along_axis(x, index, axis=-2, mode="fill")[..., 0, :]
+    return site(unembed(model, x), "logits", axes=(*frame.batch, "d_vocab"))
+
+
+def decode(model: Decoder, tokens: Array, frame: Frame, cache: Cache | None = None) -> tuple[Array, Cache | None]:
+    """int32 `[*batch position]` -> what the unembedding reads, `[*batch position d_model]`, and the new cache.
+
+    The cache holds a layer's (rotated) keys and its values, `[*batch slot kv_head d_head]` each.
+    """
+    x = frame.site(jnp.take(model.w_e, tokens, axis=0, mode="fill"), "embed", "position", "d_model")
+    rotary = None
+    if model.w_pos is not None:
+        where = jnp.take(model.w_pos, frame.positions, axis=0, mode="clip")
+        x = x + frame.site(where, "pos_embed", "position", "d_model")
+    else:
+        rotary = rotation(frame)
+    new_cache = []
+    for layer, block in enumerate(model.blocks):
+        x, kept = run_block(block, x, frame, rotary, layer, None if cache is None else cache[layer])
+        new_cache.append(kept)
+    return normalize(model.ln_final, x, frame, "ln_final", None), None if cache is None else new_cache
+
+
+def unembed(model: Decoder, x: Array) -> Array:
+    """`[... d_model]` -> `[... d_vocab]`."""
+    if model.w_u is not None:
+        return dot(x, model.w_u)
+    return lax.dot_general(x, model.w_e, (((x.ndim - 1,), (1,)), ((), ())))

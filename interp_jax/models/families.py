@@ -45,12 +45,12 @@ class Family:
 
 
 # Options of any HF config that do not touch the forward pass of a trained model.
-_HARMLESS = {
-    "_name_or_path", "_attn_implementation_autoset", "architectures", "auto_map", "bos_token_id", "decoder_start_token_id",
-    "dtype", "eos_token_id", "id2label", "initializer_range", "label2id", "model_type", "n_ctx", "pad_token_id",
-    "task_specific_params", "torch_dtype", "transformers_version", "unk_token_id", "use_cache", "gradient_checkpointing",
-    "torchscript", "output_attentions", "output_hidden_states", "return_dict", "problem_type", "finetuning_task",
-}  # fmt: skip
+_HARMLESS = set(
+    "_name_or_path _attn_implementation_autoset architectures auto_map bos_token_id decoder_start_token_id dtype "
+    "eos_token_id finetuning_task gradient_checkpointing id2label initializer_range label2id model_type n_ctx "
+    "output_attentions output_hidden_states pad_token_id problem_type return_dict task_specific_params torch_dtype "
+    "torchscript transformers_version unk_token_id use_cache".split()
+)
 _NOTHING = (None, False, 0, 0.0, "", [], {})
 
 

@@ -1,0 +1,48 @@
+"""Bad input, caught before anything runs and said in one line."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interp_jax.models.config import Config
+
+Array = jax.Array
+
+
+def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Array, Array | None]:
+    """int32 tokens and bool mask, or one line that says what is wrong."""
+    tokens = jnp.asarray(tokens)
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(f"tokens must be integers, not {tokens.dtype}; tokenize text with models.tokenize")
+    if tokens.ndim not in (1, 2) or not tokens.shape[-1]:
+        raise ValueError(
+            f"tokens must be [position] or [batch position] with at least one position, not {tokens.shape}"
+        )
+    n_ctx, d_vocab = config.n_ctx, config.d_vocab
+    if attention_mask is not None:
+        attention_mask = jnp.asarray(attention_mask)
+        if attention_mask.shape != tokens.shape:
+            raise ValueError(f"attention_mask has shape {attention_mask.shape}, but tokens have {tokens.shape}")
+        attention_mask = attention_mask.astype(bool)
+    longest = tokens.shape[-1]
+    if attention_mask is not None and not isinstance(attention_mask, jax.core.Tracer):
+        real = np.asarray(attention_mask)
+        longest = int(real.sum(-1).max(initial=0))
+        if (np.diff(real.astype(np.int8), axis=-1, prepend=0) == 1).sum(-1).max(initial=0) > 1:
+            raise ValueError("attention_mask has a gap between real tokens; padding may only stand at the two ends")
+    if longest > n_ctx:
+        raise ValueError(f"tokens: {longest} positions are more than the model's n_ctx {n_ctx}; shorten the prompts")
+    check_range("tokens", tokens, 0, d_vocab, f"be below d_vocab {d_vocab}; is the tokenizer the model's own?")
+    return tokens.astype(jnp.int32), attention_mask
+
+
+def check_range(what: str, values: Array, low: int, high: int, remedy: str) -> None:
+    """Where the values are concrete, each must be in `[low, high)`."""
+    if isinstance(values, jax.core.Tracer) or not values.size:
+        return
+    values = np.asarray(values)
+    if values.min() < low or values.max() >= high:
+        bad = int(values.min() if values.min() < low else values.max())
+        raise ValueError(f"{what}: {bad} is out of range [{low}, {high}); it must {remedy}")

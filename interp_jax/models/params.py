@@ -1,0 +1,58 @@
+"""The parameters of a block, as nnx modules used as plain pytrees.
+
+Names and meanings are TransformerLens's in lower case. The layout is the one that multiplies `x @ w` without a
+transpose: the axes that are summed over come first. `param(shape, fill=, residual=)` makes each of them.
+"""
+
+from typing import Any
+
+from flax import nnx
+
+from interp_jax.models.config import Config
+
+
+class Norm(nnx.Module):
+    """`w`, `b` of shape `[d_model]`; no `b` in an RMSNorm."""
+
+    def __init__(self, config: Config, param: Any):
+        self.w = nnx.data(param((config.d_model,), fill=1.0))
+        self.b = nnx.data(param((config.d_model,), fill=0.0) if config.norm == "layernorm" else None)
+
+
+class Attention(nnx.Module):
+    """`w_q [d_model head d_head]`, `w_k` and `w_v` the same over the key-value heads, `w_o [head d_head d_model]`."""
+
+    def __init__(self, config: Config, param: Any):
+        heads, kv_heads = (config.n_heads, config.d_head), (config.n_kv_heads, config.d_head)
+        self.w_q = nnx.data(param((config.d_model, *heads)))
+        self.w_k = nnx.data(param((config.d_model, *kv_heads)))
+        self.w_v = nnx.data(param((config.d_model, *kv_heads)))
+        self.w_o = nnx.data(param((*heads, config.d_model), residual=True))
+        bias = config.attn_bias
+        self.b_q = nnx.data(param(heads, fill=0.0) if bias else None)
+        self.b_k = nnx.data(param(kv_heads, fill=0.0) if bias else None)
+        self.b_v = nnx.data(param(kv_heads, fill=0.0) if bias else None)
+        self.b_o = nnx.data(param((config.d_model,), fill=0.0) if bias else None)
+
+
+class MLP(nnx.Module):
+    """`w_in [d_model d_mlp]`, `w_out [d_mlp d_model]`; a gated one applies the activation to `x @ w_gate`."""
+
+    def __init__(self, config: Config, param: Any):
+        d_model, d_mlp, bias = config.d_model, config.d_mlp, config.mlp_bias
+        self.w_in = nnx.data(param((d_model, d_mlp)))
+        self.w_gate = nnx.data(param((d_model, d_mlp)) if config.gated else None)
+        self.w_out = nnx.data(param((d_mlp, d_model), residual=True))
+        self.b_in = nnx.data(param((d_mlp,), fill=0.0) if bias else None)
+        self.b_gate = nnx.data(param((d_mlp,), fill=0.0) if bias and config.gated else None)
+        self.b_out = nnx.data(param((d_model,), fill=0.0) if bias else None)
+
+
+class Block(nnx.Module):
+    """One layer: `x + attn(ln1(x))`, then `x + mlp(ln2(x))`."""
+
+    def __init__(self, config: Config, param: Any):
+        self.ln1 = nnx.data(Norm(config, param))
+        self.attn = nnx.data(Attention(config, param))
+        self.ln2 = nnx.data(Norm(config, param))
+        self.mlp = nnx.data(MLP(config, param))
