@@ -39,8 +39,7 @@ table(
     "forward, batch 8 x 128, GPT-2-small shapes",
     [("forward", *forward, peer_forward), ("forward, every site captured", *captured, peer_cache)],
 )
-print(
-    f"capture costs {captured[1] / forward[1] - 1:+.0%} over forward (TransformerLens {peer_cache / peer_forward - 1:+.0%})"
-)
+ours_extra, peer_extra = captured[1] / forward[1] - 1, peer_cache / peer_forward - 1
+print(f"capture costs {ours_extra:+.0%} over forward (TransformerLens {peer_extra:+.0%})")
 print(f"captured: {len(names)} names, {n_arrays} arrays, {stored:.0f} MiB; TransformerLens caches {len(cache)} arrays")
 print(f"logits differ by at most {off[0]:.1e} (the largest is {off[1]:.1f})")

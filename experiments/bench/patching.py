@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from side_by_side import gpt2_small, stopwatch, table
 import torch
-import tqdm
 from transformer_lens import patching
 
 import interp_jax as ij
@@ -22,7 +21,6 @@ from interp_jax import metrics, models
 
 SITE, N_POSITIONS, CHUNK = "blocks.resid_pre", 15, 60
 
-patching.tqdm = partial(tqdm.tqdm, disable=True)
 model, peer = gpt2_small()
 n_layers = model.config.n_layers
 rng = np.random.default_rng(0)
@@ -41,7 +39,7 @@ def peer_sweep():
 
 
 metric = metrics.logit_diff(jnp.array([answer]), jnp.array([distractor]))
-everywhere = partial(models.forward), lambda logits: metric(logits[:, -1])
+everywhere = models.forward, lambda logits: metric(logits[:, -1])
 last_only = partial(models.forward, logits_at=jnp.array([N_POSITIONS - 1])), metric
 
 
