@@ -161,6 +161,17 @@ def train_step(state: TrainState, batch: Float[Array, "n d_in"]) -> tuple[TrainS
       >>> int(state.step), float(info.l0)
       (1, 4.0)
     """
+    mesh = jax.typeof(batch).sharding.mesh
+    if jax.sharding.AxisType.Explicit not in mesh.axis_types:
+        return _step(state, batch)
+    # Gathers and scatters of a sharded batch are left to the compiler: with explicit axes each would need its own
+    # output sharding. The state keeps the sharding that it came with.
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    shardings = jax.tree.map(lambda x: jax.sharding.NamedSharding(mesh, jax.typeof(x).sharding.spec), state), replicated
+    return jax.sharding.auto_axes(_step, out_sharding=shardings)(state, batch)
+
+
+def _step(state: TrainState, batch: Array) -> tuple[TrainState, TrainInfo]:
     hyper = state.hyperparameters
     dead = state.steps_since_fired >= hyper.dead_after
 
