@@ -9,11 +9,11 @@ Captured is every site that the plain forward computes: what TransformerLens cac
 import jax
 import jax.numpy as jnp
 import numpy as np
-from side_by_side import gpt2_small, stopwatch, table
 import torch
 
 import interp_jax as ij
 from interp_jax import models
+from side_by_side import gpt2_small, stopwatch, table
 
 ON_DEMAND = ("attn_in", "mlp_in", "q_input", "k_input", "v_input", "attn.result")
 

@@ -8,16 +8,16 @@ static layers, whose patches share the run up to their layer, and the layer as d
 
 from functools import partial
 
-from interp_jax.interventions import at, replace
 import jax
 import jax.numpy as jnp
 import numpy as np
-from side_by_side import gpt2_small, stopwatch, table
 import torch
 from transformer_lens import patching
 
 import interp_jax as ij
 from interp_jax import metrics, models
+from interp_jax.interventions import at, replace
+from side_by_side import gpt2_small, stopwatch, table
 
 SITE, N_POSITIONS, CHUNK = "blocks.resid_pre", 15, 60
 

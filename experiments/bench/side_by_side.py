@@ -30,7 +30,7 @@ def gpt2_small():
         d_model=config.n_embd,
         d_head=config.n_embd // config.n_head,
         d_vocab=config.vocab_size,
-        n_ctx=config.n_ctx,
+        n_ctx=config.n_positions,
         act_fn="gelu_new",
         normalization_type="LN",
         eps=config.layer_norm_epsilon,
