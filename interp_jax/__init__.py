@@ -1,5 +1,16 @@
 """interp_jax: functional, jitted interpretability of language models in JAX."""
 
-from interp_jax.core import detail, site
+import importlib
+from typing import Any
 
-__all__ = ["detail", "site"]
+from interp_jax.core import SiteInfo, capture, detail, freeze, grads, intervene, site, sites
+
+__all__ = ["SiteInfo", "capture", "detail", "freeze", "grads", "intervene", "site", "sites"]
+
+_ROOMS = ("core", "data", "dictionaries", "interventions", "io", "metrics", "models", "report")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:  # imported when first used, so that `import interp_jax` stays quick
+        return importlib.import_module(f"interp_jax.{name}")
+    raise AttributeError(f"module 'interp_jax' has no attribute {name!r}; its rooms: {', '.join(_ROOMS)}")

@@ -1,5 +1,24 @@
 """The core: sites and the transforms that read and change what flows through them."""
 
+from interp_jax.core.catalog import SiteInfo, Sites
+from interp_jax.core.edits import Context, Intervention, as_intervention, check, place, resolve
 from interp_jax.core.site import detail, site
+from interp_jax.core.transforms import capture, freeze, grads, intervene, sites
 
-__all__ = ["detail", "site"]
+__all__ = [
+    "Context",
+    "Intervention",
+    "SiteInfo",
+    "Sites",
+    "as_intervention",
+    "capture",
+    "check",
+    "detail",
+    "freeze",
+    "grads",
+    "intervene",
+    "place",
+    "resolve",
+    "site",
+    "sites",
+]

@@ -1,0 +1,313 @@
+"""The catalogue: which sites a jaxpr declares, where they stand, and what an address means."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+import difflib
+import fnmatch
+import html
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from interp_jax.core.jaxprs import closed, subjaxprs
+
+
+class Span(NamedTuple):
+    """A site's place in one loop around it: iterations `start` to `start + length`.
+
+    `real` says whether a scan runs these iterations; a Python loop, or one iteration that a transform has taken out
+    of a scan, has length 1 and is not real.
+    """
+
+    start: int
+    length: int
+    real: bool
+
+
+class Found(NamedTuple):
+    """One site equation of a jaxpr."""
+
+    name: str
+    aval: Any
+    params: dict[str, Any]
+    spans: tuple[Span, ...]
+    depth: int  # number of scans around it
+    differentiated: bool
+    copy: bool  # recomputed by remat in a backward pass, or known by name only
+    on_demand: bool
+    barrier: str | None  # the primitive that the transforms cannot enter
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """What `sites` tells of one site.
+
+    Attributes:
+      shape: of one visit; `capture` returns `[*loops *layers *shape]`. Mapped axes of a vmap come first in it.
+      dtype: numpy dtype.
+      axes: names of the trailing axes, or None.
+      layers: layer numbers, or None where the site stands in no loop.
+      loops: sizes of the loops around the layer loop (nested scans), usually empty.
+      on_demand: computed only when it is asked for (see `detail`).
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    axes: tuple[str, ...] | None
+    layers: tuple[int, ...] | None
+    loops: tuple[int, ...] = ()
+    on_demand: bool = False
+
+
+class Sites(dict[str, SiteInfo]):
+    """name -> SiteInfo, printed as a table, and in a notebook as one."""
+
+    def rows(self) -> list[tuple[str, str, str, str, str]]:
+        return [
+            (
+                name + (" *" if info.on_demand else ""),
+                _layers_text(info.layers),
+                " ".join(map(str, (*info.loops, *info.shape))) or "scalar",
+                " ".join(info.axes or ()),
+                str(info.dtype),
+            )
+            for name, info in self.items()
+        ]
+
+    def __repr__(self) -> str:
+        head = ("site", "layers", "shape", "axes", "dtype")
+        rows = [head, *self.rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "  ".join("-" * w for w in widths))
+        note = ["* computed only when asked for"] if any(info.on_demand for info in self.values()) else []
+        return "\n".join([*lines, *note])
+
+    def _repr_html_(self) -> str:
+        def row(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+        body = "".join(row(cells, "td") for cells in self.rows())
+        return f"<table>{row(('site', 'layers', 'shape', 'axes', 'dtype'), 'th')}{body}</table>"
+
+
+def _layers_text(layers: tuple[int, ...] | None) -> str:
+    if layers is None:
+        return ""
+    whole = layers == tuple(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]}-{layers[-1]}" if whole and len(layers) > 1 else ",".join(map(str, layers))
+
+
+def site_spans(loops: tuple[Span, ...] | None, layer: int | None, frames: Sequence[Span]) -> tuple[Span, ...]:
+    """Where a site stands, given the scans around it, outermost first.
+
+    `loops` is what a transform noted on the site when it cut a scan: it covers the innermost of the real scans.
+    """
+    if loops is None:
+        spans = list(frames)
+    else:
+        pieces = iter(frames[len(frames) - sum(span.real for span in loops) :])
+        spans = list(frames[: len(frames) - sum(span.real for span in loops)])
+        for span in loops:
+            if not span.real:
+                spans.append(span)
+                continue
+            piece = next(pieces)
+            spans.append(Span(span.start + piece.start, piece.length, piece.real))
+    return (*spans, Span(layer, 1, False)) if layer is not None else tuple(spans)
+
+
+_PLAIN: dict[str, Any] = {"copy": False, "on_demand": False, "barrier": None}
+
+
+def walk(
+    jaxpr: Any,
+    frames: tuple[Span, ...] = (),
+    *,
+    copy: bool = False,
+    on_demand: bool = False,
+    barrier: str | None = None,
+) -> Iterator[Found]:
+    """Every site equation in a closed jaxpr and in the jaxprs inside it, in program order."""
+    state = {"copy": copy, "on_demand": on_demand, "barrier": barrier}
+    for eqn in closed(jaxpr).jaxpr.eqns:
+        yield from walk_equation(eqn, frames, state)
+
+
+def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _PLAIN) -> Iterator[Found]:
+    """The site equations in one equation, itself included."""
+    kind, params = eqn.primitive.name, eqn.params
+    if kind == "site":
+        spans = site_spans(params["loops"], params["layer"], frames)
+        aval, differentiated = eqn.invars[0].aval, params["differentiated"]
+        yield Found(params["name"], aval, params, spans, len(frames), differentiated, **state)
+    elif kind == "detail":
+        fast = list(walk(params["fast"], frames, **state))
+        yield from fast
+        names = {found.name for found in fast}
+        for found in walk(params["detailed"], frames, **state):
+            if found.name not in names:
+                yield found._replace(on_demand=True)
+    elif kind == "mention":
+        for found in walk(params["detailed"], frames, copy=True, on_demand=True, barrier=state["barrier"]):
+            yield found._replace(differentiated=True)
+    elif kind == "scan":
+        yield from walk(params["jaxpr"], (*frames, Span(0, params["length"], True)), **state)
+    elif kind == "cond":
+        yield from _either(params["branches"], frames, state)
+    elif kind in REMAT:
+        yield from walk(params["jaxpr"], frames, **(state | {"copy": state["copy"] or params["differentiated"]}))
+    else:
+        barrier = state["barrier"] or (None if kind in ENTERED else kind)
+        for inner in subjaxprs(eqn):
+            yield from walk(inner, frames, **(state | {"barrier": barrier}))
+
+
+#: Primitives besides scan, cond and remat that the interpreter evaluates step by step.
+CALLS = frozenset({"closed_call", "core_call", "eval_jaxpr"})
+CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
+REMAT = frozenset({"remat2", "remat", "checkpoint"})
+ENTERED = CALLS | CUSTOM | {"jit", "pjit", "while", "shard_map"}
+
+
+def _either(branches: Sequence[Any], frames: tuple[Span, ...], state: dict[str, Any]) -> Iterator[Found]:
+    """The sites of a cond: those of its branches, each told once."""
+    seen = set()
+    for branch in branches:
+        found_here = list(walk(branch, frames, **state))
+        yield from (found for found in found_here if (found.name, found.spans) not in seen)
+        seen |= {(found.name, found.spans) for found in found_here}
+
+
+class Target(NamedTuple):
+    """What an address means: a site, and one layer of it or (None) every layer."""
+
+    key: str
+    name: str
+    layer: int | None
+
+
+class Catalog:
+    """The sites of one traced function, by name."""
+
+    def __init__(self, jaxpr: Any):
+        self.found: dict[str, list[Found]] = {}
+        self.copies: dict[str, list[Found]] = {}
+        for found in walk(jaxpr):
+            (self.copies if found.copy else self.found).setdefault(found.name, []).append(found)
+
+    def info(self, name: str) -> SiteInfo:
+        first = self.found[name][0]
+        self._check_once(name)
+        shape = _front([dims[0] for dims in first.params["mapped"]], first.aval.shape)
+        axes = first.params["axes"]
+        return SiteInfo(
+            shape=shape,
+            dtype=first.aval.dtype,
+            axes=axes,
+            layers=self.layers(name),
+            loops=tuple(span.length if span.real else 1 for span in first.spans[:-1]),
+            on_demand=all(found.on_demand for found in self.found[name]),
+        )
+
+    def sites(self) -> Sites:
+        return Sites({name: self.info(name) for name in self.found})
+
+    def layers(self, name: str) -> tuple[int, ...] | None:
+        """The layers at which a site is declared: iterations of the innermost loop around it."""
+        spans = [found.spans[-1] for found in self.found[name] if found.spans]
+        if not spans:
+            return None
+        return tuple(sorted({i for span in spans for i in range(span.start, span.start + span.length)}))
+
+    def _check_once(self, name: str) -> None:
+        seen: list[tuple[Span, ...]] = []
+        for found in self.found[name]:
+            if any(_overlap(found.spans, spans) for spans in seen):
+                raise ValueError(
+                    f"site {name!r} is declared twice in one scope: give each its own name, or layer= in a Python loop"
+                )
+            seen.append(found.spans)
+
+    def resolve(self, address: str) -> list[Target]:
+        """The targets of an address or glob. Raises ValueError where it matches nothing."""
+        if address in self.found:
+            return [Target(address, address, None)]
+        plain, layer = split_address(address)
+        names = [plain] if "*" not in plain else self._glob(address, plain)
+        names = [name for name in names if name in self.found]
+        if not names:
+            self._raise_unknown(address, plain)
+        targets = []
+        for name in names:
+            key = address
+            if "*" in address:
+                key = name if layer is None else numbered(address, name, layer)
+            targets.append(Target(key, name, layer))
+            if layer is not None and layer not in (self.layers(name) or ()):
+                self.raise_no_layer(f"address {address!r}", name, layer)
+        return targets
+
+    def raise_no_layer(self, what: str, name: str, layer: int) -> None:
+        layers = self.layers(name)
+        has = "it stands in no loop over layers" if layers is None else f"its layers: {_layers_text(layers)}"
+        raise ValueError(
+            f"{what}: site {name!r} has no layer {layer}; {has} (interp_jax.sites(f, *args) lists all)"
+        )
+
+    def _glob(self, address: str, plain: str) -> list[str]:
+        matches = []
+        for name in self.found:
+            forms = {name}
+            if self.layers(name) is not None and "." in name:
+                head, tail = name.split(".", 1)
+                forms.add(f"{head}.0.{tail}")
+            if any(fnmatch.fnmatchcase(form, plain) for form in forms):
+                matches.append(name)
+        return matches
+
+    def _raise_unknown(self, address: str, plain: str) -> None:
+        if plain in self.copies:
+            raise ValueError(
+                f"site {plain!r} stands only inside a differentiated or recomputed part of the function: "
+                "capture or intervene inside, as in jax.grad(intervene(f, ...)), or use interp_jax.grads"
+            )
+        if not self.found:
+            raise ValueError(f"address {address!r} matches no site: the function declares none")
+        near = difflib.get_close_matches(plain, self.found, n=4, cutoff=0.5)
+        tail = [name for name in self.found if name.rsplit(".", 1)[-1] == plain.rsplit(".", 1)[-1]]
+        near = list(dict.fromkeys([*near, *tail])) or list(self.found)[:4]
+        raise ValueError(
+            f"address {address!r} matches no site; near names: {', '.join(near)} "
+            "(interp_jax.sites(f, *args) lists all)"
+        )
+
+
+def _front(mapped: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape with its mapped axes, outermost first, in front."""
+    rest, front = list(shape), []
+    for axis in mapped:
+        front.append(rest.pop(axis))
+    return (*front, *rest)
+
+
+def _overlap(a: tuple[Span, ...], b: tuple[Span, ...]) -> bool:
+    return len(a) != len(b) or all(
+        x.start < y.start + y.length and y.start < x.start + x.length for x, y in zip(a, b, strict=True)
+    )
+
+
+def split_address(address: str) -> tuple[str, int | None]:
+    """An address without its layer number and without TransformerLens's `hook_`."""
+    parts = [part.removeprefix("hook_") for part in address.split(".")]
+    numbers = [part for part in parts if part.isdecimal()]
+    if len(numbers) > 1:
+        raise ValueError(f"address {address!r} has more than one layer number")
+    return ".".join(part for part in parts if not part.isdecimal()), int(numbers[0]) if numbers else None
+
+
+def numbered(address: str, name: str, layer: int) -> str:
+    """`name` with a layer number where `address` has it."""
+    place = [part.isdecimal() for part in address.split(".")].index(True)
+    parts = name.split(".")
+    return ".".join([*parts[:place], str(layer), *parts[place:]])

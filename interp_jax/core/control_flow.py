@@ -1,0 +1,294 @@
+"""How the interpreter enters control flow: one rule per primitive, each emitted again through public jax.
+
+A scan with a site of which one layer is edited or wanted is cut into pieces around that layer, which is evaluated by
+itself: the layers before it stay as they are (a shared prefix under vmap), and those after the last wanted one are
+left out where nothing else needs them.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from interp_jax.core.catalog import CALLS, CUSTOM, REMAT, Span, walk
+from interp_jax.core.jaxprs import closed, rebind, scan_counts, subjaxprs, varying, zeros
+from interp_jax.core.plan import Frame, Place, Request
+from interp_jax.core.site import detail_branch
+
+if TYPE_CHECKING:
+    from interp_jax.core.interpreter import Interpreter
+
+Rule = Callable[["Interpreter", Any, list[Any], Place, list[bool], frozenset[Request]], list[Any]]
+_NOTHING: frozenset[Request] = frozenset()
+
+
+def rule(eqn: Any) -> Rule:
+    """The rule of a control-flow equation: (interpreter, eqn, values, place, needed outputs, reads) -> outputs."""
+    return _RULES[eqn.primitive.name]
+
+
+def _jit(interp, eqn, values, place, mask, pending):
+    params = eqn.params
+
+    def fn(*args: Any) -> Any:
+        inner = place.inner()
+        outs = interp.eval(params["jaxpr"], args, inner, mask, pending)
+        return tuple(outs), interp.exports(inner, pending)
+
+    fn.__name__ = params["name"]
+    options = {}
+    if any(isinstance(s, jax.sharding.Sharding) for s in params["in_shardings"]):
+        options["in_shardings"] = tuple(params["in_shardings"])
+    if any(isinstance(s, jax.sharding.Sharding) for s in params["out_shardings"]):
+        needed = zip(params["out_shardings"], mask, strict=True)
+        options["out_shardings"] = (tuple(s if need else None for s, need in needed), None)
+    if params["compiler_options_kvs"]:
+        options["compiler_options"] = dict(params["compiler_options_kvs"])
+    outs, records = jax.jit(fn, **options)(*values)
+    place.scope.values.update(records)
+    return list(outs)
+
+
+def _call(interp, eqn, values, place, mask, pending):
+    return interp.eval(subjaxprs(eqn)[0], values, place, mask, pending)
+
+
+def _custom(interp, eqn, values, place, mask, pending):
+    """An edit inside inlines the function and drops its rule; a capture keeps it, beside a copy of the body."""
+    body = eqn.params["call_jaxpr"]
+    edited = {edit.name for edit in interp.edits} | {interp.records[key].name for key in place.deltas}
+    if any(found.name in edited for found in interp.inside(eqn, place.spans)):
+        return interp.eval(body, values, place, mask, pending)
+    interp.eval(body, values, place, [False] * len(mask), pending)
+    return rebind(eqn, values)
+
+
+def _remat(interp, eqn, values, place, mask, pending):
+    def fn(*args: Any) -> Any:
+        inner = place.inner()
+        outs = interp.eval(eqn.params["jaxpr"], args, inner, mask, pending)
+        return outs, interp.exports(inner, pending)
+
+    wrapped = jax.checkpoint(fn, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
+    outs, records = wrapped(*values)
+    place.scope.values.update(records)
+    return outs
+
+
+def _detail(interp, eqn, values, place, mask, pending):
+    fast = {found.name for found in walk(eqn.params["fast"], place.spans)}
+    detailed = any(found.name not in fast for found in interp.inside(eqn, place.spans))
+    args = detail_branch(values, eqn.params["counts"], detailed=detailed)
+    return interp.eval(eqn.params["detailed" if detailed else "fast"], args, place, mask, pending)
+
+
+def _cond(interp, eqn, values, place, mask, pending):
+    _check_branches(interp, eqn, place.spans)
+
+    def enter(branch: Any) -> Any:
+        def run(*args: Any) -> Any:
+            inner = place.inner()
+            outs = interp.eval(branch, args, inner, mask, _NOTHING)
+            return outs, interp.exports(inner, _NOTHING)
+
+        return run
+
+    outs, records = jax.lax.switch(values[0], [enter(branch) for branch in eqn.params["branches"]], *values[1:])
+    place.scope.values.update(records)
+    return outs
+
+
+def _check_branches(interp: "Interpreter", eqn: Any, spans: tuple[Span, ...]) -> None:
+    """A capture in a cond needs the same site, alike, in every branch."""
+    branches = eqn.params["branches"]
+    declared: dict[Any, list[Any]] = {}
+    for branch in branches:
+        for found in walk(branch, spans):
+            if interp.wanted(found):
+                declared.setdefault((found.name, found.spans), []).append((found.aval.shape, str(found.aval.dtype)))
+    for (name, _), alike in declared.items():
+        if len(alike) != len(branches) or len(set(alike)) > 1:
+            raise ValueError(
+                f"site {name!r} cannot be captured: {len(alike)} of the {len(branches)} branches of a cond declare it, "
+                f"with {sorted(set(alike))}; declare it alike in every branch"
+            )
+
+
+def _while(interp, eqn, values, place, mask, pending):
+    """The records of a while loop are those of its last iteration, and zeros if it has none."""
+    n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    cond_consts, body_consts, init = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+
+    def condition(state: Any) -> Any:
+        inner = place.inner()
+        (go,) = interp.eval(eqn.params["cond_jaxpr"], [*cond_consts, *state[0]], inner, [True], _NOTHING)
+        for key in interp.exports(inner, _NOTHING):
+            raise ValueError(
+                f"site {interp.records[key].name!r} stands in the condition of a while loop and cannot be captured there"
+            )
+        return go
+
+    def body(carry: Any) -> Any:
+        inner = place.inner()
+        outs = interp.eval(eqn.params["body_jaxpr"], [*body_consts, *carry], inner, [True] * len(init), _NOTHING)
+        return outs, interp.exports(inner, _NOTHING)
+
+    records = jax.tree.map(zeros, jax.eval_shape(lambda carry: body(carry)[1], init))
+    outs, records = jax.lax.while_loop(condition, lambda state: body(state[0]), (init, records))
+    place.scope.values.update(records)
+    return outs
+
+
+def _shard_map(interp, eqn, values, place, mask, pending):
+    """An edit sees one shard. A record has one axis of shards, after those of the loops inside."""
+    params = eqn.params
+    manual = frozenset(params["newly_manual_axes"])
+
+    def fn(*args: Any) -> Any:
+        inner = place.inner()
+        outs = interp.eval(params["jaxpr"], args, inner, [True] * len(mask), _NOTHING)
+        records = interp.exports(inner, _NOTHING)
+        if params["check_vma"]:
+            records = {key: varying(value, manual) for key, value in records.items()}
+        return tuple(outs), {key: value[None] for key, value in records.items()}
+
+    outs, records = jax.shard_map(
+        fn,
+        mesh=params["mesh"],
+        in_specs=tuple(params["in_specs"]),
+        out_specs=(tuple(params["out_specs"]), PartitionSpec(tuple(sorted(manual)))),
+        check_vma=params["check_vma"],
+        axis_names=manual,
+    )(*values)
+    outside = sum(span.real for span in place.spans)
+    for key, value in records.items():
+        loops_inside = sum(span.real for span in interp.records[key].spans) - outside
+        place.scope.values[key] = jnp.moveaxis(value, 0, loops_inside)
+    return list(outs)
+
+
+def _scan(interp, eqn, values, place, mask, pending):
+    params, length = eqn.params, eqn.params["length"]
+    n_consts, n_carry = scan_counts(eqn)
+    consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
+    carry_mask, ys_mask = mask[:n_carry], mask[n_carry:]
+    pieces = _pieces(_cuts(interp, eqn, place), length, reverse=params["reverse"])
+    if not any(mask):
+        while len(pieces) > 1 and not _asked(interp, eqn, place, pieces[-1], pending):
+            pieces.pop()
+    ys_pieces = []
+    for span in pieces:
+        last = span is pieces[-1]
+        if span.real:
+            carry, ys = _run_piece(interp, eqn, span, consts, carry, xs, place, ys_mask)
+        else:
+            frame = Frame(span, span.start, cut=True)
+            needed = [*(carry_mask if last else [True] * n_carry), *ys_mask]
+            here = place._replace(frames=(*place.frames, frame))
+            sliced = [jax.lax.index_in_dim(x, span.start, 0, keepdims=False) for x in xs]
+            outs = interp.eval(params["jaxpr"], [*consts, *carry, *sliced], here, needed, pending)
+            carry, ys = outs[:n_carry], [None if y is None else y[None] for y in outs[n_carry:]]
+        ys_pieces.append((span.start, ys))
+    ordered = [ys for _, ys in sorted(ys_pieces, key=lambda piece: piece[0])]
+    joined = [
+        (parts[0] if len(parts) == 1 else jnp.concatenate(parts)) if need else None
+        for need, parts in zip(ys_mask, zip(*ordered, strict=True), strict=True)
+    ] if ys_mask else []
+    return [*carry, *joined]
+
+
+def _run_piece(interp, eqn, span: Span, consts, carry, xs, place: Place, ys_mask) -> tuple[list[Any], list[Any]]:
+    """Scans over some of the iterations. Deltas of the sites inside go in as scanned inputs, captures come out so."""
+    whole = span.length == eqn.params["length"]
+    spans = (*place.spans, span)
+    found = {(f.name, _prefix(f.spans, spans)) for f in walk(eqn.params["jaxpr"], spans) if interp.wanted(f)}
+    deltas = {
+        key: delta
+        for key, delta in place.deltas.items()
+        if (interp.records[key].name, _prefix(interp.records[key].spans, spans)) in found
+    }
+
+    def body(carry: Any, scanned: Any) -> Any:
+        index, here, deltas = scanned
+        inner = Place((*place.frames, Frame(span, index, cut=not whole)), place.inner().scope, deltas)
+        outs = interp.eval(
+            eqn.params["jaxpr"], [*consts, *carry, *here], inner, [True] * len(carry) + ys_mask, _NOTHING
+        )
+        return outs[: len(carry)], (outs[len(carry) :], interp.exports(inner, _NOTHING))
+
+    part = slice(span.start, span.start + span.length)
+    carry, (ys, records) = jax.lax.scan(
+        body,
+        list(carry),
+        (jnp.arange(part.start, part.stop), xs if whole else [x[part] for x in xs], deltas),
+        length=span.length,
+        reverse=eqn.params["reverse"],
+        unroll=eqn.params["unroll"],
+    )
+    place.scope.values.update(records)
+    return carry, ys
+
+
+def _prefix(spans: tuple[Span, ...], frames: tuple[Span, ...]) -> tuple[Span, ...]:
+    """The spans of a site up to the one that the innermost of `frames` stands for."""
+    n_real = sum(span.real for span in frames)
+    for place, span in enumerate(spans):
+        n_real -= span.real
+        if n_real == 0:
+            return spans[: place + 1]
+    return spans
+
+
+def _cuts(interp: "Interpreter", eqn: Any, place: Place) -> set[int]:
+    """The iterations to take out of a scan: those of the layers that are edited, wanted or read singly."""
+    whole = Span(0, eqn.params["length"], True)
+    cuts = set()
+    for found in walk(eqn.params["jaxpr"], (*place.spans, whole)):
+        loops = found.params["loops"]
+        innermost = found.params["layer"] is None and found.depth == len(place.frames) + 1
+        if found.copy or not innermost or (loops and not loops[-1].real):
+            continue
+        start = found.spans[-1].start
+        cuts |= {layer - start for layer in interp.static_layers(found.name)} & set(range(whole.length))
+    return cuts
+
+
+def _pieces(cuts: set[int], length: int, *, reverse: bool) -> list[Span]:
+    """The spans into which the cuts divide a scan, in the order in which they run."""
+    if length == 0:
+        return [Span(0, 0, True)]
+    pieces, start = [], 0
+    for cut in [*sorted(cuts), length]:
+        if cut > start:
+            pieces.append(Span(start, cut - start, True))
+        if cut < length:
+            pieces.append(Span(cut, 1, False))
+        start = cut + 1
+    return pieces[::-1] if reverse else pieces
+
+
+def _asked(interp: "Interpreter", eqn: Any, place: Place, piece: Span, pending: frozenset[Request]) -> bool:
+    """Whether something in a piece of a scan is captured or read later, or has an effect."""
+    if closed(eqn.params["jaxpr"]).effects:
+        return True
+    names = {name for name, _ in pending}
+    return any(
+        interp.wanted(found) or found.name in names
+        for found in walk(eqn.params["jaxpr"], (*place.spans, piece))
+    )
+
+
+_RULES: dict[str, Rule] = {
+    "jit": _jit,
+    "pjit": _jit,
+    "detail": _detail,
+    "cond": _cond,
+    "while": _while,
+    "scan": _scan,
+    "shard_map": _shard_map,
+    **dict.fromkeys(CALLS, _call),
+    **dict.fromkeys(CUSTOM, _custom),
+    **dict.fromkeys(REMAT, _remat),
+}

@@ -1,0 +1,57 @@
+"""What differs between versions of jax, in one place: closed jaxprs, scan counts, rebinding an equation."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+
+def closed(jaxpr: Any) -> Any:
+    """A jaxpr with its constants: 0.10 has open and closed ones, 0.12 one class."""
+    return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
+
+
+def subjaxprs(eqn: Any) -> list[Any]:
+    """The closed jaxprs among the parameters of an equation."""
+    found = []
+    for value in eqn.params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(item, (ClosedJaxpr, Jaxpr)):
+                found.append(closed(item))
+    return found
+
+
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """The numbers of constants and of carries of a scan equation."""
+    params = eqn.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))
+
+
+def rebind(eqn: Any, args: list[Any]) -> list[Any]:
+    """Evaluates an equation as it stands on new operands."""
+    bound = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)
+    with getattr(eqn.ctx, "manager", nullcontext()):
+        out = eqn.primitive.bind(*functions, *args, **params)
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def varying_axes(aval: Any) -> frozenset[str]:
+    """The manual mesh axes of an enclosing shard_map over which a value varies."""
+    kind = getattr(aval, "manual_axis_type", None)
+    return frozenset() if kind is None else frozenset(kind.varying)
+
+
+def varying(x: Any, axes: frozenset[str]) -> Any:
+    """`x` marked as varying over every one of `axes`."""
+    missing = tuple(sorted(axes - varying_axes(jax.typeof(x))))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+
+def zeros(like: Any) -> jax.Array:
+    """Zeros of an abstract value, varying as a loop carry inside a shard_map must."""
+    return varying(jax.lax.full(like.shape, 0, like.dtype), varying_axes(like))

@@ -1,0 +1,310 @@
+"""The transforms of a function with sites: `capture`, `intervene`, `grads`, `freeze`, and the catalogue `sites`.
+
+Each returns a function with the signature of `f`. Calling it traces `f` to a jaxpr and evaluates that again; an eager
+call goes through one held `jax.jit` whose arguments are the arrays of the edits and of the call (see `calling`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from interp_jax.core.calling import Stage, Transformed, trace
+from interp_jax.core.catalog import Catalog, Found, Sites, Span, Target
+from interp_jax.core.edits import Context, Intervention, as_intervention, place
+from interp_jax.core.interpreter import Interpreter
+from interp_jax.core.plan import Edit, Record, Want
+
+Array = jax.Array
+Where = str | Iterable[str] | Mapping[str, Callable[[Array], Array] | None]
+
+
+def sites(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Sites:
+    """The catalogue of the sites that `f(*args, **kwargs)` declares. Traces `f` and runs nothing.
+
+    Args:
+      f: function of pytrees.
+      *args: its arguments: arrays of any shape, or `jax.ShapeDtypeStruct`s.
+      **kwargs: its keyword arguments.
+
+    Returns:
+      A dictionary name -> `SiteInfo(shape, dtype, axes, layers)`, which prints as a table.
+
+    Raises:
+      ValueError: a name is declared twice in one scope.
+
+    Example:
+      >>> import jax.numpy as jnp, interp_jax as ij
+      >>> f = lambda x: ij.site(x * 2, "double", axes=("d_model",)).sum()
+      >>> ij.sites(f, jnp.ones(3))
+      site    layers  shape  axes     dtype
+      ------  ------  -----  -------  -------
+      double          3      d_model  float32
+    """
+    return Catalog(trace(f, args, kwargs)[0]).sites()
+
+
+def capture(f: Callable[..., Any], where: Where, *, output: bool = True) -> Callable[..., Any]:
+    """A function that also returns values at sites.
+
+    Args:
+      f: function of pytrees.
+      where: an address, several, or a mapping from addresses to reducers `value -> array` (or None), of which only
+        the results are ever stored. A glob stands for the canonical names that it matches.
+      output: False leaves out the output of `f` and everything that only it needs.
+
+    Returns:
+      `g(*args) -> (f(*args), {address: array})`, or only the dictionary. Where a site stands in a loop over layers the
+      array is `[layer ...]`; an address with a number gives that layer's `[...]`. Mapped axes of a `vmap` inside `f`
+      stand after the layer axis.
+
+    Raises:
+      ValueError: an address matches no site or layer, or a value is not defined (a site in one branch of a cond).
+
+    Example:
+      >>> import jax.numpy as jnp, interp_jax as ij
+      >>> f = lambda x: ij.site(x * 2, "double").sum()
+      >>> out, acts = ij.capture(f, "double")(jnp.ones(3))
+      >>> acts["double"].tolist()
+      [2.0, 2.0, 2.0]
+      >>> ij.capture(f, {"double": jnp.max}, output=False)(jnp.ones(3))["double"].item()
+      2.0
+    """
+    pairs = _pairs(where)
+    reducers = tuple(None if reducer is None else as_intervention(reducer) for _, reducer in pairs)
+    return Transformed(f, Stage(_capture, (tuple(address for address, _ in pairs), output)), reducers)
+
+
+def intervene(f: Callable[..., Any], edits: Mapping[str, Any]) -> Callable[..., Any]:
+    """`f` with interventions at sites.
+
+    Args:
+      f: function of pytrees.
+      edits: address -> intervention: any callable `value -> value`, or one of `interp_jax.interventions`. Several
+        edits of one site apply in the order of the mapping. Under a `vmap` inside `f` an edit sees one example.
+
+    Returns:
+      A function with the signature of `f`.
+
+    Raises:
+      ValueError: an address matches no site or layer, an edit changes shape or dtype, or the site stands in a function
+        that was differentiated already: `intervene(grad(f))` must be `grad(intervene(f))`.
+      TypeError: an intervention is not callable.
+
+    Example:
+      >>> import jax.numpy as jnp, interp_jax as ij
+      >>> f = lambda x: ij.site(x * 2, "double").sum()
+      >>> ij.intervene(f, {"double": lambda x: x + 1})(jnp.ones(3)).item()
+      9.0
+    """
+    if not edits:
+        return f
+    interventions = tuple(as_intervention(edit) for edit in edits.values())
+    return Transformed(f, Stage(_intervene, tuple(edits)), interventions)
+
+
+def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[Any], Array]) -> Callable[..., Any]:
+    """A function that returns the derivative of a metric with respect to the values at sites, by one backward pass.
+
+    Args:
+      f: function of pytrees.
+      where: an address or several.
+      metric: output of `f` -> number, or one number per example, which are summed.
+
+    Returns:
+      `g(*args) -> (metric value [], captured, gradients)`: two dictionaries by address, of arrays like `capture`'s.
+
+    Raises:
+      ValueError: an address matches no site, or a site does not hold floating-point values.
+
+    Example:
+      >>> import jax.numpy as jnp, interp_jax as ij
+      >>> f = lambda x: ij.site(x * 2, "double") ** 2
+      >>> value, acts, slopes = ij.grads(f, "double", jnp.sum)(jnp.ones(2))
+      >>> value.item(), acts["double"].tolist(), slopes["double"].tolist()
+      (8.0, [2.0, 2.0], [4.0, 4.0])
+    """
+    addresses = tuple(address for address, _ in _pairs(where))
+    return Transformed(f, Stage(_grads, addresses), metric)
+
+
+def freeze(
+    f: Callable[..., Any], where: str | Iterable[str], values: Mapping[str, Array] | None = None
+) -> Callable[..., Any]:
+    """`f` with sites held constant.
+
+    Args:
+      f: function of pytrees.
+      where: an address or several.
+      values: None: no gradient flows through the sites. Else their values by address, as `capture` returned them:
+        a frozen run.
+
+    Returns:
+      A function with the signature of `f`.
+
+    Raises:
+      ValueError: an address matches no site, or has no value in `values`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, interp_jax as ij
+      >>> f = lambda x: (ij.site(x * 2, "double") * x).sum()
+      >>> jax.grad(ij.freeze(f, "double"))(jnp.ones(2)).tolist()
+      [2.0, 2.0]
+    """
+    addresses = tuple(address for address, _ in _pairs(where))
+    if values is not None:
+        missing = [address for address in addresses if address not in values and "*" not in address]
+        if missing:
+            raise ValueError(f"freeze: no value for {missing[0]!r}; values has {', '.join(values)}")
+        if any("*" in address for address in addresses):
+            addresses = tuple(values)
+        return Transformed(f, Stage(_freeze, addresses), tuple(_Hold(values[address]) for address in addresses))
+    return Transformed(f, Stage(_freeze, addresses), tuple(_Hold(None) for _ in addresses))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=[])
+@dataclass(frozen=True)
+class _Hold(Intervention):
+    """A site held at `values`, or at its own value, without gradient. Sees every mapped axis at once."""
+
+    values: Array | None
+    whole = True
+
+    def __call__(self, value: Array, ctx: Context) -> Array:
+        held = value if self.values is None else place(jnp.asarray(self.values), value, ctx).astype(value.dtype)
+        return jax.lax.stop_gradient(held)
+
+
+def _pairs(where: Where) -> list[tuple[str, Any]]:
+    if isinstance(where, str):
+        return [(where, None)]
+    pairs = list(where.items()) if isinstance(where, Mapping) else [(address, None) for address in where]
+    for address, _ in pairs:
+        if not isinstance(address, str):
+            raise TypeError(f"an address is a string such as 'blocks.resid_post', not {type(address).__name__}")
+    return pairs
+
+
+# The stages: each traces `f` and evaluates it again.
+
+
+def _capture(f: Any, options: tuple[tuple[str, ...], bool], reducers: Any, args: Any, kwargs: Any) -> Any:
+    addresses, output = options
+    jaxpr, leaves, tree = trace(f, args, kwargs)
+    catalog = Catalog(jaxpr)
+    wants = _wants(catalog, addresses, reducers)
+    interpreter = Interpreter(catalog, wants)
+    outs, values = interpreter.run(jaxpr, leaves, output=output, deltas={})
+    captured = _assemble(wants, interpreter.records, values)
+    return (jax.tree.unflatten(tree, outs), captured) if output else captured
+
+
+def _intervene(f: Any, addresses: tuple[str, ...], interventions: Any, args: Any, kwargs: Any) -> Any:
+    jaxpr, leaves, tree = trace(f, args, kwargs)
+    catalog = Catalog(jaxpr)
+    edits = [
+        edit for address, fn in zip(addresses, interventions, strict=True) for edit in _edits(catalog, address, fn)
+    ]
+    outs, _ = Interpreter(catalog, edits=edits).run(jaxpr, leaves, output=True, deltas={})
+    return jax.tree.unflatten(tree, outs)
+
+
+_freeze = _intervene
+
+
+def _grads(f: Any, addresses: tuple[str, ...], metric: Any, args: Any, kwargs: Any) -> Any:
+    jaxpr, leaves, tree = trace(f, args, kwargs)
+    catalog = Catalog(jaxpr)
+    wants = _wants(catalog, addresses, (None,) * len(addresses))
+    for want in wants:
+        if not jnp.issubdtype(catalog.info(want.target.name).dtype, jnp.inexact):
+            raise ValueError(f"site {want.target.name!r} holds {catalog.info(want.target.name).dtype}: it has no slope")
+    first = Interpreter(catalog, wants)
+    shapes = jax.eval_shape(lambda leaves: first.run(jaxpr, leaves, output=False, deltas={})[1], leaves)
+
+    def loss(deltas: Any) -> Any:
+        outs, values = Interpreter(catalog, wants, records=first.records).run(jaxpr, leaves, output=True, deltas=deltas)
+        return jnp.sum(metric(jax.tree.unflatten(tree, outs))), values
+
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    (value, values), slopes = jax.value_and_grad(loss, has_aux=True)(zeros)
+    return value, _assemble(wants, first.records, values), _assemble(wants, first.records, slopes)
+
+
+def _wants(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> list[Want]:
+    wants: dict[str, Want] = {}
+    for address, reducer in zip(addresses, reducers, strict=True):
+        for target in catalog.resolve(address):
+            catalog.info(target.name)  # raises where the name is declared twice
+            _check_entered(catalog.found[target.name])
+            wants[target.key] = Want(target, reducer)
+    return list(wants.values())
+
+
+def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[Edit]:
+    edits = []
+    for target in catalog.resolve(address):
+        found = catalog.found[target.name]
+        _check_entered(found)
+        if not found[0].params["mapped"]:  # a cond under vmap becomes a select, and its sites stand side by side
+            catalog.info(target.name)
+        if any(f.differentiated for f in (*found, *catalog.copies.get(target.name, ()))):
+            raise ValueError(
+                f"site {target.name!r} stands in a function that was differentiated already, where an edit would not "
+                "reach the derivative: write jax.grad(intervene(f, edits)), not intervene(jax.grad(f), edits)"
+            )
+        layers = intervention.layers
+        missing = (layers or frozenset()) - set(catalog.layers(target.name) or ())
+        if missing:
+            catalog.raise_no_layer(f"at(layer={min(missing)})", target.name, min(missing))
+        if target.layer is not None:
+            layers = frozenset({target.layer}) if layers is None else layers & {target.layer}
+        reads = {}
+        for read in intervention.reads:
+            (reads[read],) = catalog.resolve(read)
+            _check_read(catalog, target, reads[read])
+        edits.append(Edit(target.name, layers, intervention, reads))
+    return edits
+
+
+def _check_entered(found: list[Found]) -> None:
+    for f in found:
+        if f.barrier is not None:
+            raise ValueError(f"site {f.name!r} stands inside {f.barrier}, which the transforms cannot enter: move it out")
+
+
+def _check_read(catalog: Catalog, target: Target, read: Target) -> None:
+    depth, depth_read = (len(catalog.found[name][0].spans) for name in (target.name, read.name))
+    if depth_read - (read.layer is not None) > depth:
+        raise ValueError(f"the edit of {target.name!r} reads {read.name!r}, which has layers: give the address a number")
+
+
+def _assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Array]) -> dict[str, Array]:
+    """Puts together what the pieces of a loop recorded: one array per want, `[*loops ...]`."""
+    parts: list[list[tuple[tuple[Span, ...], Array]]] = [[] for _ in wants]
+    for key, value in values.items():
+        spans = records[key].spans
+        for axis, span in enumerate(spans):
+            if not span.real:
+                value = jnp.expand_dims(value, axis)
+        parts[records[key].want].append((spans, value))  # type: ignore[index]  # only captured records leave
+    captured = {}
+    for want, here in zip(wants, parts, strict=True):
+        value = _join(here, 0)
+        if want.target.layer is not None:
+            value = jnp.squeeze(value, len(here[0][0]) - 1)
+        captured[want.target.key] = value
+    return captured
+
+
+def _join(parts: list[tuple[tuple[Span, ...], Array]], axis: int) -> Array:
+    if axis == len(parts[0][0]):
+        return parts[0][1]
+    groups: dict[Span, list[Any]] = {}
+    for part in sorted(parts, key=lambda part: part[0][axis].start):
+        groups.setdefault(part[0][axis], []).append(part)
+    joined = [_join(group, axis + 1) for group in groups.values()]
+    return joined[0] if len(joined) == 1 else jnp.concatenate(joined, axis)
