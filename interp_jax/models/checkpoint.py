@@ -17,6 +17,7 @@ import safetensors.numpy
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder
 from interp_jax.models.families import FAMILIES, Family, Rename, read_config
+from interp_jax.models.params import paths
 from interp_jax.models.tokenizer import Tokenizer
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -27,7 +28,7 @@ def read_folder(folder: Path, dtype: Any) -> tuple[Decoder, Tokenizer | None]:
     config = read_config(read_json(folder / "config.json"))
     family = FAMILIES[config.family]
     model = Decoder.abstract(config)
-    wanted = {name: (rename, ours) for name, rename, ours in _tensors(family, config, _paths(model))}
+    wanted = {name: (rename, ours) for name, rename, ours in _tensors(family, config, paths(model))}
     files = {_bare(family, name): (file, name) for file in _weight_files(folder) for name in _names(file)}
     missing = sorted(set(wanted) - set(files))
     if missing:
@@ -37,7 +38,7 @@ def read_folder(folder: Path, dtype: Any) -> tuple[Decoder, Tokenizer | None]:
         raise ValueError(
             f"{folder}: {len(extra)} weights have no place in {config.family}, such as {', '.join(extra[:3])}"
         )
-    shapes = {path: leaf.shape for path, leaf in _paths(model).items()}
+    shapes = {path: leaf.shape for path, leaf in paths(model).items()}
     arrays: dict[str, jax.Array] = {}
     for name, (rename, ours) in wanted.items():
         tensor = _read(*files[name])
@@ -70,7 +71,7 @@ def save(path: str | os.PathLike[str], model: Decoder, tokenizer: Tokenizer | No
     path = Path(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path}: is there already and not empty; remove it or save elsewhere")
-    family, arrays = FAMILIES[model.config.family], _paths(model)
+    family, arrays = FAMILIES[model.config.family], paths(model)
     tensors = {}
     for name, rename, ours in _tensors(family, model.config, arrays):
         full = name if name.startswith("lm_head.") else family.prefix + name
@@ -105,12 +106,6 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{file}: must hold a JSON object, not a {type(value).__name__}")
     return value
-
-
-def _paths(model: Decoder) -> dict[str, Any]:
-    """`blocks.0.attn.w_q` -> leaf, in the order of the leaves."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(model)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def _tensors(family: Family, config: Config, ours: Any) -> Iterator[tuple[str, Rename, list[str]]]:

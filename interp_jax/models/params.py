@@ -7,6 +7,7 @@ transpose: the axes that are summed over come first. `param(shape, fill=, residu
 from typing import Any
 
 from flax import nnx
+import jax
 
 from interp_jax.models.config import Config
 
@@ -56,3 +57,9 @@ class Block(nnx.Module):
         self.attn = nnx.data(Attention(config, param))
         self.ln2 = nnx.data(Norm(config, param))
         self.mlp = nnx.data(MLP(config, param))
+
+
+def paths(model: Any) -> dict[str, Any]:
+    """`blocks.0.attn.w_q` -> parameter, in the order of the pytree's leaves."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(model)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

@@ -1,0 +1,201 @@
+"""Generation with a cache of keys and values: one program for all lengths up to a bound."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+from jaxtyping import Int
+import numpy as np
+
+from interp_jax.core import site
+from interp_jax.core.edits import as_intervention, resolve
+from interp_jax.models.decoder import Cache, Decoder, decode, unembed
+from interp_jax.models.frame import Frame, count
+from interp_jax.models.inputs import check_tokens
+
+Array = jax.Array
+SMALLEST = 16  # slots of the shortest prompt and of the shortest continuation that are compiled for
+
+
+def generate(
+    model: Decoder,
+    tokens: Any,
+    n_tokens: int,
+    *,
+    attention_mask: Any = None,
+    key: Array | None = None,
+    temperature: float = 0.0,
+    edits: Mapping[str, Any] | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Int[Array, "*batch position"]:
+    """Continues prompts by `n_tokens` tokens each. Equal, token by token, to calling `forward` on all that stands.
+
+    Prompts and continuations are padded to powers of two, so that few shapes compile.
+
+    Args:
+      model: the decoder.
+      tokens: int `[position]` or `[batch position]`, the prompts.
+      n_tokens: how many tokens to add.
+      attention_mask: the shape of `tokens`, 0 at padding, which may stand on either side.
+      key: needed to sample; the token `t` of the continuation is drawn with `jax.random.fold_in(key, t)`.
+      temperature: 0 takes the likeliest token.
+      edits: `{address: intervention}`, applied at every step, each token in its true position. `position="generated"`
+        means after the prompt.
+      top_k: sample among the `top_k` likeliest only.
+      top_p: sample among the likeliest that together reach the probability `top_p` only.
+
+    Returns:
+      int32 `[batch, position + n_tokens]`: the prompts as they came, then the continuations.
+
+    Raises:
+      ValueError: what `forward` refuses, more positions than n_ctx, or sampling without a key.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from interp_jax import models
+      >>> config = models.Config(n_layers=1, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8)
+      >>> model = models.Decoder.create(jax.random.key(0), config)
+      >>> models.generate(model, jnp.array([[1, 2, 3]]), 4).shape
+      (1, 7)
+    """
+    _check_sampling(n_tokens, key, temperature, top_k, top_p)
+    tokens, attention_mask = check_tokens(model.config, tokens, attention_mask)
+    if attention_mask is None:
+        attention_mask = np.ones(tokens.shape, bool)
+    # Lengths that are known are padded in numpy: nothing compiles anew for them.
+    xp: Any = np if not isinstance(tokens, jax.core.Tracer) and not isinstance(attention_mask, jax.core.Tracer) else jnp
+    tokens, mask = xp.asarray(tokens), xp.asarray(attention_mask)
+    longest = tokens.shape[-1] if xp is jnp else int(mask.sum(-1).max(initial=0))
+    n_ctx = model.config.n_ctx
+    if longest + n_tokens > n_ctx:
+        raise ValueError(f"generate: {longest} prompt tokens and {n_tokens} new ones are more than n_ctx {n_ctx}")
+    if not n_tokens:
+        return jnp.asarray(tokens)
+    interventions = {address: as_intervention(edit) for address, edit in (edits or {}).items()}
+    aligned, aligned_mask = _align(xp, tokens, mask, _bucket(longest, n_ctx))
+    sampling = None
+    if temperature:
+        sampling = (key, jnp.float32(temperature), jnp.int32(top_k or model.config.d_vocab), jnp.float32(top_p or 1.0))
+    new = _generate(
+        model,
+        aligned,
+        aligned_mask,
+        jnp.int32(n_tokens),
+        sampling,
+        tuple(interventions.values()),
+        addresses=tuple(interventions),
+        slots=_bucket(n_tokens, n_ctx),
+    )
+    return jnp.asarray(xp.concatenate([tokens, xp.asarray(new)[..., :n_tokens]], axis=-1))
+
+
+@partial(jax.jit, static_argnames=("addresses", "slots"))
+def _generate(
+    model: Decoder,
+    tokens: Array,
+    mask: Array,
+    n_tokens: Array,
+    sampling: Any,
+    interventions: tuple[Any, ...],
+    *,
+    addresses: tuple[str, ...],
+    slots: int,
+) -> Array:
+    """Continuations of prompts that end in the last column, int32 `[*batch slots]`, of which `n_tokens` are filled."""
+    config, (*batch, n_prompt) = model.config, tokens.shape
+    length = mask.sum(axis=-1, dtype=jnp.int32)
+    step = _step
+    if addresses:
+        from interp_jax.core import intervene
+
+        step = intervene(_step, resolve(dict(zip(addresses, interventions, strict=True)), length))
+    key_offset = length - n_prompt
+    slot = jnp.arange(n_prompt + slots, dtype=jnp.int32)
+    real = jnp.concatenate([mask, jnp.ones((*batch, slots), bool)], axis=-1)
+    empty = jnp.zeros((*batch, n_prompt + slots, config.n_kv_heads, config.d_head), model.dtype)
+    cache: Cache = [(empty, empty) for _ in range(config.n_layers)]
+
+    def run(cache: Cache, tokens: Array, positions: Array, offset: Array, start: Array) -> tuple[Array, Cache]:
+        query = start + jnp.arange(tokens.shape[-1], dtype=jnp.int32)
+        see = (slot <= query[:, None]) & real[..., None, None, :]
+        return step(model, cache, tokens, positions, see, offset, key_offset, start)
+
+    logits, cache = run(cache, tokens, count(mask), key_offset, jnp.int32(0))
+    first = _choose(logits, sampling, jnp.int32(0))
+    new = jnp.zeros((*batch, slots), jnp.int32).at[..., 0].set(first)
+
+    def body(t: Array, carry: tuple[Array, Array, Cache]) -> tuple[Array, Array, Cache]:
+        token, new, cache = carry
+        position = length + t - 1
+        logits, cache = run(cache, token[..., None], position[..., None], position, n_prompt + t - 1)
+        token = _choose(logits, sampling, t)
+        return token, lax.dynamic_update_slice_in_dim(new, token[..., None], t, axis=-1), cache
+
+    return lax.fori_loop(1, n_tokens, body, (first, new, cache))[1]
+
+
+def _step(
+    model: Decoder,
+    cache: Cache,
+    tokens: Array,
+    positions: Array,
+    mask: Array,
+    offset: Array,
+    key_offset: Array,
+    start: Array,
+) -> tuple[Array, Cache]:
+    """The logits after the last of `tokens` `[*batch position]`, float32 `[*batch d_vocab]`, and the new cache."""
+    batch = ("batch",) * (tokens.ndim - 1)
+    frame = Frame(model.config, batch, positions, mask, offset, key_offset, start)
+    x, new_cache = decode(model, tokens, frame, cache)
+    last = offset + tokens.shape[-1] - 1
+    logits = site(unembed(model, x[..., -1:, :]), "logits", axes=(*batch, "position", "d_vocab"), offset=last)
+    assert new_cache is not None
+    return logits[..., 0, :].astype(jnp.float32), new_cache
+
+
+def _choose(logits: Array, sampling: Any, t: Array) -> Array:
+    if sampling is None:
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    key, temperature, top_k, top_p = sampling
+    logits = logits / temperature
+    ordered = jnp.sort(logits, axis=-1, descending=True)
+    chance = jax.nn.softmax(jnp.where(jnp.arange(ordered.shape[-1]) < top_k, ordered, -jnp.inf), axis=-1)
+    # A token stays if those before it do not reach top_p; the likeliest one always does.
+    before = jnp.cumsum(chance, axis=-1) - chance
+    kept = jnp.maximum(((before < top_p) & (chance > 0)).sum(axis=-1, keepdims=True), 1)
+    floor = jnp.take_along_axis(ordered, kept - 1, axis=-1)
+    logits = jnp.where(logits >= floor, logits, -jnp.inf)
+    return jax.random.categorical(jax.random.fold_in(key, t), logits).astype(jnp.int32)
+
+
+def _align(xp: Any, tokens: Any, mask: Any, width: int) -> tuple[Any, Any]:
+    """Moves the real tokens of each row to the end of `width` columns."""
+    length = mask.sum(axis=-1, keepdims=True)
+    column = xp.arange(width) - width + length  # index among the real tokens
+    source = xp.clip(mask.argmax(axis=-1)[..., None] + column, 0, tokens.shape[-1] - 1)
+    real = column >= 0
+    return xp.where(real, xp.take_along_axis(tokens, source, axis=-1), xp.zeros_like(tokens[..., :1])), real
+
+
+def _bucket(n: int, n_ctx: int) -> int:
+    return max(n, min(max(SMALLEST, 1 << (n - 1).bit_length()), n_ctx))
+
+
+def _check_sampling(n_tokens: int, key: Any, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if n_tokens < 0:
+        raise ValueError(f"generate: n_tokens must not be negative, not {n_tokens}")
+    if temperature < 0:
+        raise ValueError(f"generate: temperature must not be negative, not {temperature}")
+    if temperature and key is None:
+        raise ValueError("generate: sampling (temperature > 0) needs key=jax.random.key(...)")
+    if not temperature and (top_k is not None or top_p is not None):
+        raise ValueError("generate: top_k and top_p need a temperature above 0")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"generate: top_k must be at least 1, not {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"generate: top_p must be in (0, 1], not {top_p}")
