@@ -47,8 +47,8 @@ def read(folder: str) -> dict[str, str]:
     return sources
 
 
-def imports(source: str, *, top: bool = False) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(module, names) of every import; with `top`, only of those that importing the file runs."""
+def imports(source: str, *, types: bool = True, lazy: bool = True) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(module, names) of every import; without `types` not those for the type checker, without `lazy` not functions'."""
     nodes: list[ast.AST] = [ast.parse(source)]
     while nodes:
         node = nodes.pop()
@@ -57,18 +57,18 @@ def imports(source: str, *, top: bool = False) -> Iterator[tuple[str, tuple[str,
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "relative imports are not used in this house"
             yield node.module or "", tuple(alias.name for alias in node.names)
-        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        lazy |= isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-        if not (top and lazy):
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (types or not for_types) and (lazy or not function):
             nodes.extend(ast.iter_child_nodes(node))
 
 
-def edges(sources: Sources) -> dict[str, set[str]]:
+def edges(sources: Sources, *, types: bool = True) -> dict[str, set[str]]:
     """Module -> the package's modules that it imports."""
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
         graph[module] = set()
-        for name, names in imports(source):
+        for name, names in imports(source, types=types):
             if name.split(".")[0] == PACKAGE:
                 inside = {f"{name}.{n}" for n in names} or {name}
                 graph[module] |= {i if i in sources else name for i in inside}
@@ -96,7 +96,7 @@ def wrong_arrows(sources: Sources) -> list[str]:
 
 def cycles(sources: Sources) -> list[str]:
     try:
-        graphlib.TopologicalSorter(edges(sources)).prepare()
+        graphlib.TopologicalSorter(edges(sources, types=False)).prepare()
     except graphlib.CycleError as error:
         return [" -> ".join(error.args[1])]
     return []
@@ -106,7 +106,9 @@ def heavy_imports(sources: Sources) -> list[str]:
     found = []
     for module, source in sources.items():
         found += [
-            f"{module} imports {n} when imported" for n, _ in imports(source, top=True) if n.split(".")[0] in HEAVY
+            f"{module} imports {n} when imported"
+            for n, _ in imports(source, types=False, lazy=False)
+            if n.split(".")[0] in HEAVY
         ]
         found += [f"{module} imports {n}" for n, _ in imports(source) if n.split(".")[0] in PEERS]
     return found
