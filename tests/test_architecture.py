@@ -48,7 +48,7 @@ def read(folder: str) -> dict[str, str]:
 
 
 def imports(source: str, *, types: bool = True, lazy: bool = True) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(module, names) of every import; without `types` not those for the type checker, without `lazy` not functions'."""
+    """(module, names) of every import; without `types` not the type checker's, without `lazy` not the functions'."""
     nodes: list[ast.AST] = [ast.parse(source)]
     while nodes:
         node = nodes.pop()
