@@ -1,0 +1,266 @@
+"""The seven phenomena of the first microworld: one function each, `(rng, split) -> Example`.
+
+An example names its positions, its right and wrong answer and its attributes, and has a corrupted twin of its prompt,
+with the other answer. Splits hold out combinations, never words: each function says what it holds out.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+import random
+import zlib
+
+from interp_jax.data import lexicon as lex
+
+RANDOM_WORDS = tuple(word for word in lex.VOCABULARY if word.isalpha())
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sentence of the world. Positions are word indices, the beginning-of-sequence token not counted.
+
+    words: the whole sentence, the answer included.
+    positions: name -> index; always has "end", the last word of the prompt: the answer is the next word.
+    corrupted: the prompt's twin, of the same length, whose answer is `distractor`.
+    determined: indices of the words that the words before them determine (the answer among them).
+    """
+
+    phenomenon: str
+    words: tuple[str, ...]
+    positions: dict[str, int]
+    answer: str
+    distractor: str
+    attributes: dict[str, str]
+    corrupted: tuple[str, ...]
+    determined: tuple[int, ...]
+
+    @property
+    def prompt(self) -> tuple[str, ...]:
+        """The words before the answer."""
+        return self.words[: self.positions["end"] + 1]
+
+
+def _fill(template: str, slots: Mapping[str, str]) -> tuple[list[str], dict[str, int]]:
+    """The template's words with every {slot} filled, and the first position of each slot."""
+    words, positions = [], {}
+    for index, word in enumerate(template.split()):
+        if word[0] == "{":
+            positions.setdefault(word[1:-1], index)
+            word = slots[word[1:-1]]
+        words.append(word)
+    return words, positions
+
+
+def _finish(
+    phenomenon: str,
+    template: str,
+    slots: Mapping[str, str],
+    changed: Mapping[str, str],
+    answer: str,
+    distractor: str,
+    attributes: dict[str, str],
+    closing: Sequence[str] = (".",),
+) -> Example:
+    """An example from a prompt template, which ends right before the answer; the twin has the `changed` slots."""
+    prompt, positions = _fill(template, slots)
+    corrupted, _ = _fill(template, {**slots, **changed})
+    positions["end"] = len(prompt) - 1
+    words = (*prompt, answer, *closing)
+    return Example(phenomenon, words, positions, answer, distractor, attributes, tuple(corrupted), (len(prompt),))
+
+
+def _hash(*parts: object) -> int:
+    return zlib.crc32("|".join(map(str, parts)).encode())
+
+
+def _belongs(split: str, *combination: object) -> bool:
+    """Whether the combination is of the split: one in ten is held out, the same ones on every machine."""
+    return (_hash(*combination) % 10 == 0) == (split == "heldout")
+
+
+def _pick_phrasing(rng: random.Random, split: str, n: int, *fact: object) -> int:
+    """A phrasing of a fact: every fact has one phrasing held out, and is known by the others."""
+    heldout = _hash(*fact) % n
+    return heldout if split == "heldout" else (heldout + rng.randrange(1, n)) % n
+
+
+def ioi(rng: random.Random, split: str = "train") -> Example:
+    """Two people, one gives: the indirect object is the other. Held out: pairs of names in a template."""
+    while True:
+        io, s = rng.sample(lex.NAMES, 2)
+        number = rng.randrange(len(lex.IOI_TEMPLATES))
+        if _belongs(split, "ioi", *sorted((io, s)), number):
+            break
+    order = rng.choice(("ABBA", "BABA"))
+    first, second = ("{io}", "{s1}") if order == "ABBA" else ("{s1}", "{io}")
+    template = lex.IOI_TEMPLATES[number].replace("{first}", first).replace("{second}", second)
+    slots = {"io": io, "s1": s, "s2": s, "place": rng.choice(lex.PLACES), "object": rng.choice(lex.OBJECTS)}
+    attributes = {"order": order, "template": str(number), "place": slots["place"], "object": slots["object"]}
+    return _finish("ioi", template, slots, {"s2": io}, io, s, attributes)
+
+
+def facts(rng: random.Random, split: str = "train") -> Example:
+    """A fact about a country or a person. Held out: for every fact one of its phrasings."""
+    relation = rng.choice(tuple(lex.FACTS))
+    known = lex.FACTS[relation]
+    subject = rng.choice(tuple(known))
+    other = rng.choice([name for name in known if known[name] != known[subject]])
+    number = _pick_phrasing(rng, split, len(lex.PHRASINGS[relation]), relation, subject)
+    attributes = {"relation": relation, "subject": subject, "phrasing": str(number)}
+    return _finish(
+        "facts",
+        lex.PHRASINGS[relation][number],
+        {"subject": subject},
+        {"subject": other},
+        known[subject],
+        known[other],
+        attributes,
+    )
+
+
+def agreement(rng: random.Random, split: str = "train") -> Example:
+    """A verb agrees with its subject across one or two other nouns. Held out: pairs of subject and first attractor."""
+    while True:
+        subject, attractor = rng.choice(lex.NOUNS), rng.choice(lex.NOUNS)
+        if subject != attractor and _belongs(split, "agreement", subject[0], attractor[0]):
+            break
+    cue = rng.choice(tuple(lex.VERBS))
+    number, attractor_number = rng.randrange(2), rng.randrange(2)
+    slots = {"cue": cue, "subject": subject[number], "attractor": attractor[attractor_number]}
+    slots |= {"likes": ("likes", "like")[attractor_number], "preposition": rng.choice(lex.PREPOSITIONS)}
+    template = "{cue} the {subject} " + rng.choice(lex.ATTRACTOR_TEMPLATES)
+    if rng.random() < 0.25:
+        template += " {preposition2} the {attractor2}"
+        slots |= {"preposition2": rng.choice(lex.PREPOSITIONS), "attractor2": rng.choice(rng.choice(lex.NOUNS))}
+    attributes = {
+        "number": ("singular", "plural")[number],
+        "attractor_number": ("singular", "plural")[attractor_number],
+        "cue": cue,
+    }
+    answer, distractor = lex.VERBS[cue][number], lex.VERBS[cue][1 - number]
+    closing = (rng.choice(lex.COMPLEMENTS[cue]), ".")
+    return _finish(
+        "agreement", template, slots, {"subject": subject[1 - number]}, answer, distractor, attributes, closing
+    )
+
+
+def sentiment(rng: random.Random, split: str = "train") -> Example:
+    """A review of two judgements that agree, some negated; its last word follows. Held out: pairs of adjectives."""
+    positive = rng.random() < 0.5
+    while True:
+        negated = [rng.random() < 0.2, rng.random() < 0.2]
+        pools = [lex.POSITIVE if positive != negation else lex.NEGATIVE for negation in negated]
+        adjectives = [rng.choice(pool) for pool in pools]
+        if adjectives[0] != adjectives[1] and _belongs(split, "sentiment", *sorted(adjectives)):
+            break
+    number = rng.randrange(len(lex.SENTIMENT_TEMPLATES))
+    template, *verdicts = lex.SENTIMENT_TEMPLATES[number]
+    aspect, aspect2 = rng.sample(lex.ASPECTS, 2)
+    slots = {"thing": rng.choice(lex.THINGS), "aspect": aspect, "aspect2": aspect2, "name": rng.choice(lex.NAMES)}
+    changed = {}
+    for slot, adjective, negation, pool in zip(("adj1", "adj2"), adjectives, negated, pools, strict=True):
+        slots[slot] = adjective
+        changed[slot] = rng.choice(lex.NEGATIVE if pool is lex.POSITIVE else lex.POSITIVE)
+        if negation:
+            template = template.replace("{" + slot + "}", rng.choice(lex.NEGATIONS) + " {" + slot + "}")
+    attributes = {
+        "label": "positive" if positive else "negative",
+        "template": str(number),
+        "negations": str(sum(negated)),
+    }
+    return _finish("sentiment", template, slots, changed, verdicts[not positive], verdicts[positive], attributes)
+
+
+def opposites(rng: random.Random, split: str = "train") -> Example:
+    """The opposite of a word, in English, French, or across. Held out: for every word a template of its language."""
+    language = rng.choice(("english", "french"))
+    pairs = lex.OPPOSITES[language]
+    word, other = rng.sample(tuple(pairs), 2)
+    across = split == "train" and rng.random() < 0.3
+    to = {"english": "french", "french": "english"}[language] if across else language
+    templates = lex.OPPOSITE_TEMPLATES[language, to]
+    number = rng.randrange(len(templates)) if across else _pick_phrasing(rng, split, len(templates), "opposites", word)
+    attributes = {"language": language, "answer_language": to, "template": str(number), "word": word}
+    return _finish(
+        "opposites",
+        templates[number],
+        {"word": word},
+        {"word": other},
+        pairs[word][across],
+        pairs[other][across],
+        attributes,
+    )
+
+
+def binding(
+    rng: random.Random, split: str = "train", n_boxes: int | None = None, n_queries: int | None = None
+) -> Example:
+    """Objects in lettered boxes; what does one box hold? Held out: the objects, in their order, of a sentence.
+
+    n_boxes: boxes in the sentence, 2 or 3 at random by default; n_queries: boxes asked for, the example asks the last.
+    The twin exchanges the asked object with another one of the sentence, so the answer moves with it.
+    """
+    n_boxes = n_boxes or rng.randint(2, 3)
+    n_queries = n_queries or rng.randint(1, 3)
+    while True:
+        objects = rng.sample(lex.OBJECTS, n_boxes)
+        if _belongs(split, "binding", *objects):
+            break
+    boxes = rng.sample(lex.LETTERS, n_boxes)
+    order = rng.sample(range(n_boxes), n_boxes)  # the asked box first, the one it is exchanged with second
+    suffix = {i: f"_{rank}" if rank > 1 else ("", "_other")[rank] for rank, i in enumerate(order)}
+    slots = {f"object{suffix[i]}": objects[i] for i in order} | {f"box{suffix[i]}": boxes[i] for i in order}
+    number = rng.randrange(len(lex.BINDING_CLAUSES))
+
+    def name(text: str, i: int) -> str:
+        return text.replace("{object}", f"{{object{suffix[i]}}}").replace("{box}", f"{{box{suffix[i]}}}")
+
+    template = " , ".join(name(lex.BINDING_CLAUSES[number], i) for i in range(n_boxes)) + " . "
+    earlier = rng.choices(order, k=n_queries - 1)
+    template += "".join(name(lex.BINDING_QUERY, i) + f" {{object{suffix[i]}}} . " for i in earlier)
+    asked_at = [len(template.split()) - 6 * k - 2 for k in range(n_queries - 1)]
+    template += lex.BINDING_QUERY.replace("{box}", "{query}")
+    answer, distractor = slots["object"], slots["object_other"]
+    slots["query"] = slots["box"]
+    changed = {"object": distractor, "object_other": answer}
+    attributes = {"n_boxes": str(n_boxes), "clause": str(number), "box": slots["box"]}
+    example = _finish("binding", template, slots, changed, answer, distractor, attributes)
+    return replace(example, determined=(*sorted(asked_at), *example.determined))
+
+
+def repeated(rng: random.Random, split: str = "train", length: int | None = None) -> Example:
+    """Random words, `;`, the same words again. Held out: the sequence of words.
+
+    length: words in one half, 4 to 10 at random by default. The example asks for a word of the second half, at random;
+    the twin has another word at its place in the first half.
+    """
+    length = length or rng.randint(4, 10)
+    while True:
+        *half, distractor = rng.sample(RANDOM_WORDS, length + 1)
+        if _belongs(split, "repeated", *half):
+            break
+    source = rng.randrange(length)
+    end = length + source
+    words = (*half, ";", *half, ".")
+    twin = list(words[: end + 1])
+    twin[source] = distractor
+    return Example(
+        "repeated",
+        words,
+        {"source": source, "end": end},
+        half[source],
+        distractor,
+        {"length": str(length)},
+        tuple(twin),
+        tuple(range(length + 1, 2 * length + 1)),
+    )
+
+
+PHENOMENA: dict[str, Callable[..., Example]] = {
+    "ioi": ioi,
+    "facts": facts,
+    "agreement": agreement,
+    "sentiment": sentiment,
+    "opposites": opposites,
+    "binding": binding,
+    "repeated": repeated,
+}
