@@ -14,8 +14,8 @@ from jax.sharding import PartitionSpec
 
 from interp_jax.core.catalog import CALLS, CUSTOM, REMAT, Span, walk
 from interp_jax.core.jaxprs import closed, rebind, scan_counts, subjaxprs, varying, zeros
-from interp_jax.core.plan import Frame, Place, Request
-from interp_jax.core.site import detail_branch
+from interp_jax.core.plan import Frame, Place, Request, covers
+from interp_jax.core.site import detail, detail_branch
 
 if TYPE_CHECKING:
     from interp_jax.core.interpreter import Interpreter
@@ -59,9 +59,9 @@ def _custom(interp, eqn, values, place, mask, pending):
     """An edit inside inlines the function and drops its rule; a capture keeps it, beside a copy of the body."""
     body = eqn.params["call_jaxpr"]
     edited = {edit.name for edit in interp.edits} | {interp.records[key].name for key in place.deltas}
-    if any(found.name in edited for found in interp.inside(eqn, place.spans)):
+    if any(found.name in edited for found in interp.inside(eqn, place)):
         return interp.eval(body, values, place, mask, pending)
-    interp.eval(body, values, place, [False] * len(mask), pending)
+    interp.eval(body, values, place._replace(silent=True), [False] * len(mask), pending)
     return rebind(eqn, values)
 
 
@@ -78,10 +78,27 @@ def _remat(interp, eqn, values, place, mask, pending):
 
 
 def _detail(interp, eqn, values, place, mask, pending):
-    fast = {found.name for found in walk(eqn.params["fast"], place.spans)}
-    detailed = any(found.name not in fast for found in interp.inside(eqn, place.spans))
-    args = detail_branch(values, eqn.params["counts"], detailed=detailed)
-    return interp.eval(eqn.params["detailed" if detailed else "fast"], args, place, mask, pending)
+    """Takes the detailed computation if one of its own sites is asked for, else declares the choice again."""
+    params = eqn.params
+    fast = {found.name for found in walk(params["fast"], place.spans)}
+    branches = {
+        name: (params[name], detail_branch(values, params["counts"], detailed=name == "detailed"))
+        for name in ("fast", "detailed")
+    }
+    if any(interp.active(found) and found.name not in fast for found in interp.inside(eqn, place)):
+        return interp.eval(*branches["detailed"], place, mask, pending)
+
+    def enter(name: str) -> Any:
+        def run() -> Any:
+            inner = place.inner()
+            outs = interp.eval(*branches[name], inner, mask, pending)
+            return outs, interp.exports(inner, pending)
+
+        return run
+
+    outs, records = detail(enter("fast"), enter("detailed"))
+    place.scope.values.update(records)
+    return outs
 
 
 def _cond(interp, eqn, values, place, mask, pending):
@@ -175,11 +192,12 @@ def _scan(interp, eqn, values, place, mask, pending):
     consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
     carry_mask, ys_mask = mask[:n_carry], mask[n_carry:]
     pieces = _pieces(_cuts(interp, eqn, place), length, reverse=params["reverse"])
+    reads = _reads_after(interp, eqn, place, pieces, pending)
     if not any(mask):
-        while len(pieces) > 1 and not _asked(interp, eqn, place, pieces[-1], pending):
-            pieces.pop()
+        while len(pieces) > 1 and not _asked(interp, eqn, place, pieces[-1], reads[-1]):
+            pieces.pop(), reads.pop()
     ys_pieces = []
-    for span in pieces:
+    for span, read_later in zip(pieces, reads, strict=True):
         last = span is pieces[-1]
         if span.real:
             carry, ys = _run_piece(interp, eqn, span, consts, carry, xs, place, ys_mask)
@@ -188,7 +206,7 @@ def _scan(interp, eqn, values, place, mask, pending):
             needed = [*(carry_mask if last else [True] * n_carry), *ys_mask]
             here = place._replace(frames=(*place.frames, frame))
             sliced = [jax.lax.index_in_dim(x, span.start, 0, keepdims=False) for x in xs]
-            outs = interp.eval(params["jaxpr"], [*consts, *carry, *sliced], here, needed, pending)
+            outs = interp.eval(params["jaxpr"], [*consts, *carry, *sliced], here, needed, read_later)
             carry, ys = outs[:n_carry], [None if y is None else y[None] for y in outs[n_carry:]]
         ys_pieces.append((span.start, ys))
     ordered = [ys for _, ys in sorted(ys_pieces, key=lambda piece: piece[0])]
@@ -212,7 +230,7 @@ def _run_piece(interp, eqn, span: Span, consts, carry, xs, place: Place, ys_mask
 
     def body(carry: Any, scanned: Any) -> Any:
         index, here, deltas = scanned
-        inner = Place((*place.frames, Frame(span, index, cut=not whole)), place.inner().scope, deltas)
+        inner = place.inner()._replace(frames=(*place.frames, Frame(span, index, cut=not whole)), deltas=deltas)
         outs = interp.eval(
             eqn.params["jaxpr"], [*consts, *carry, *here], inner, [True] * len(carry) + ys_mask, _NOTHING
         )
@@ -269,14 +287,22 @@ def _pieces(cuts: set[int], length: int, *, reverse: bool) -> list[Span]:
     return pieces[::-1] if reverse else pieces
 
 
+def _reads_after(
+    interp: "Interpreter", eqn: Any, place: Place, pieces: list[Span], pending: frozenset[Request]
+) -> list[frozenset[Request]]:
+    """For each piece of a scan, what edits after it read."""
+    reads = [pending]
+    for piece in reversed(pieces[1:]):
+        found = walk(eqn.params["jaxpr"], (*place.spans, piece))
+        reads.append(reads[-1].union(*(interp.requests(f) for f in found)))
+    return reads[::-1]
+
+
 def _asked(interp: "Interpreter", eqn: Any, place: Place, piece: Span, pending: frozenset[Request]) -> bool:
     """Whether something in a piece of a scan is captured or read later, or has an effect."""
-    if closed(eqn.params["jaxpr"]).effects:
-        return True
-    names = {name for name, _ in pending}
-    return any(
-        interp.wanted(found) or found.name in names
-        for found in walk(eqn.params["jaxpr"], (*place.spans, piece))
+    found = walk(eqn.params["jaxpr"], (*place.spans, piece))
+    return bool(closed(eqn.params["jaxpr"]).effects) or any(
+        interp.wanted(f) or any(covers(f, request) for request in pending) for f in found
     )
 
 

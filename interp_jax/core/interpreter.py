@@ -61,7 +61,7 @@ class Interpreter:
         def read(var: Any) -> Any:
             return var.val if isinstance(var, Literal) else env[var]
 
-        for eqn, found, mask, pending in self._live(jaxpr.jaxpr, place.spans, needed, exports):
+        for eqn, found, mask, pending in self._live(jaxpr.jaxpr, place, needed, exports):
             values = [read(var) for var in eqn.invars]
             if not found:
                 outs = rebind(eqn, values)
@@ -73,28 +73,29 @@ class Interpreter:
         return [read(var) if need else None for var, need in zip(jaxpr.jaxpr.outvars, needed, strict=True)]
 
     def _live(
-        self, jaxpr: Any, spans: tuple[Span, ...], needed: Sequence[bool], exports: frozenset[Request]
+        self, jaxpr: Any, place: Place, needed: Sequence[bool], exports: frozenset[Request]
     ) -> list[tuple[Any, list[Found], list[bool], frozenset[Request]]]:
         """The equations to evaluate, each with its active sites, which outputs are needed, what later edits read."""
         plan = []
         wanted = {var for var, need in zip(jaxpr.outvars, needed, strict=True) if need and not isinstance(var, Literal)}
         pending = set(exports)
         for eqn in reversed(jaxpr.eqns):
-            found = self.inside(eqn, spans)
+            found = self.inside(eqn, place)
             mask = [var in wanted for var in eqn.outvars]
             asked = any(self.wanted(f) or any(covers(f, request) for request in pending) for f in found)
             if not (asked or any(mask) or eqn.effects):
                 continue
             plan.append((eqn, found, mask, frozenset(pending)))
             wanted.update(var for var in eqn.invars if not isinstance(var, Literal))
-            pending.update(*(self._requests(f) for f in found))
+            pending.update(*(self.requests(f) for f in found))
         return plan[::-1]
 
     # What is of interest where.
 
-    def inside(self, eqn: Any, spans: tuple[Span, ...]) -> list[Found]:
-        """The sites in an equation that are captured, edited or read."""
-        return [found for found in walk_equation(eqn, spans) if self._active(found)]
+    def inside(self, eqn: Any, place: Place) -> list[Found]:
+        """The sites in an equation that are captured, edited or read; in a scan that was cut, every one."""
+        found = walk_equation(eqn, place.spans)
+        return [f for f in found if self.active(f) or (place.cut and not f.copy)]
 
     def wanted(self, found: Found) -> bool:
         """Whether a site is captured."""
@@ -104,7 +105,8 @@ class Interpreter:
             for want in self.wants
         )
 
-    def _active(self, found: Found) -> bool:
+    def active(self, found: Found) -> bool:
+        """Whether a site is captured, edited or read."""
         if found.copy:
             return False
         return (
@@ -120,7 +122,8 @@ class Interpreter:
         reads = (target for edit in self.edits for target in edit.reads.values())
         return layers | ({target.layer for target in reads if target.name == name} - {None})
 
-    def _requests(self, found: Found) -> set[Request]:
+    def requests(self, found: Found) -> set[Request]:
+        """What the edits of a site read elsewhere."""
         return {
             self._request(target, found.spans)
             for edit in self.edits
@@ -167,9 +170,10 @@ class Interpreter:
         }
         for key in records.keys() & place.deltas.keys():
             x = x + from_front(place.deltas[key], front)
-        if loops is not None or any(frame.cut for frame in place.frames):
+        if loops is not None or place.cut:
             params = params | {"loops": spans if layer is None else spans[:-1]}
-        x = site_p.bind(x, *offsets, **params)
+        if not place.silent:
+            x = site_p.bind(x, *offsets, **params)
         for key, reducer in records.items():
             place.scope.values[key] = _reduced(reducer, to_front(x, front), ctx, len(front))
         if name in self.read_names:

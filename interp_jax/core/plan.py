@@ -72,15 +72,22 @@ class Place(NamedTuple):
       frames: the scans around, outermost first.
       scope: records met so far.
       deltas: by record key, what to add at a site, for its derivative.
+      silent: in a second copy of a function body, whose sites must not be declared again.
     """
 
     frames: tuple[Frame, ...]
     scope: Scope
     deltas: dict[str, Array]
+    silent: bool = False
 
     @property
     def spans(self) -> tuple[Span, ...]:
         return tuple(frame.span for frame in self.frames)
+
+    @property
+    def cut(self) -> bool:
+        """Whether a scan around runs in pieces, so that the sites inside must note which."""
+        return any(frame.cut for frame in self.frames)
 
     def inner(self) -> "Place":
         """The body of an inner function, whose records are its own until they leave it."""

@@ -262,6 +262,8 @@ def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[E
             catalog.raise_no_layer(f"at(layer={min(missing)})", target.name, min(missing))
         if target.layer is not None:
             layers = frozenset({target.layer}) if layers is None else layers & {target.layer}
+            if not layers:
+                raise ValueError(f"address {address!r} has an edit that is confined to another layer by at(layer=...)")
         reads = {}
         for read in intervention.reads:
             (reads[read],) = catalog.resolve(read)
