@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from interp_jax.core import site
-from interp_jax.models.blocks import dot, normalize, rotation, run_block
+from interp_jax.models import ops
+from interp_jax.models.blocks import normalize, run_block
 from interp_jax.models.config import Config
 from interp_jax.models.frame import Frame, whole
 from interp_jax.models.inputs import check_range, check_tokens
@@ -124,10 +125,10 @@ def _forward(model: Decoder, tokens: Array, attention_mask: Array | None, logits
     frame = whole(model.config, tokens, attention_mask)
     x, _ = decode(model, tokens, frame)
     if logits_at is None:
-        return frame.site(unembed(model, x), "logits", "position", "d_vocab")
+        return unembed(model, x, (*frame.batch, "position"), frame.offset)
     index = jnp.where(logits_at < 0, logits_at + tokens.shape[-1], logits_at)[..., None, None]
     x = jnp.take_along_axis(x, index, axis=-2, mode="fill")[..., 0, :]
-    return site(unembed(model, x), "logits", axes=(*frame.batch, "d_vocab"))
+    return unembed(model, x, frame.batch, None)
 
 
 def decode(model: Decoder, tokens: Array, frame: Frame, cache: Cache | None = None) -> tuple[Array, Cache | None]:
@@ -141,7 +142,7 @@ def decode(model: Decoder, tokens: Array, frame: Frame, cache: Cache | None = No
         where = jnp.take(model.w_pos, frame.positions, axis=0, mode="clip")
         x = x + frame.site(where, "pos_embed", "position", "d_model")
     else:
-        rotary = rotation(frame)
+        rotary = ops.rotation(frame.positions, model.config.rope_theta, model.config.d_head)
     new_cache = []
     for layer, block in enumerate(model.blocks):
         x, kept = run_block(block, x, frame, rotary, layer, None if cache is None else cache[layer])
@@ -149,8 +150,12 @@ def decode(model: Decoder, tokens: Array, frame: Frame, cache: Cache | None = No
     return normalize(model.ln_final, x, frame, "ln_final", None), None if cache is None else new_cache
 
 
-def unembed(model: Decoder, x: Array) -> Array:
-    """`[... d_model]` -> `[... d_vocab]`."""
+def unembed(model: Decoder, x: Array, axes: tuple[str, ...], offset: Array | None) -> Array:
+    """`[*axes d_model]` -> `[*axes d_vocab]`."""
+    x = site(x, "unembed.in", axes=(*axes, "d_model"), offset=offset)
     if model.w_u is not None:
-        return dot(x, model.w_u)
-    return lax.dot_general(x, model.w_e, (((x.ndim - 1,), (1,)), ((), ())))
+        x = ops.affine(x, model.w_u, None)
+    else:
+        x = lax.dot_general(x, model.w_e, (((x.ndim - 1,), (1,)), ((), ())))
+    x = site(x, "unembed.out", axes=(*axes, "d_vocab"), offset=offset)
+    return site(x, "logits", axes=(*axes, "d_vocab"), offset=offset)

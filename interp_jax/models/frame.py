@@ -1,5 +1,6 @@
 """What the layers of one call share: padding, positions and the causal mask."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,10 @@ class Frame:
     offset: Array | None = None
     key_offset: Array | None = None
     start: Array | None = None
+
+    def at(self, offset: Array | None) -> "Frame":
+        """The same with another offset: inside `detail` an array that is an argument and not closed over."""
+        return dataclasses.replace(self, offset=offset)
 
     def site(self, x: Array, name: str, *axes: str, layer: int | None = None) -> Array:
         offset: Any = self.offset

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Int
 import numpy as np
 
-from interp_jax.core import site
-from interp_jax.core.edits import as_intervention, resolve
+from interp_jax.core import as_intervention, intervene, resolve
 from interp_jax.models.decoder import Cache, Decoder, decode, unembed
 from interp_jax.models.frame import Frame, count
 from interp_jax.models.inputs import check_tokens
@@ -110,8 +109,6 @@ def _generate(
     length = mask.sum(axis=-1, dtype=jnp.int32)
     step = _step
     if addresses:
-        from interp_jax.core import intervene
-
         step = intervene(_step, resolve(dict(zip(addresses, interventions, strict=True)), length))
     key_offset = length - n_prompt
     slot = jnp.arange(n_prompt + slots, dtype=jnp.int32)
@@ -152,9 +149,8 @@ def _step(
     batch = ("batch",) * (tokens.ndim - 1)
     frame = Frame(model.config, batch, positions, mask, offset, key_offset, start)
     x, new_cache = decode(model, tokens, frame, cache)
-    last = offset + tokens.shape[-1] - 1
-    logits = site(unembed(model, x[..., -1:, :]), "logits", axes=(*batch, "position", "d_vocab"), offset=last)
     assert new_cache is not None
+    logits = unembed(model, x[..., -1:, :], (*batch, "position"), offset + tokens.shape[-1] - 1)
     return logits[..., 0, :].astype(jnp.float32), new_cache
 
 

@@ -1,0 +1,161 @@
+"""The arithmetic of the decoder between its sites.
+
+Each function is compiled by itself, so that a model of many layers traces it once for all of them. Reductions are in
+float32 whatever the model's dtype.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from interp_jax.models.params import Attention
+
+Array = jax.Array
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu_new": partial(jax.nn.gelu, approximate=True),
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+
+
+@partial(jax.jit, static_argnums=3)
+def affine(x: Array, w: Array, b: Array | None, n: int = 1) -> Array:
+    """The last `n` axes of `x` against the first `n` of `w`, plus `b`."""
+    out = lax.dot_general(x, w, ((tuple(range(x.ndim - n, x.ndim)), tuple(range(n))), ((), ())))
+    return out if b is None else out + b
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def centre(x: Array, norm: str, eps: float) -> tuple[Array, Array]:
+    """In float32: `x`, centred in a LayerNorm, and the scale `[... 1]` that it is divided by."""
+    x = x.astype(jnp.float32)
+    if norm == "layernorm":
+        x = x - jnp.mean(x, axis=-1, keepdims=True)
+    return x, jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+
+
+@partial(jax.jit, static_argnums=2)
+def divide(x: Array, scale: Array, dtype: Any) -> Array:
+    """`x / scale`, in the model's dtype."""
+    return (x / scale).astype(dtype)
+
+
+@jax.jit
+def rescale(x: Array, w: Array, b: Array | None) -> Array:
+    """A norm's own weights."""
+    return x * w if b is None else x * w + b
+
+
+@jax.jit
+def project(attn: Attention, x: Array) -> tuple[Array, Array, Array]:
+    """`[... d_model]` to queries, keys and values `[... head d_head]`."""
+    return affine(x, attn.w_q, attn.b_q), affine(x, attn.w_k, attn.b_k), affine(x, attn.w_v, attn.b_v)
+
+
+@partial(jax.jit, static_argnums=1)
+def repeat_heads(x: Array, n_heads: int) -> Array:
+    """`[... d_model]` -> `[... head d_model]`."""
+    return jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], n_heads, x.shape[-1]))
+
+
+@partial(jax.jit, static_argnums=1)
+def mean_of_groups(streams: Array, n_kv_heads: int) -> Array:
+    """`[... head d_model]` -> `[... kv_head d_model]`: the mean of the heads that share a key-value head."""
+    *lead, n_heads, d_model = streams.shape
+    if n_kv_heads == n_heads:
+        return streams
+    return streams.reshape(*lead, n_kv_heads, n_heads // n_kv_heads, d_model).mean(axis=-2)
+
+
+@partial(jax.jit, static_argnums=(5, 6))
+def project_streams(
+    attn: Attention, w: Array, x: Array, normalized: Array, streams: tuple[Array, Array, Array], norm: str, eps: float
+) -> tuple[Array, ...]:
+    """As `project`, but each head reads its own of `streams` `[... head d_model]`, which `x` has become.
+
+    Where a stream is still `x`, its head reads `normalized`; else what changed, normalized and times `w`, is added.
+    """
+
+    def unscaled(x: Array) -> Array:
+        return divide(*centre(x, norm, eps), x.dtype)
+
+    rest = (normalized - unscaled(x) * w)[..., None, :]
+    out = []
+    for kind, stream in zip("qkv", streams, strict=True):
+        read = rest + unscaled(stream) * w
+        matrix, bias = getattr(attn, f"w_{kind}"), getattr(attn, f"b_{kind}")
+        heads = jnp.einsum("...hm,mhd->...hd", read, matrix)
+        out.append(heads if bias is None else heads + bias)
+    return tuple(out)
+
+
+@jax.jit
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Turns the pairs (i, i + d_head/2) of `[... head d_head]` by the angles `[... 1 d_head/2]`."""
+    half = x.shape[-1] // 2
+    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def rotation(positions: Array, theta: float, d_head: int) -> tuple[Array, Array]:
+    """Cosine and sine of the rotary angles, float32 `[... 1 d_head/2]`, at int32 positions `[...]`."""
+    frequency = jnp.float32(theta) ** (-jnp.arange(0, d_head, 2, dtype=jnp.float32) / d_head)
+    angle = positions[..., None, None].astype(jnp.float32) * frequency
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+@jax.jit
+def scores(q: Array, k: Array, mask: Array) -> Array:
+    """`[*batch query head d_head]`, `[*batch key kv_head d_head]` -> `[*batch head query key]`, -inf where masked.
+
+    The heads that share a key head stand side by side as more queries of it: `[*batch kv_head group*query d_head]`.
+    """
+    *lead, n_query, n_heads, d_head = q.shape
+    n_key, n_kv_heads = k.shape[-3:-1]
+    q = jnp.moveaxis(q * jnp.asarray(d_head**-0.5, q.dtype), -2, -3)
+    q = q.reshape(*lead, n_kv_heads, n_heads // n_kv_heads * n_query, d_head)
+    both = tuple(range(len(lead)))
+    last = len(lead) + 2
+    out = lax.dot_general(q, k, (((last,), (last,)), ((*both, last - 2), (*both, last - 1))))
+    out = out.reshape(*lead, n_heads, n_query, n_key)
+    return jnp.where(mask, out, jnp.asarray(-jnp.inf, out.dtype))
+
+
+@jax.jit
+def softmax(scores: Array) -> Array:
+    """Over the keys. A query that sees nothing (padding) gets zeros, with a zero gradient."""
+    x = scores.astype(jnp.float32)
+    limits = jnp.finfo(jnp.float32)
+    x = jnp.exp(x - lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=limits.min)))
+    return (x / jnp.maximum(jnp.sum(x, axis=-1, keepdims=True), limits.tiny)).astype(scores.dtype)
+
+
+@jax.jit
+def mix(pattern: Array, v: Array) -> Array:
+    """`[*batch head query key]`, `[*batch key kv_head d_head]` -> `[*batch query head d_head]`."""
+    *lead, n_heads, n_query, n_key = pattern.shape
+    n_kv_heads, d_head = v.shape[-2:]
+    pattern = pattern.reshape(*lead, n_kv_heads, n_heads // n_kv_heads * n_query, n_key)
+    both, last = tuple(range(len(lead))), len(lead) + 2
+    z = lax.dot_general(pattern, v, (((last,), (last - 2,)), ((*both, last - 2), (*both, last - 1))))
+    return jnp.moveaxis(z.reshape(*lead, n_heads, n_query, d_head), -3, -2)
+
+
+@jax.jit
+def result(z: Array, w: Array) -> Array:
+    """What each head writes: `[... head d_head]`, `[head d_head d_model]` -> `[... head d_model]`."""
+    return jnp.einsum("...hd,hdm->...hm", z, w)
+
+
+@jax.jit
+def add_heads(result: Array, b: Array | None) -> Array:
+    """`[... head d_model]` -> `[... d_model]`, plus the output bias."""
+    out = result.sum(axis=-2)
+    return out if b is None else out + b
