@@ -1,0 +1,165 @@
+"""Short automatic labels: the words on which a feature is most active, and which features tell the most.
+
+    weight of word w for a feature:  p log(p / q)
+    p: its share of the feature's strong firings, weighted by activation; q: its share of the text
+
+The sum over words is how many nats the feature's firing tells about the word (a Kullback-Leibler divergence).
+Where the word at the firing says little, the word before or after it is tried. Caveat: a label is a guess about
+where a feature fires, not an explanation that was tested.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from interp_jax.report.activity import Firings
+
+STRONG = 0.3  # of the largest activation: weaker firings are often about something else
+RELATIONS = {"on": 0, "before": 1, "after": -1}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a feature seems to be about.
+
+    Attributes:
+      relation: `"on"` these words, or `"before"` or `"after"` them.
+      words: the words, weightiest first.
+      coverage: the share of strong firings that these words account for.
+      recall: the share of these words' occurrences on which it fires strongly.
+      nats: what a strong firing tells about the word.
+    """
+
+    relation: str
+    words: tuple[str, ...]
+    coverage: float
+    recall: float
+    nats: float
+
+    @property
+    def score(self) -> float:
+        """High where the feature fires on these words, only there, and they are not just any words."""
+        return self.nats * self.coverage * self.recall**0.5
+
+    def __str__(self) -> str:
+        words = ", ".join(self.words)
+        return words if self.relation == "on" else f"{self.relation}: {words}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of a tokenised text.
+
+    Attributes:
+      strings: the different words.
+      ids: int32 `[sequence position]`, the word that each token is in; -1 at padding and special tokens.
+      ordinal: int32 `[sequence position]`, the place of that word in `running`.
+      running: int32 `[word]`, all words in their order; -1 between sequences.
+      counts: int64 `[different word]`, how often each occurs.
+    """
+
+    strings: tuple[str, ...]
+    ids: np.ndarray
+    ordinal: np.ndarray
+    running: np.ndarray
+    counts: np.ndarray
+
+
+def words(tokens: np.ndarray, mask: np.ndarray, strings: Sequence[str]) -> Words:
+    """Joins tokens to words: a word begins with a space, a mark, or a letter after something that is no letter.
+
+    Args:
+      tokens: `[sequence position]`.
+      mask: `[sequence position]`, False at padding and special tokens.
+      strings: the text of every token of the vocabulary, with its space.
+
+    Example:
+      >>> import numpy as np
+      >>> strings = [" L", "ily", " ran", "."]
+      >>> found = words(np.array([[0, 1, 2, 3]]), np.ones((1, 4), bool), strings)
+      >>> found.strings, found.ids.tolist()
+      (('Lily', 'ran', '.'), [[0, 0, 1, 2]])
+    """
+    known: dict[str, int] = {}
+    ids = np.full(tokens.shape, -1, np.int32)
+    ordinal = np.full(tokens.shape, -1, np.int32)
+    running: list[int] = []
+
+    def close(row: int, start: int, end: int) -> None:
+        text = "".join(strings[t] for t in tokens[row, start:end]).strip() or "↵"
+        ids[row, start:end] = known.setdefault(text, len(known))
+        ordinal[row, start:end] = len(running)
+        running.append(ids[row, start])
+
+    begins = [not s[:1].isalnum() for s in strings]
+    ends = [not s[-1:].isalnum() for s in strings]
+    for row in range(tokens.shape[0]):
+        start = None
+        for position in range(tokens.shape[1] + 1):
+            inside = position < tokens.shape[1] and bool(mask[row, position])
+            token = int(tokens[row, position]) if inside else -1
+            if start is not None and (not inside or begins[token] or ends[int(tokens[row, position - 1])]):
+                close(row, start, position)
+                start = None
+            if inside and start is None:
+                start = position
+        running.append(-1)
+    in_order = np.array(running, np.int32)
+    counts = np.bincount(in_order[in_order >= 0], minlength=len(known))
+    return Words(tuple(known), ids, ordinal, in_order, counts)
+
+
+def label(found: Firings, text: Words, feature: int, *, n_words: int = 3) -> Label:
+    """The label of one feature: at most `n_words` words, those of largest weight.
+
+    Raises:
+      ValueError: the feature never fires.
+    """
+    places, values = found.of(feature)
+    if not len(places):
+        raise ValueError(f"label: feature {feature} never fires in this text")
+    ordinals = text.ordinal.reshape(-1)[places]
+    candidates = (_weigh(relation, ordinals, values, text, n_words) for relation in RELATIONS)
+    # A neighbour must say clearly more than the word itself.
+    return max(candidates, key=lambda c: c.score * (1.0 if c.relation == "on" else 0.5))
+
+
+def _weigh(relation: str, ordinals: np.ndarray, values: np.ndarray, text: Words, n_words: int) -> Label:
+    related = text.running[np.clip(ordinals + RELATIONS[relation], 0, len(text.running) - 1)]
+    strong = (values >= STRONG * values.max()) & (related >= 0)
+    n, total = len(text.strings), np.maximum(text.counts, 1)
+    p = np.bincount(related[strong], values[strong], minlength=n) / max(values[strong].sum(), 1e-12)
+    gain = p * np.log(np.maximum(p, 1e-12) * total.sum() / total)
+    best = [int(i) for i in np.argsort(-gain)[:n_words] if p[i] >= 0.05] or [int(np.argmax(gain))]
+    recall = len(np.unique(ordinals[strong & np.isin(related, best)])) / total[best].sum()
+    return Label(relation, tuple(text.strings[i] for i in best), float(p[best].sum()), recall, float(gain.sum()))
+
+
+def telling(
+    found: Firings, text: Words, decoder: np.ndarray, *, n: int = 12, least_firings: int = 30
+) -> list[tuple[int, Label]]:
+    """The features whose labels say the most, all different: `(feature, label)`, best first.
+
+    Left out are features that fire on fewer than `least_firings` tokens or on more than a tenth of them, and those
+    whose label or decoder row `[d_sae d_in]` nearly repeats that of a better one.
+    """
+    usable = np.flatnonzero((found.counts >= least_firings) & (found.densities <= 0.1))
+    scored = []
+    for feature in usable:
+        named = label(found, text, int(feature))
+        several = 1.0 + 0.25 * (len(named.words) - 1)  # a class of words says more than one word does
+        scored.append((named.score * several, int(feature), named))
+    scored.sort(key=lambda s: (-s[0], s[1]))
+    chosen: list[tuple[int, Label]] = []
+    seen: set[str] = set()
+    for _, feature, named in scored:
+        close = any(float(decoder[feature] @ decoder[other]) > 0.6 for other, _ in chosen)
+        fresh = {word.casefold() for word in named.words}
+        if close or fresh & seen:
+            continue
+        chosen.append((feature, named))
+        seen |= fresh
+        if len(chosen) == n:
+            break
+    return chosen
