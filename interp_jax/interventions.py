@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, Num
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Num
 
 from interp_jax.core import Context, Intervention, as_intervention, check, is_leaf, place
 
@@ -60,7 +60,7 @@ class _Add(Intervention):
         return _combine(value, place(self.vector, value, ctx), operator.add)
 
 
-def add(vector: Num[Array, "..."] | float) -> Intervention:
+def add(vector: Num[ArrayLike, "..."]) -> Intervention:
     """Adds a vector: `x + vector`.
 
     Args:
@@ -88,7 +88,7 @@ class _Replace(Intervention):
         return place(self.value, value, ctx).astype(value.dtype)
 
 
-def replace(value: Num[Array, "..."] | float) -> Intervention:
+def replace(value: Num[ArrayLike, "..."]) -> Intervention:
     """Puts another value in place: activation patching.
 
     Args:
@@ -135,7 +135,7 @@ class _MeanAblate(Intervention):
         return jnp.broadcast_to(_wide(value).mean(tuple(over), keepdims=True), value.shape).astype(value.dtype)
 
 
-def mean_ablate(mean: Num[Array, "..."] | None = None) -> Intervention:
+def mean_ablate(mean: Num[ArrayLike, "..."] | None = None) -> Intervention:
     """Puts a mean in place: mean ablation.
 
     Args:
@@ -162,7 +162,7 @@ class _Scale(Intervention):
         return _combine(value, place(self.factor, value, ctx), operator.mul)
 
 
-def scale(factor: Num[Array, "..."] | float) -> Intervention:
+def scale(factor: Num[ArrayLike, "..."]) -> Intervention:
     """Multiplies by a factor that broadcasts to the value.
 
     Example:
@@ -193,7 +193,7 @@ class _ProjectOut(Intervention):
         return (wide - along[..., None] * unit).astype(value.dtype)
 
 
-def project_out(direction: Float[Array, "*layer d"]) -> Intervention:
+def project_out(direction: Float[ArrayLike, "*layer d"]) -> Intervention:
     """Removes the component along a direction: `x - r (r . x)` with `r` the direction at unit norm.
 
     Directional ablation of Arditi et al. 2024, "Refusal in language models is mediated by a single direction".
@@ -223,7 +223,7 @@ class _Clamp(Intervention):
         return jnp.clip(value, *bounds)
 
 
-def clamp(low: Num[Array, "..."] | float | None = None, high: Num[Array, "..."] | float | None = None) -> Intervention:
+def clamp(low: Num[ArrayLike, "..."] | None = None, high: Num[ArrayLike, "..."] | None = None) -> Intervention:
     """Limits values to `[low, high]`; None is no limit. To set a feature to a value, use `at(replace(v), feature=i)`.
 
     Example:
@@ -247,7 +247,7 @@ class _Noise(Intervention):
         return _combine(value, drawn * place(self.scale, value, ctx).astype(drawn.dtype), operator.add)
 
 
-def noise(key: Key[Array, ""], scale: Num[Array, "..."] | float = 1.0) -> Intervention:
+def noise(key: Key[Array, ""], scale: Num[ArrayLike, "..."] = 1.0) -> Intervention:
     """Adds Gaussian noise of standard deviation `scale`, another draw at each layer (causal tracing, ROME 2022).
 
     Args:
@@ -396,7 +396,7 @@ def _accepts(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
 _AXES = ("position", "head", "feature", "query", "key")
 
 
-@_pytree(data=("edit", "layer", "indices", "index", "mask", "start"), static=("only_layer", "axis", "place"))
+@_pytree(data=("edit", "layer", "indices", "index", "mask", "start"), static=("only_layer", "axis", "meaning"))
 class _At(_Wrapper):
     layer: Array | None  # traced; a static one is `only_layer`
     indices: dict[str, Array]
@@ -405,7 +405,7 @@ class _At(_Wrapper):
     start: Array | None  # first position of the generated text
     only_layer: int | None
     axis: int | None
-    place: str  # what `position` means: "position", "from the end" or "generated"
+    meaning: str  # what `position` means: "position", "from the end" or "generated"
 
     @property
     def layers(self) -> frozenset[int] | None:  # type: ignore[override]
@@ -414,11 +414,11 @@ class _At(_Wrapper):
         return frozenset({self.only_layer}) & (self.edit.layers or {self.only_layer})
 
     def resolve(self, prompt_length: Array) -> Intervention:
-        if self.mask is not None or self.place == "from the end":
+        if self.mask is not None or self.meaning == "from the end":
             what = "a mask" if self.mask is not None else "a negative position"
             raise ValueError(f"at: {what} depends on the length of one call and means nothing in generate: use position=")
         here = _replace_fields(self, edit=self.edit.resolve(prompt_length))
-        return _replace_fields(here, start=prompt_length) if self.place == "generated" else here
+        return _replace_fields(here, start=prompt_length) if self.meaning == "generated" else here
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         if self.only_layer is not None and isinstance(ctx.layer, int) and ctx.layer != self.only_layer:
@@ -427,7 +427,7 @@ class _At(_Wrapper):
         chosen = self._layer_chosen(ctx)
         for name, index in self.indices.items():
             chosen = chosen & self._along(name, index, value, ctx)
-        if self.place == "generated":
+        if self.meaning == "generated":
             if self.start is None:
                 raise ValueError('at: position="generated" has a meaning only in models.generate(..., edits=...)')
             positions = _coordinates("position", value, ctx)
@@ -449,7 +449,7 @@ class _At(_Wrapper):
 
     def _along(self, name: str, index: Array, value: Array, ctx: Context) -> Array:
         size = value.shape[ctx.axis(name)]
-        if name == "position" and self.place == "from the end":
+        if name == "position" and self.meaning == "from the end":
             return _spread(jnp.arange(-size, 0) == index[..., None], name, value, ctx)
         index = index if name in ("position", "query", "key") else _wrapped(index, size)
         return _spread(_coordinates(name, value, ctx) == index[..., None], name, value, ctx)
@@ -486,15 +486,15 @@ def _spread(hits: Array, name: str, value: Array, ctx: Context) -> Array:
 def at(
     edit: Any,
     *,
-    layer: int | Int[Array, ""] | None = None,
-    position: int | str | Int[Array, "..."] | None = None,
-    head: int | Int[Array, "..."] | None = None,
-    feature: int | Int[Array, "..."] | None = None,
-    query: int | Int[Array, "..."] | None = None,
-    key: int | Int[Array, "..."] | None = None,
+    layer: Int[ArrayLike, ""] | None = None,
+    position: str | Int[ArrayLike, "..."] | None = None,
+    head: Int[ArrayLike, "..."] | None = None,
+    feature: Int[ArrayLike, "..."] | None = None,
+    query: Int[ArrayLike, "..."] | None = None,
+    key: Int[ArrayLike, "..."] | None = None,
     axis: int | None = None,
-    index: int | Int[Array, "..."] | None = None,
-    mask: Bool[Array, "..."] | Num[Array, "..."] | None = None,
+    index: Int[ArrayLike, "..."] | None = None,
+    mask: Bool[ArrayLike, "..."] | Num[ArrayLike, "..."] | None = None,
 ) -> Intervention:
     """Confines an intervention to a layer, a position, a head, ...: elsewhere the value stays.
 
@@ -549,5 +549,5 @@ def at(
         start=None,
         only_layer=only_layer,
         axis=axis,
-        place=meaning,
+        meaning=meaning,
     )

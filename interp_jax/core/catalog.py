@@ -36,6 +36,7 @@ class Found(NamedTuple):
     copy: bool  # recomputed by remat in a backward pass, or known by name only
     on_demand: bool
     barrier: str | None  # the primitive that the transforms cannot enter
+    read_only: bool = False  # tagged by jax's checkpoint_name in somebody else's model
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,14 @@ def walk(
 def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _PLAIN) -> Iterator[Found]:
     """The site equations in one equation, itself included."""
     kind, params = eqn.primitive.name, eqn.params
-    if kind == "site":
+    if kind in ("site", "name"):
+        read_only = kind == "name"
+        params = named_params(params["name"]) if read_only else params
         spans = site_spans(params["loops"], params["layer"], frames)
         aval, differentiated = eqn.invars[0].aval, params["differentiated"]
-        yield Found(params["name"], aval, params, spans, len(frames), differentiated, **state)
+        yield Found(
+            params["name"], aval, params, spans, len(frames), differentiated, read_only=read_only, **state
+        )
     elif kind == "detail":
         fast = list(walk(params["fast"], frames, **state))
         yield from fast
@@ -164,6 +169,15 @@ def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _P
 
 
 #: Primitives besides scan, cond and remat that the interpreter evaluates step by step.
+def named_params(name: str) -> dict[str, Any]:
+    """The parameters of a site that `jax.ad_checkpoint.checkpoint_name` declares, which knows only its name."""
+    return {"name": name, "layer": None, "axes": None, "offset_axes": ()} | {
+        "mapped": (),
+        "loops": None,
+        "differentiated": False,
+    }
+
+
 CALLS = frozenset({"closed_call", "core_call", "eval_jaxpr"})
 CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
 REMAT = frozenset({"remat2", "remat", "checkpoint"})

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.extend.core import DropVar, Literal
 
-from interp_jax.core.catalog import Catalog, Found, Span, Target, site_spans, walk_equation
+from interp_jax.core.catalog import Catalog, Found, Span, Target, named_params, site_spans, walk_equation
 from interp_jax.core.control_flow import rule
 from interp_jax.core.edits import Context, Intervention, apply, from_front, to_front
 from interp_jax.core.jaxprs import closed, rebind
@@ -67,6 +67,9 @@ class Interpreter:
                 outs = rebind(eqn, values)
             elif eqn.primitive is site_p:
                 outs = [self._visit(eqn.params, values, place)]
+            elif eqn.primitive.name == "name":
+                self._visit(named_params(eqn.params["name"]), values, place._replace(silent=True))
+                outs = rebind(eqn, values)
             else:
                 outs = rule(eqn)(self, eqn, values, place, mask, pending)
             env.update((var, out) for var, out in zip(eqn.outvars, outs, strict=True) if not isinstance(var, DropVar))

@@ -249,6 +249,10 @@ def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[E
     for target in catalog.resolve(address):
         found = catalog.found[target.name]
         _check_entered(found)
+        if found[0].read_only:
+            raise ValueError(
+                f"site {target.name!r} is only named by checkpoint_name and cannot be edited: declare it by interp_jax.site"
+            )
         if not found[0].params["mapped"]:  # a cond under vmap becomes a select, and its sites stand side by side
             catalog.info(target.name)
         if any(f.differentiated for f in (*found, *catalog.copies.get(target.name, ()))):
