@@ -62,7 +62,7 @@ def describe(
     tokens: np.ndarray,
     mask: np.ndarray,
     strings: Sequence[str],
-    logits: np.ndarray,
+    logits: np.ndarray | None,
     *,
     n_top: int = 6,
     n_sampled: int = 2,
@@ -79,6 +79,7 @@ def describe(
       mask: `[sequence position]`, False at padding and special tokens, which are not shown.
       strings: the text of every token of the vocabulary.
       logits: `[d_vocab]`, what one unit of the feature adds to each logit. Tokens that do not occur are not shown.
+        None where that is not defined.
       n_top: strongest examples.
       n_sampled: examples from each interval.
       n_logits: tokens of each sign.
@@ -114,8 +115,10 @@ def describe(
         inside = np.flatnonzero((values > low) & (values <= high))
         intervals.append((float(low), float(high), pick(rng.permutation(inside), n_sampled)))
 
-    occurring = np.flatnonzero(np.bincount(tokens[mask], minlength=len(strings))[: len(logits)])
-    order = occurring[np.argsort(-logits[occurring], kind="stable")]
+    order = np.zeros(0, int)
+    if logits is not None:
+        occurring = np.flatnonzero(np.bincount(tokens[mask], minlength=len(logits)))
+        order = occurring[np.argsort(-logits[occurring], kind="stable")]
     return Feature(
         index=feature,
         label=label,
@@ -195,7 +198,7 @@ def page(
     )
 
 
-def bars(counts: Sequence[int], width: float, height: float) -> list[tuple[float, float, float, float]]:
+def bars(counts: Sequence[int], width: int, height: int) -> list[tuple[float, float, float, float]]:
     """`(x, y, width, height)` of the bars of a histogram; their heights go by the square root of the count, so that
     the rare strong activations can be seen beside the frequent weak ones.
 

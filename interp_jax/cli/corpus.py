@@ -1,0 +1,98 @@
+"""Text for the commands: from a file through `datasets`, or the microworld's own, cut to rows of tokens."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LINES = 2000  # of a file that are tokenised together: a token seldom spans lines
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Rows of tokens.
+
+    Attributes:
+      tokens: int32 `[sequence position]`, each row with the bos token first where the tokenizer has one.
+      mask: bool `[sequence position]`, False at special tokens and padding.
+      openings: how some of its texts begin, for generation.
+    """
+
+    tokens: np.ndarray
+    mask: np.ndarray
+    openings: tuple[str, ...]
+
+
+def read(tokenizer: Any, file: Path | None, *, n_tokens: int, n_positions: int, seed: int) -> Corpus:
+    """Tokenises a text file, or the microworld's text if there is none, up to about `n_tokens` tokens.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it is not UTF-8, or too short.
+    """
+    documents = itertools.tee(_microworld(seed) if file is None else _blocks(file))
+    corpus = pack(tokenizer, documents[0], n_tokens=n_tokens, n_positions=n_positions)
+    found = int(corpus[1].sum())
+    where = "the microworld's text" if file is None else str(file)
+    least = 16 * n_positions
+    if found < least:
+        raise ValueError(f"{where}: gives {found} tokens, at least {least} are needed; give a longer text")
+    return Corpus(*corpus, openings=tuple(itertools.islice(_openings(documents[1]), 6)))
+
+
+def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts documents to rows `[sequence position]` of tokens, padded on the right, and their mask."""
+    prefix = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    special = [token for token in (tokenizer.bos_id, tokenizer.eos_id) if token is not None]
+    width, rows, total = n_positions - len(prefix), [], 0
+    for document in documents:
+        ids = tokenizer.encode(document, bos=False)
+        rows += [prefix + ids[start : start + width] for start in range(0, len(ids), width)]
+        total += len(ids)
+        if total >= n_tokens:
+            break
+    tokens = np.full((len(rows), max(map(len, rows), default=0)), tokenizer.pad_id, np.int32)
+    mask = np.zeros(tokens.shape, bool)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = row
+        mask[i, : len(row)] = ~np.isin(row, special)
+    return tokens, mask
+
+
+def _blocks(file: Path) -> Iterator[str]:
+    if file.is_dir():
+        raise ValueError(f"{file}: is a folder; --text takes a text file")
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: there is no such text file")
+    try:
+        with file.open(encoding="utf-8") as text:
+            for _ in text:
+                pass
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: is not UTF-8 ({error.reason}); convert it, as with iconv -t utf-8") from None
+    import datasets
+
+    lines = datasets.load_dataset(
+        "text", data_files=str(file), split="train", streaming=True, keep_linebreaks=True
+    )
+    for block in lines.batch(LINES):
+        yield "".join(block["text"])
+
+
+def _microworld(seed: int) -> Iterator[str]:
+    from interp_jax.data import microworld
+
+    for part in itertools.count():
+        yield from microworld.text(seed + part, 512)
+
+
+def _openings(documents: Iterable[str], n_words: int = 5) -> Iterator[str]:
+    seen: set[str] = set()
+    for line in itertools.chain.from_iterable(document.splitlines() for document in documents):
+        opening = " ".join(line.split()[:n_words])
+        if len(line.split()) > 2 * n_words and opening not in seen:
+            seen.add(opening)
+            yield opening

@@ -1,0 +1,203 @@
+"""`interp-jax quickstart`: from a model and a text to a trained dictionary, its scores, its page, and a steered text."""
+
+from dataclasses import asdict, dataclass
+import os
+from pathlib import Path
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp_jax.cli.steering import Steered
+    from interp_jax.cli.subject import Subject
+
+N_FEATURES = 12
+PAGE_TOKENS = 200_000  # on which the page's features are shown
+HELD_OUT = 128  # sequences, at most
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the run."""
+
+    tokens: int = 400_000
+    """Tokens of text."""
+    positions: int = 128
+    """Tokens in one sequence, at most."""
+    expansion: int = 16
+    """Features of the dictionary for each dimension of the site."""
+    k: int = 16
+    """Features that are active for one token."""
+    steps: int = 2000
+    """Training steps."""
+    batch: int = 1024
+    """Tokens in one step."""
+
+
+def quickstart(
+    model: str = "microworld",
+    text: Path | None = None,
+    site: str | None = None,
+    out: Path = Path("quickstart"),
+    seed: int = 0,
+    sizes: Sizes = Sizes(),
+) -> None:
+    """Train a dictionary of features on a model's activations, score it, show it as a page, steer with it.
+
+    Args:
+        model: A shipped model (microworld), a local Hugging Face folder, or a hub id.
+        text: A UTF-8 text file; by default the microworld's own text.
+        site: Where to read, such as blocks.2.resid_post; by default after the last block but one.
+        out: Folder for the dictionary, the page and the TensorBoard scalars.
+        seed: Seed of the dictionary's start, the order of the tokens, and the microworld's text.
+        sizes: Sizes of the run.
+    """
+    from rich.console import Console
+
+    from interp_jax import dictionaries, models, report
+    from interp_jax.cli import corpus, steering, subject, training
+
+    console = Console(highlight=False, soft_wrap=True)
+    begun = time.monotonic()
+    _check_writable(out)
+
+    looked_at = subject.load(model, site)
+    console.print(f"[bold]Sites[/] of {model}")
+    print(looked_at.sites)
+
+    n_positions = min(sizes.positions, looked_at.model.config.n_ctx)
+    with console.status("reading text"):
+        read = corpus.read(looked_at.tokenizer, text, n_tokens=sizes.tokens, n_positions=n_positions, seed=seed)
+    with console.status(f"running the model on {read.mask.sum():,} tokens"):
+        activations = subject.harvest(looked_at, read.tokens)
+    source = "the microworld's text" if text is None else str(text)
+    console.print(f"\n[bold]Activations[/] of {looked_at.site} on {read.mask.sum():,} tokens of {source}")
+
+    d_sae = sizes.expansion * looked_at.d_in
+    n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
+    console.print(f"\n[bold]A TopK dictionary[/] of {d_sae:,} features, {sizes.k} active for each token")
+    dictionary, scale = training.train(
+        activations[:-n_held_out][read.mask[:-n_held_out]],
+        d_sae=d_sae,
+        k=sizes.k,
+        n_steps=sizes.steps,
+        batch_size=sizes.batch,
+        seed=seed,
+        log=out / "tensorboard" / time.strftime("%Y-%m-%d-%H%M%S"),
+    )
+
+    with console.status("running the model with the dictionary in it"):
+        scores = dictionaries.evaluate(
+            models.forward,
+            looked_at.site,
+            dictionary,
+            looked_at.model,
+            read.tokens[-n_held_out:],
+            mask=read.mask[-n_held_out:],
+        )
+    about = {"model": model, "site": looked_at.site, "normalisation": scale, "scores": asdict(scores)}
+    dictionaries.save(out / "dictionary", dictionary, **about)
+    console.print(f"\n[bold]Scores[/] on {scores.n_tokens:,} tokens that it was not trained on")
+    _print_scores(console, scores)
+
+    with console.status("looking for the features that say the most"):
+        features, densities = _features(looked_at, dictionary, activations, read)
+    steered = None
+    if features:
+        with console.status("steering"):
+            steered = steering.steer(looked_at, dictionary, features, read.openings)
+        _print_steered(console, steered)
+
+    code = _code(looked_at, out, read.openings[0])
+    facts = {
+        "features": f"{d_sae:,}",
+        "active for a token": f"{scores.l0:.1f}",
+        "variance explained": f"{scores.explained_variance:.1%}",
+        "cross-entropy recovered": f"{scores.ce_recovered:.1%}",
+        "dead": f"{scores.dead:.1%}",
+        "trained on": f"{sizes.steps * sizes.batch:,} tokens",
+    }
+    html = report.page(
+        features,
+        title=f"{Path(model).name} · {looked_at.site}",
+        facts=facts,
+        densities=densities,
+        steered=None if steered is None else steered.shown(),
+        code=code,
+    )
+    _write(out / "index.html", html)
+    minutes, seconds = divmod(round(time.monotonic() - begun), 60)
+    console.print(f"\n[bold]The page[/] {out / 'index.html'} names {len(features)} features", end="")
+    console.print(f"; it all took {minutes} min {seconds:02} s")
+    console.print("\n[bold]Load the dictionary again[/]\n")
+    print(code)
+
+
+def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any) -> tuple[list[Any], Any]:
+    from interp_jax import report
+    from interp_jax.cli import subject
+
+    rows = slice(0, max(1, PAGE_TOKENS // read.tokens.shape[1]))
+    tokens, mask = read.tokens[rows], read.mask[rows]
+    found = report.firings(dictionary, activations[rows], mask)
+    strings = looked_at.tokenizer.to_str_tokens(range(looked_at.tokenizer.d_vocab))
+    chosen = report.telling(found, report.words(tokens, mask, strings), dictionary.W_dec, n=N_FEATURES)
+    effects = subject.logit_effects(looked_at, [dictionary.W_dec[feature] for feature, _ in chosen])
+    features = [
+        report.describe(found, feature, label, tokens, mask, strings, None if effects is None else effects[i])
+        for i, (feature, label) in enumerate(chosen)
+    ]
+    return features, found.densities
+
+
+def _code(looked_at: "Subject", out: Path, prompt: str) -> str:
+    return f"""\
+import interp_jax as ij
+from interp_jax import dictionaries, models
+
+model, tokenizer = models.load({looked_at.name!r})
+dictionary = dictionaries.load({str(out / "dictionary")!r})
+tokens, mask, last = models.tokenize(tokenizer, [{prompt!r}])
+logits, acts = ij.capture(models.forward, {looked_at.site!r})(model, tokens)
+features = dictionary.encode(acts[{looked_at.site!r}])
+print(features.shape, (features > 0).sum(-1))"""
+
+
+def _print_scores(console: Any, scores: Any) -> None:
+    rows = {
+        "cross-entropy": f"{scores.ce_clean:.3f} clean, {scores.ce_spliced:.3f} with the dictionary, "
+        f"{scores.ce_mean_ablated:.3f} with the mean, {scores.ce_zero_ablated:.3f} with zero",
+        "recovered": f"{scores.ce_recovered:.1%} of what mean ablation loses",
+        "variance": f"{scores.explained_variance:.1%} explained (fvu {scores.fvu:.3f})",
+        "features": f"{scores.l0:.1f} active for a token, {scores.dead:.1%} never on these tokens",
+    }
+    for name, value in rows.items():
+        console.print(f"   [dim]{name:14}[/]{value}", markup=True)
+
+
+def _print_steered(console: Any, steered: "Steered") -> None:
+    from rich.text import Text
+
+    console.print(
+        f"\n[bold]Steering[/] with feature {steered.feature.index} held at {steered.strength:.2f}: ",
+        Text(str(steered.feature.label), style="bold"),
+    )
+    for name, continuation in (("before", steered.before), ("after", steered.after)):
+        console.print(Text.assemble((f"   {name:7}", "dim"), (steered.prompt, "dim"), " ".join(continuation.split("\n"))))
+
+
+def _check_writable(out: Path) -> None:
+    """Raises OSError now rather than after minutes of work."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise OSError(f"--out {out}: cannot be written ({error.strerror or error}); choose another folder") from None
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    os.replace(new, path)

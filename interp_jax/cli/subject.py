@@ -1,0 +1,90 @@
+"""The model and the site that a command works on, and the activations there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import interp_jax as ij
+from interp_jax import models
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at.
+
+    Attributes:
+      name: of the model, as the user gave it.
+      model, tokenizer: from `models.load`.
+      sites: the catalogue.
+      site: address of one site, such as `"blocks.2.resid_post"`.
+      d_in: width of the site.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    sites: Mapping[str, ij.SiteInfo]
+    site: str
+    d_in: int
+
+
+def load(name: str, site: str | None) -> Subject:
+    """Loads a model and checks the site, by default the residual stream after the last block but one.
+
+    Raises:
+      FileNotFoundError: there is no such model.
+      ValueError: the model has no tokenizer, or the address is not one vector for each token.
+    """
+    # On a CPU, bfloat16 arithmetic is several times slower than float32.
+    dtype = "float32" if jax.default_backend() == "cpu" else None
+    model, tokenizer = models.load(name, dtype=dtype)
+    if tokenizer is None:
+        raise ValueError(f"{name}: has no tokenizer.json, which is needed to read text; add it to the folder")
+    tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
+    sites = ij.sites(models.forward, model, tokens)
+    if site is None:
+        site = f"blocks.{max(0, model.config.n_layers - 2)}.resid_post"
+    captured = jax.eval_shape(ij.capture(models.forward, site, output=False), model, tokens)
+    shape = captured[site].shape if site in captured else ()
+    if len(shape) != 3 or shape[:2] != tokens.shape:
+        raise ValueError(
+            f"--site {site}: is not one vector for each token; name one layer of a site with the axes batch, position "
+            "and d_model, such as blocks.0.resid_post"
+        )
+    return Subject(name, model, tokenizer, sites, site, shape[-1])
+
+
+def harvest(subject: Subject, tokens: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+    """The site's values `[sequence position d_in]` in float32, for tokens `[sequence position]`."""
+    read = ij.capture(models.forward, subject.site, output=False)
+    out = np.empty((*tokens.shape, subject.d_in), np.float32)
+    for start in range(0, len(tokens), batch_size):
+        start = max(0, min(start, len(tokens) - batch_size))  # the last batch overlaps: one shape, one compilation
+        out[start : start + batch_size] = read(subject.model, jnp.asarray(tokens[start : start + batch_size]))[
+            subject.site
+        ].astype(jnp.float32)
+    return out
+
+
+def logit_effects(subject: Subject, rows: Any) -> np.ndarray | None:
+    """What one unit along each row `[n d_in]` adds to the logits by the direct path, `[n d_vocab]`, less its mean.
+
+    The final norm's weights are applied and its scale is left out. None where the site does not write to the
+    residual stream in its own coordinates.
+    """
+    weights = models.weights(subject.model)
+    if subject.d_in != weights["W_U"].shape[0]:
+        return None
+    rows = np.asarray(rows, np.float32)
+    if "ln_final_b" in weights:  # a LayerNorm takes the mean away
+        rows = rows - rows.mean(-1, keepdims=True)
+    if "ln_final_w" in weights:
+        rows = rows * np.asarray(weights["ln_final_w"], np.float32)
+    effects = rows @ np.asarray(weights["W_U"], np.float32)
+    return effects - effects.mean(-1, keepdims=True)
+
+
