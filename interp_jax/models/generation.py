@@ -73,7 +73,7 @@ def generate(
     if longest + n_tokens > n_ctx:
         raise ValueError(f"generate: {longest} prompt tokens and {n_tokens} new ones are more than n_ctx {n_ctx}")
     if not n_tokens:
-        return jnp.asarray(tokens)
+        return jax.device_put(tokens)
     interventions = {address: as_intervention(edit) for address, edit in (edits or {}).items()}
     aligned, aligned_mask = _align(xp, tokens, mask, _bucket(longest, n_ctx))
     sampling = None
@@ -89,7 +89,7 @@ def generate(
         addresses=tuple(interventions),
         slots=_bucket(n_tokens, n_ctx),
     )
-    return jnp.asarray(xp.concatenate([tokens, xp.asarray(new)[..., :n_tokens]], axis=-1))
+    return jax.device_put(xp.concatenate([tokens, xp.asarray(new)[..., :n_tokens]], axis=-1))
 
 
 @partial(jax.jit, static_argnames=("addresses", "slots"))

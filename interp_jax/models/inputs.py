@@ -11,9 +11,9 @@ from interp_jax.models.config import Config
 Array = jax.Array
 
 
-def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Array, Array | None]:
-    """int32 tokens and bool mask, or one line that says what is wrong."""
-    tokens = jnp.asarray(tokens)
+def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Any, Any]:
+    """int32 tokens and bool mask, or one line that says what is wrong. What was in numpy stays there."""
+    tokens = tokens if isinstance(tokens, jax.Array) else np.asarray(tokens)
     if not jnp.issubdtype(tokens.dtype, jnp.integer):
         raise ValueError(f"tokens must be integers, not {tokens.dtype}; tokenize text with models.tokenize")
     if tokens.ndim not in (1, 2) or not tokens.shape[-1]:
@@ -22,7 +22,7 @@ def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Arra
         )
     n_ctx, d_vocab = config.n_ctx, config.d_vocab
     if attention_mask is not None:
-        attention_mask = jnp.asarray(attention_mask)
+        attention_mask = attention_mask if isinstance(attention_mask, jax.Array) else np.asarray(attention_mask)
         if attention_mask.shape != tokens.shape:
             raise ValueError(f"attention_mask has shape {attention_mask.shape}, but tokens have {tokens.shape}")
         attention_mask = attention_mask.astype(bool)
@@ -35,10 +35,10 @@ def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Arra
     if longest > n_ctx:
         raise ValueError(f"tokens: {longest} positions are more than the model's n_ctx {n_ctx}; shorten the prompts")
     check_range("tokens", tokens, 0, d_vocab, f"be below d_vocab {d_vocab}; is the tokenizer the model's own?")
-    return tokens.astype(jnp.int32), attention_mask
+    return tokens.astype(np.int32), attention_mask
 
 
-def check_range(what: str, values: Array, low: int, high: int, remedy: str) -> None:
+def check_range(what: str, values: Any, low: int, high: int, remedy: str) -> None:
     """Where the values are concrete, each must be in `[low, high)`."""
     if isinstance(values, jax.core.Tracer) or not values.size:
         return

@@ -1,0 +1,65 @@
+"""Two tiny random models, one a family, large enough in their weights that every part of them shows."""
+
+import jax
+import numpy as np
+import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from interp_jax.models import Config, Decoder, Tokenizer
+
+GPT2 = Config(n_layers=3, n_heads=4, d_model=16, d_mlp=24, d_vocab=37, n_ctx=32)
+LLAMA = Config(
+    family="llama",
+    n_layers=3,
+    n_heads=4,
+    n_kv_heads=2,
+    d_model=16,
+    d_head=6,
+    d_mlp=24,
+    d_vocab=37,
+    n_ctx=32,
+    act="silu",
+    gated=True,
+    norm="rmsnorm",
+    positions="rotary",
+    attn_bias=False,
+    mlp_bias=False,
+    tie_embeddings=False,
+)
+
+
+def random_model(config: Config, seed: int = 0) -> Decoder:
+    """Every weight, biases and norms too, is random and of some size."""
+    model = Decoder.create(jax.random.key(seed), config)
+    leaves, tree = jax.tree.flatten(model)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    moved = [x + 0.3 * jax.random.normal(k, x.shape, x.dtype) for x, k in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(tree, moved)
+
+
+@pytest.fixture(scope="session", params=["gpt2", "llama"])
+def model(request: pytest.FixtureRequest) -> Decoder:
+    return random_model({"gpt2": GPT2, "llama": LLAMA}[request.param])
+
+
+@pytest.fixture(scope="session")
+def prompts() -> tuple[np.ndarray, np.ndarray]:
+    """Tokens [3 7] and a mask with padding on the left, on the right, and nowhere."""
+    tokens = np.random.default_rng(0).integers(0, 37, (3, 7)).astype(np.int32)
+    mask = np.ones((3, 7), bool)
+    mask[0, :3] = False
+    mask[1, 5:] = False
+    return tokens, mask
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer() -> Tokenizer:
+    """One token a word, with a bos token that its config asks for."""
+    words = ["<s>", "</s>", "<unk>", "the", "cat", "sat", "on", "mat", "."]
+    backend = Backend(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = Whitespace()
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
+    backend.add_special_tokens(["<s>", "</s>", "<unk>"])
+    return Tokenizer(backend, special)

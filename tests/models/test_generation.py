@@ -1,0 +1,181 @@
+"""Cached generation against the whole sequence run anew for each token."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import interp_jax as ij
+from interp_jax import models
+from interp_jax.interventions import Intervention, add, at, scale, zero
+from interp_jax.models import Decoder
+from interp_jax.models.generation import _choose
+
+NEW = 9
+
+
+def uncached(model: Decoder, prompts: tuple, edits: Any = None, *, single: bool = False) -> np.ndarray:
+    """Greedy continuations [3 NEW], the whole sequence run anew for each token.
+
+    The sequences stand at the left of a width that never changes,
+    so that this compiles once; with `single` each runs alone and without any padding.
+    """
+    rows = [list(row[real]) for row, real in zip(*prompts, strict=True)]
+    f = ij.intervene(models.forward, edits) if edits else models.forward
+    for _ in range(NEW):
+        if single:
+            last = [f(model, np.array(row))[-1] for row in rows]
+        else:
+            tokens, mask = np.zeros((len(rows), 7 + NEW), np.int32), np.zeros((len(rows), 7 + NEW), bool)
+            for i, row in enumerate(rows):
+                tokens[i, : len(row)], mask[i, : len(row)] = row, True
+            logits = np.asarray(f(model, tokens, attention_mask=mask))
+            last = [logits[i, len(row) - 1] for i, row in enumerate(rows)]
+        for row, logits_of_row in zip(rows, last, strict=True):
+            row.append(int(logits_of_row.argmax()))
+    return np.array([row[-NEW:] for row in rows])
+
+
+def check(model: Decoder, prompts: tuple, edits: dict[str, Any] | None = None, *, single: bool = False) -> np.ndarray:
+    tokens, mask = prompts
+    got = np.asarray(models.generate(model, tokens, NEW, attention_mask=mask, edits=edits))
+    assert got.shape == (3, 7 + NEW)
+    np.testing.assert_array_equal(got[:, :7], tokens)
+    np.testing.assert_array_equal(got[:, 7:], uncached(model, prompts, edits, single=single))
+    return got
+
+
+def test_equals_generation_without_a_cache(model: Decoder, prompts: tuple) -> None:
+    check(model, prompts, single=True)
+
+
+def vector(model: Decoder, seed: int) -> jax.Array:
+    return 3 * jax.random.normal(jax.random.key(seed), (model.config.d_model,))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["blocks.1.resid_post", "blocks.resid_pre", "embed", "blocks.0.attn_out", "blocks.2.mlp_in", "unembed.in"],
+)
+def test_edits_live_at_every_step(model: Decoder, prompts: tuple, address: str) -> None:
+    plain = np.asarray(models.generate(model, prompts[0], NEW, attention_mask=prompts[1]))
+    assert not np.array_equal(check(model, prompts, {address: add(vector(model, 1))}), plain)
+
+
+@pytest.mark.parametrize(
+    ("address", "edit"),
+    [
+        ("blocks.attn.z", at(zero(), head=1)),
+        ("blocks.1.attn.result", at(scale(-3.0), head=2)),
+        ("blocks.1.q_input", at(scale(-2.0), head=0)),
+        ("blocks.v_input", at(scale(0.3), head=1)),
+        ("blocks.attn.pattern", at(scale(0.0), head=1, key=0)),
+        ("blocks.attn.pattern", at(scale(3.0), key=9)),
+        ("blocks.attn.k", at(scale(-1.0), position=2)),
+        ("blocks.mlp.post", at(scale(4.0), axis=-1, index=3)),
+        ("blocks.0.ln1.scale", scale(0.5)),
+        ("blocks.resid_mid", lambda x: 1.5 * x),
+        ("logits", at(scale(-1.0), position=6)),
+    ],
+)
+def test_edits_of_every_kind_of_site(model: Decoder, prompts: tuple, address: str, edit: Intervention) -> None:
+    check(model, prompts, {address: edit})
+
+
+def test_edits_know_the_true_position(model: Decoder, prompts: tuple) -> None:
+    for position in (1, 6, 11):
+        check(model, prompts, {"blocks.0.resid_pre": at(add(vector(model, 2)), position=position)})
+
+
+def test_position_generated_is_after_the_prompt(model: Decoder, prompts: tuple) -> None:
+    tokens, mask = prompts
+    edit, length = add(vector(model, 3)), jnp.asarray(mask.sum(1))[:, None, None]
+
+    def after_the_prompt(x: jax.Array) -> jax.Array:  # in `uncached` the sequences begin in column 0
+        return jnp.where(jnp.arange(x.shape[1])[:, None] >= length, x + edit.vector, x)
+
+    edits = {"blocks.1.resid_post": at(edit, position="generated")}
+    got = models.generate(model, tokens, NEW, attention_mask=mask, edits=edits)
+    want = uncached(model, prompts, {"blocks.1.resid_post": after_the_prompt})
+    np.testing.assert_array_equal(got[:, 7:], want)
+    assert not np.array_equal(want, uncached(model, prompts))
+
+
+def test_a_single_sequence_needs_no_batch(model: Decoder, prompts: tuple) -> None:
+    for edits in (None, {"blocks.0.resid_pre": at(add(vector(model, 2)), position=8)}):
+        alone = models.generate(model, prompts[0][2], NEW, edits=edits)
+        np.testing.assert_array_equal(alone, models.generate(model, prompts[0][2:], NEW, edits=edits)[0])
+
+
+def test_one_compile_for_all_lengths_up_to_a_bound(
+    model: Decoder, prompts: tuple, caplog: pytest.LogCaptureFixture
+) -> None:
+    edits = {"blocks.0.resid_pre": add(vector(model, 2))}
+    models.generate(model, prompts[0], 12, edits=edits)
+    with jax.log_compiles(True), caplog.at_level("WARNING"):
+        for width, n in ((5, 3), (6, 16), (2, 8)):
+            vectors = {"blocks.0.resid_pre": add(vector(model, width))}
+            models.generate(model, prompts[0][:, :width], n, edits=vectors)
+    assert "jit(_generate)" not in caplog.text and "jit(_step)" not in caplog.text
+
+
+def test_sampling_follows_the_distribution() -> None:
+    logits = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
+    many = jnp.broadcast_to(logits, (20000, 4))
+
+    def share(temperature: float, top_k: int, top_p: float) -> np.ndarray:
+        sampling = (jax.random.key(0), jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p))
+        return np.bincount(_choose(many, sampling, jnp.int32(3)), minlength=4) / len(many)
+
+    np.testing.assert_allclose(share(1.0, 4, 1.0), [0.5, 0.3, 0.15, 0.05], atol=0.02)
+    np.testing.assert_allclose(share(1.0, 2, 1.0), [0.625, 0.375, 0, 0], atol=0.02)
+    np.testing.assert_allclose(share(1.0, 4, 0.7), [0.625, 0.375, 0, 0], atol=0.02)
+    np.testing.assert_allclose(share(1.0, 4, 0.01), [1, 0, 0, 0])
+    squared = np.square([0.5, 0.3, 0.15, 0.05])
+    np.testing.assert_allclose(share(0.5, 4, 1.0), squared / squared.sum(), atol=0.02)
+
+
+def test_sampling_is_of_the_key(model: Decoder, prompts: tuple) -> None:
+    sample = partial(models.generate, model, prompts[0], NEW, temperature=1.0)
+    a, b, c = sample(key=jax.random.key(0)), sample(key=jax.random.key(0)), sample(key=jax.random.key(1))
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+    greedy = models.generate(model, prompts[0], NEW)
+    assert np.array_equal(sample(key=jax.random.key(0), top_k=1), greedy)
+
+
+def test_bfloat16(model: Decoder, prompts: tuple) -> None:
+    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), model)
+    assert models.generate(half, prompts[0], 3).shape == (3, 10)
+
+
+def test_nothing_to_generate(model: Decoder, prompts: tuple) -> None:
+    assert np.array_equal(models.generate(model, prompts[0], 0), prompts[0])
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "says"),
+    [
+        (30, {}, "7 prompt tokens and 30 new ones are more than n_ctx 32"),
+        (-1, {}, "must not be negative"),
+        (1, {"temperature": 1.0}, "needs key="),
+        (1, {"temperature": -1.0}, "must not be negative"),
+        (1, {"top_k": 3}, "need a temperature"),
+        (1, {"temperature": 1.0, "key": 0, "top_k": 0}, "top_k must be at least 1"),
+        (1, {"temperature": 1.0, "key": 0, "top_p": 0.0}, r"top_p must be in \(0, 1\]"),
+    ],
+)
+def test_bad_input_is_one_line(model: Decoder, prompts: tuple, n: int, options: dict, says: str) -> None:
+    if "key" in options:
+        options = options | {"key": jax.random.key(0)}
+    with pytest.raises(ValueError, match=says) as caught:
+        models.generate(model, prompts[0], n, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_site_is_refused(model: Decoder, prompts: tuple) -> None:
+    with pytest.raises(ValueError, match="resid_pst"):
+        models.generate(model, prompts[0], 2, edits={"blocks.resid_pst": zero()})
