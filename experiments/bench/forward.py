@@ -15,13 +15,11 @@ import interp_jax as ij
 from interp_jax import models
 from side_by_side import gpt2_small, stopwatch, table
 
-ON_DEMAND = ("attn_in", "mlp_in", "q_input", "k_input", "v_input", "attn.result")
-
 model, peer = gpt2_small()
 tokens = np.random.default_rng(0).integers(0, model.config.d_vocab, (8, 128))
 ours, theirs = jnp.asarray(tokens, jnp.int32), torch.tensor(tokens)
 
-names = [name for name in ij.sites(models.forward, model, ours) if not name.endswith(ON_DEMAND)]
+names = [name for name, info in ij.sites(models.forward, model, ours).items() if not info.on_demand]
 everything = jax.jit(ij.capture(models.forward, names))
 
 _, peer_forward = stopwatch(lambda: peer(theirs))
