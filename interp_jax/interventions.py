@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Num
 
-from interp_jax.core import Context, Intervention, as_intervention, check, is_leaf, place
+from interp_jax.core import Context, Intervention, as_intervention, check, fill, is_leaf, place
 
 __all__ = [
     "Intervention",
@@ -36,6 +36,7 @@ __all__ = [
 
 
 def _pytree(*, data: tuple[str, ...] = (), static: tuple[str, ...] = ()) -> Callable[[type], type]:
+    # Fields are of any type: jax rebuilds pytrees with other things than arrays in them.
     def register(cls: type) -> type:
         return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls), list(data), list(static))
 
@@ -54,7 +55,7 @@ def _combine(value: Array, other: Array, fn: Callable[[Array, Array], Array]) ->
 
 @_pytree(data=("vector",))
 class _Add(Intervention):
-    vector: Array
+    vector: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         return _combine(value, place(self.vector, value, ctx), operator.add)
@@ -82,7 +83,7 @@ def add(vector: Num[ArrayLike, "..."]) -> Intervention:
 
 @_pytree(data=("value",))
 class _Replace(Intervention):
-    value: Array
+    value: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         return place(self.value, value, ctx).astype(value.dtype)
@@ -121,7 +122,7 @@ def zero() -> Intervention:
 
 @_pytree(data=("mean",))
 class _MeanAblate(Intervention):
-    mean: Array | None
+    mean: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         if self.mean is not None:
@@ -156,7 +157,7 @@ def mean_ablate(mean: Num[ArrayLike, "..."] | None = None) -> Intervention:
 
 @_pytree(data=("factor",))
 class _Scale(Intervention):
-    factor: Array
+    factor: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         return _combine(value, place(self.factor, value, ctx), operator.mul)
@@ -175,7 +176,7 @@ def scale(factor: Num[ArrayLike, "..."]) -> Intervention:
 
 @_pytree(data=("direction",))
 class _ProjectOut(Intervention):
-    direction: Array
+    direction: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         wide = _wide(value)
@@ -215,8 +216,8 @@ def project_out(direction: Float[ArrayLike, "*layer d"]) -> Intervention:
 
 @_pytree(data=("low", "high"))
 class _Clamp(Intervention):
-    low: Array | None
-    high: Array | None
+    low: Any
+    high: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         bounds = [None if b is None else place(b, value, ctx).astype(value.dtype) for b in (self.low, self.high)]
@@ -236,8 +237,8 @@ def clamp(low: Num[ArrayLike, "..."] | None = None, high: Num[ArrayLike, "..."] 
 
 @_pytree(data=("key", "scale"))
 class _Noise(Intervention):
-    key: Array
-    scale: Array
+    key: Any
+    scale: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         key = self.key
@@ -265,7 +266,7 @@ def noise(key: Key[Array, ""], scale: Num[ArrayLike, "..."] = 1.0) -> Interventi
 
 @_pytree(data=("edits",))
 class _Chain(Intervention):
-    edits: tuple[Intervention, ...]
+    edits: Any
 
     @property
     def layers(self) -> frozenset[int] | None:  # type: ignore[override]
@@ -298,7 +299,7 @@ def chain(*edits: Any) -> Intervention:
 class _Wrapper(Intervention):
     """An intervention that acts through another."""
 
-    edit: Intervention
+    edit: Any
 
     @property
     def layers(self) -> frozenset[int] | None:  # type: ignore[override]
@@ -398,11 +399,11 @@ _AXES = ("position", "head", "feature", "query", "key")
 
 @_pytree(data=("edit", "layer", "indices", "index", "mask", "start"), static=("only_layer", "axis", "meaning"))
 class _At(_Wrapper):
-    layer: Array | None  # traced; a static one is `only_layer`
-    indices: dict[str, Array]
-    index: Array | None
-    mask: Array | None
-    start: Array | None  # first position of the generated text
+    layer: Any  # traced; a static one is `only_layer`
+    indices: Any
+    index: Any
+    mask: Any
+    start: Any  # first position of the generated text
     only_layer: int | None
     axis: int | None
     meaning: str  # what `position` means: "position", "from the end" or "generated"
@@ -437,7 +438,7 @@ class _At(_Wrapper):
             chosen = chosen & jnp.expand_dims(hits, tuple(range(hits.ndim, hits.ndim - self.axis - 1)))
         if self.mask is not None:
             chosen = chosen & _spread(self.mask.astype(bool), "position", value, ctx)
-        return jnp.where(chosen, edited, value)
+        return jnp.where(fill(chosen, value), edited, value)
 
     def _layer_chosen(self, ctx: Context) -> Array:
         wanted = self.layer if self.only_layer is None else jnp.asarray(self.only_layer)

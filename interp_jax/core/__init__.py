@@ -1,7 +1,7 @@
 """The core: sites and the transforms that read and change what flows through them."""
 
 from interp_jax.core.catalog import SiteInfo, Sites
-from interp_jax.core.edits import Context, Intervention, as_intervention, check, is_leaf, place, resolve
+from interp_jax.core.edits import Context, Intervention, as_intervention, check, fill, is_leaf, place, resolve
 from interp_jax.core.site import detail, site
 from interp_jax.core.transforms import capture, freeze, grads, intervene, sites
 
@@ -14,6 +14,7 @@ __all__ = [
     "capture",
     "check",
     "detail",
+    "fill",
     "freeze",
     "grads",
     "intervene",

@@ -33,7 +33,8 @@ class Found(NamedTuple):
     spans: tuple[Span, ...]
     depth: int  # number of scans around it
     differentiated: bool
-    copy: bool  # recomputed by remat in a backward pass, or known by name only
+    again: bool  # in a differentiated remat: if the site stood before, this recomputes it in a backward pass
+    copy: bool  # known by name only
     on_demand: bool
     barrier: str | None  # the primitive that the transforms cannot enter
     read_only: bool = False  # tagged by jax's checkpoint_name in somebody else's model
@@ -118,19 +119,11 @@ def site_spans(loops: tuple[Span, ...] | None, layer: int | None, frames: Sequen
     return (*spans, Span(layer, 1, False)) if layer is not None else tuple(spans)
 
 
-_PLAIN: dict[str, Any] = {"copy": False, "on_demand": False, "barrier": None}
+_PLAIN: dict[str, Any] = {"again": False, "copy": False, "on_demand": False, "barrier": None}
 
 
-def walk(
-    jaxpr: Any,
-    frames: tuple[Span, ...] = (),
-    *,
-    copy: bool = False,
-    on_demand: bool = False,
-    barrier: str | None = None,
-) -> Iterator[Found]:
+def walk(jaxpr: Any, frames: tuple[Span, ...] = (), state: dict[str, Any] = _PLAIN) -> Iterator[Found]:
     """Every site equation in a closed jaxpr and in the jaxprs inside it, in program order."""
-    state = {"copy": copy, "on_demand": on_demand, "barrier": barrier}
     for eqn in closed(jaxpr).jaxpr.eqns:
         yield from walk_equation(eqn, frames, state)
 
@@ -147,25 +140,25 @@ def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _P
             params["name"], aval, params, spans, len(frames), differentiated, read_only=read_only, **state
         )
     elif kind == "detail":
-        fast = list(walk(params["fast"], frames, **state))
+        fast = list(walk(params["fast"], frames, state))
         yield from fast
         names = {found.name for found in fast}
-        for found in walk(params["detailed"], frames, **state):
+        for found in walk(params["detailed"], frames, state):
             if found.name not in names:
                 yield found._replace(on_demand=True)
     elif kind == "mention":
-        for found in walk(params["detailed"], frames, copy=True, on_demand=True, barrier=state["barrier"]):
+        for found in walk(params["detailed"], frames, state | {"copy": True, "on_demand": True}):
             yield found._replace(differentiated=True)
     elif kind == "scan":
-        yield from walk(params["jaxpr"], (*frames, Span(0, params["length"], True)), **state)
+        yield from walk(params["jaxpr"], (*frames, Span(0, params["length"], True)), state)
     elif kind == "cond":
         yield from _either(params["branches"], frames, state)
     elif kind in REMAT:
-        yield from walk(params["jaxpr"], frames, **(state | {"copy": state["copy"] or params["differentiated"]}))
+        yield from walk(params["jaxpr"], frames, state | {"again": state["again"] or params["differentiated"]})
     else:
         barrier = state["barrier"] or (None if kind in ENTERED else kind)
         for inner in subjaxprs(eqn):
-            yield from walk(inner, frames, **(state | {"barrier": barrier}))
+            yield from walk(inner, frames, state | {"barrier": barrier})
 
 
 #: Primitives besides scan, cond and remat that the interpreter evaluates step by step.
@@ -188,7 +181,7 @@ def _either(branches: Sequence[Any], frames: tuple[Span, ...], state: dict[str, 
     """The sites of a cond: those of its branches, each told once."""
     seen = set()
     for branch in branches:
-        found_here = list(walk(branch, frames, **state))
+        found_here = list(walk(branch, frames, state))
         yield from (found for found in found_here if (found.name, found.spans) not in seen)
         seen |= {(found.name, found.spans) for found in found_here}
 
@@ -208,7 +201,9 @@ class Catalog:
         self.found: dict[str, list[Found]] = {}
         self.copies: dict[str, list[Found]] = {}
         for found in walk(jaxpr):
-            (self.copies if found.copy else self.found).setdefault(found.name, []).append(found)
+            before = self.found.get(found.name, [])
+            copy = found.copy or (found.again and any(_overlap(found.spans, earlier.spans) for earlier in before))
+            (self.copies if copy else self.found).setdefault(found.name, []).append(found)
 
     def info(self, name: str) -> SiteInfo:
         first = self.found[name][0]
@@ -283,8 +278,8 @@ class Catalog:
     def _raise_unknown(self, address: str, plain: str) -> None:
         if plain in self.copies:
             raise ValueError(
-                f"site {plain!r} stands only inside a differentiated or recomputed part of the function: "
-                "capture or intervene inside, as in jax.grad(intervene(f, ...)), or use interp_jax.grads"
+                f"site {plain!r} is gone from a function that was differentiated already: write "
+                "jax.grad(intervene(f, edits)), not intervene(jax.grad(f), edits); or use interp_jax.grads"
             )
         if not self.found:
             raise ValueError(f"address {address!r} matches no site: the function declares none")

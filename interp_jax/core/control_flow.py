@@ -56,13 +56,55 @@ def _call(interp, eqn, values, place, mask, pending):
 
 
 def _custom(interp, eqn, values, place, mask, pending):
-    """An edit inside inlines the function and drops its rule; a capture keeps it, beside a copy of the body."""
+    """An edit inside inlines the function and drops its rule. A capture keeps the rule for the outputs."""
     body = eqn.params["call_jaxpr"]
     edited = {edit.name for edit in interp.edits} | {interp.records[key].name for key in place.deltas}
-    if any(found.name in edited for found in interp.inside(eqn, place)):
+    if any(interp.active(found) and found.name in edited for found in interp.inside(eqn, place)):
         return interp.eval(body, values, place, mask, pending)
-    interp.eval(body, values, place._replace(silent=True), [False] * len(mask), pending)
-    return rebind(eqn, values)
+
+    def run(*args: Any) -> Any:
+        inner = place.inner()
+        outs = interp.eval(body, args, inner, [True] * len(mask), pending)
+        return outs, interp.exports(inner, pending)
+
+    def records(*args: Any) -> Any:
+        return run(*args)[1]
+
+    def outputs(*args: Any) -> Any:
+        return rebind(eqn, list(args))
+
+    wrapped = (_with_jvp if eqn.primitive.name == "custom_jvp_call" else _with_vjp)(run, outputs, records)
+    outs, recorded = wrapped(*values)
+    place.scope.values.update(recorded)
+    return outs
+
+
+def _with_jvp(run: Callable[..., Any], outputs: Callable[..., Any], records: Callable[..., Any]) -> Any:
+    """`run`, whose outputs are differentiated as `outputs` are, and its records as they stand."""
+    wrapped = jax.custom_jvp(run)
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        outs, records_ = jax.jvp(outputs, primals, tangents), jax.jvp(records, primals, tangents)
+        return (outs[0], records_[0]), (outs[1], records_[1])
+
+    wrapped.defjvp(rule)
+    return wrapped
+
+
+def _with_vjp(run: Callable[..., Any], outputs: Callable[..., Any], records: Callable[..., Any]) -> Any:
+    wrapped = jax.custom_vjp(run)
+
+    def forward(*args: Any) -> Any:
+        outs, back = jax.vjp(outputs, *args)
+        recorded, back_records = jax.vjp(records, *args)
+        return (outs, recorded), (back, back_records)
+
+    def backward(backs: Any, slopes: Any) -> Any:
+        parts = [back(slope) for back, slope in zip(backs, slopes, strict=True)]
+        return jax.tree.map(lambda a, b: a if a.dtype == jax.dtypes.float0 else a + b, *parts)
+
+    wrapped.defvjp(forward, backward)
+    return wrapped
 
 
 def _remat(interp, eqn, values, place, mask, pending):
@@ -103,12 +145,14 @@ def _detail(interp, eqn, values, place, mask, pending):
 
 def _cond(interp, eqn, values, place, mask, pending):
     _check_branches(interp, eqn, place.spans)
+    declared = [list(walk(branch, place.spans)) for branch in eqn.params["branches"]]
+    everywhere = frozenset(r for r in pending if all(any(covers(f, r) for f in found) for found in declared))
 
     def enter(branch: Any) -> Any:
         def run(*args: Any) -> Any:
             inner = place.inner()
-            outs = interp.eval(branch, args, inner, mask, _NOTHING)
-            return outs, interp.exports(inner, _NOTHING)
+            outs = interp.eval(branch, args, inner, mask, everywhere)
+            return outs, interp.exports(inner, everywhere)
 
         return run
 
@@ -149,8 +193,8 @@ def _while(interp, eqn, values, place, mask, pending):
 
     def body(carry: Any) -> Any:
         inner = place.inner()
-        outs = interp.eval(eqn.params["body_jaxpr"], [*body_consts, *carry], inner, [True] * len(init), _NOTHING)
-        return outs, interp.exports(inner, _NOTHING)
+        outs = interp.eval(eqn.params["body_jaxpr"], [*body_consts, *carry], inner, [True] * len(init), pending)
+        return outs, interp.exports(inner, pending)
 
     records = jax.tree.map(zeros, jax.eval_shape(lambda carry: body(carry)[1], init))
     outs, records = jax.lax.while_loop(condition, lambda state: body(state[0]), (init, records))

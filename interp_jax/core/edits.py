@@ -79,9 +79,9 @@ class Intervention:
 class Function(Intervention):
     """A user's plain function `value -> value`."""
 
-    fn: Callable[[Array], Array]
+    fn: Callable[..., Any]
 
-    def __call__(self, value: Array, ctx: Context) -> Array:
+    def __call__(self, value: Array, ctx: Context) -> Any:
         return self.fn(value)
 
 
@@ -92,7 +92,7 @@ class Module(Intervention):
 
     fn: Any
 
-    def __call__(self, value: Array, ctx: Context) -> Array:
+    def __call__(self, value: Array, ctx: Context) -> Any:
         return self.fn(value)
 
 
@@ -130,11 +130,18 @@ def place(values: Array, like: Array, ctx: Context) -> Array:
     if ctx.index and values.ndim == like.ndim + len(ctx.index):
         values = at_index(values, ctx.index)
     try:
-        return jnp.broadcast_to(values, like.shape)
+        return fill(values, like)
     except ValueError:
         raise ValueError(
             f"site {ctx.name!r} holds {shape_text(like)}; a value {shape_text(values)} does not broadcast to it"
         ) from None
+
+
+def fill(values: Array, like: Array) -> Array:
+    """`values` broadcast to the shape of `like` and, on a mesh with explicit axes, to its sharding."""
+    values = jnp.broadcast_to(values, like.shape)
+    sharding = jax.typeof(like).sharding
+    return values if jax.typeof(values).sharding.spec == sharding.spec else jax.sharding.reshard(values, sharding)
 
 
 def at_index(values: Array, index: Sequence[int | Array]) -> Array:

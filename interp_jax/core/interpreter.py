@@ -82,8 +82,7 @@ class Interpreter:
         plan = []
         wanted = {var for var, need in zip(jaxpr.outvars, needed, strict=True) if need and not isinstance(var, Literal)}
         pending = set(exports)
-        for eqn in reversed(jaxpr.eqns):
-            found = self.inside(eqn, place)
+        for eqn, found in reversed(self._originals(jaxpr, place)):
             mask = [var in wanted for var in eqn.outvars]
             asked = any(self.wanted(f) or any(covers(f, request) for request in pending) for f in found)
             if not (asked or any(mask) or eqn.effects):
@@ -92,6 +91,15 @@ class Interpreter:
             wanted.update(var for var in eqn.invars if not isinstance(var, Literal))
             pending.update(*(self.requests(f) for f in found))
         return plan[::-1]
+
+    def _originals(self, jaxpr: Any, place: Place) -> list[tuple[Any, list[Found]]]:
+        """The equations with their sites of interest, but for those that a backward pass computes again."""
+        pairs, seen = [], set()
+        for eqn in jaxpr.eqns:
+            found = [f for f in self.inside(eqn, place) if not (f.again and (f.name, f.spans) in seen)]
+            seen.update((f.name, f.spans) for f in found)
+            pairs.append((eqn, found))
+        return pairs
 
     # What is of interest where.
 

@@ -4,7 +4,7 @@ A site is an identity operation whose name stands in the jaxpr, so that it survi
 `remat` and `shard_map`, and costs nothing when compiled. The transforms of this package find it there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import operator
 from typing import Any
 
@@ -25,8 +25,8 @@ def site(
     x: Any,
     name: str,
     *,
-    layer: int | None = None,
-    axes: tuple[str, ...] | None = None,
+    layer: Any = None,
+    axes: Sequence[str] | None = None,
     offset: Any = None,
 ) -> Array:
     """Gives `x` a name at which transforms can read and replace it. The identity, at no run-time cost.
@@ -60,7 +60,7 @@ def site(
     if layer is not None:
         try:
             layer = operator.index(layer)
-        except (TypeError, jax.errors.TracerIntegerConversionError):
+        except TypeError:  # a tracer's error is one, too
             raise TypeError(f"site {name!r}: layer must be a static integer; inside a scan leave it out") from None
     if axes is not None:
         axes = tuple(axes)
