@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from interp_jax.core.addresses import Target, numbered, split_address
 from interp_jax.core.jaxprs import closed, subjaxprs
 
 
@@ -136,9 +137,7 @@ def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _P
         params = named_params(params["name"]) if read_only else params
         spans = site_spans(params["loops"], params["layer"], frames)
         aval, differentiated = eqn.invars[0].aval, params["differentiated"]
-        yield Found(
-            params["name"], aval, params, spans, len(frames), differentiated, read_only=read_only, **state
-        )
+        yield Found(params["name"], aval, params, spans, len(frames), differentiated, read_only=read_only, **state)
     elif kind == "detail":
         fast = list(walk(params["fast"], frames, state))
         yield from fast
@@ -184,14 +183,6 @@ def _either(branches: Sequence[Any], frames: tuple[Span, ...], state: dict[str, 
         found_here = list(walk(branch, frames, state))
         yield from (found for found in found_here if (found.name, found.spans) not in seen)
         seen |= {(found.name, found.spans) for found in found_here}
-
-
-class Target(NamedTuple):
-    """What an address means: a site, and one layer of it or (None) every layer."""
-
-    key: str
-    name: str
-    layer: int | None
 
 
 class Catalog:
@@ -260,9 +251,7 @@ class Catalog:
     def raise_no_layer(self, what: str, name: str, layer: int) -> None:
         layers = self.layers(name)
         has = "it stands in no loop over layers" if layers is None else f"its layers: {_layers_text(layers)}"
-        raise ValueError(
-            f"{what}: site {name!r} has no layer {layer}; {has} (interp_jax.sites(f, *args) lists all)"
-        )
+        raise ValueError(f"{what}: site {name!r} has no layer {layer}; {has} (interp_jax.sites(f, *args) lists all)")
 
     def _glob(self, address: str, plain: str) -> list[str]:
         matches = []
@@ -287,8 +276,7 @@ class Catalog:
         tail = [name for name in self.found if name.rsplit(".", 1)[-1] == plain.rsplit(".", 1)[-1]]
         near = list(dict.fromkeys([*near, *tail])) or list(self.found)[:4]
         raise ValueError(
-            f"address {address!r} matches no site; near names: {', '.join(near)} "
-            "(interp_jax.sites(f, *args) lists all)"
+            f"address {address!r} matches no site; near names: {', '.join(near)} (interp_jax.sites(f, *args) lists all)"
         )
 
 
@@ -304,19 +292,3 @@ def _overlap(a: tuple[Span, ...], b: tuple[Span, ...]) -> bool:
     return len(a) != len(b) or all(
         x.start < y.start + y.length and y.start < x.start + x.length for x, y in zip(a, b, strict=True)
     )
-
-
-def split_address(address: str) -> tuple[str, int | None]:
-    """An address without its layer number and without TransformerLens's `hook_`."""
-    parts = [part.removeprefix("hook_") for part in address.split(".")]
-    numbers = [part for part in parts if part.isdecimal()]
-    if len(numbers) > 1:
-        raise ValueError(f"address {address!r} has more than one layer number")
-    return ".".join(part for part in parts if not part.isdecimal()), int(numbers[0]) if numbers else None
-
-
-def numbered(address: str, name: str, layer: int) -> str:
-    """`name` with a layer number where `address` has it."""
-    place = [part.isdecimal() for part in address.split(".")].index(True)
-    parts = name.split(".")
-    return ".".join([*parts[:place], str(layer), *parts[place:]])

@@ -1,8 +1,6 @@
 """How the interpreter enters control flow: one rule per primitive, each emitted again through public jax.
 
-A scan with a site of which one layer is edited or wanted is cut into pieces around that layer, which is evaluated by
-itself: the layers before it stay as they are (a shared prefix under vmap), and those after the last wanted one are
-left out where nothing else needs them.
+The rule of a scan, which may be cut into pieces, is in `scans`.
 """
 
 from collections.abc import Callable
@@ -13,8 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from interp_jax.core.catalog import CALLS, CUSTOM, REMAT, Span, walk
-from interp_jax.core.jaxprs import closed, rebind, scan_counts, subjaxprs, varying, zeros
-from interp_jax.core.plan import Frame, Place, Request, covers
+from interp_jax.core.jaxprs import rebind, subjaxprs, varying, zeros
+from interp_jax.core.plan import Place, Request, covers
+from interp_jax.core.scans import scan
 from interp_jax.core.site import detail, detail_branch
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ def _while(interp, eqn, values, place, mask, pending):
         (go,) = interp.eval(eqn.params["cond_jaxpr"], [*cond_consts, *state[0]], inner, [True], _NOTHING)
         for key in interp.exports(inner, _NOTHING):
             raise ValueError(
-                f"site {interp.records[key].name!r} stands in the condition of a while loop and cannot be captured there"
+                f"site {interp.records[key].name!r} stands in the condition of a while loop: it cannot be captured"
             )
         return go
 
@@ -230,133 +229,13 @@ def _shard_map(interp, eqn, values, place, mask, pending):
     return list(outs)
 
 
-def _scan(interp, eqn, values, place, mask, pending):
-    params, length = eqn.params, eqn.params["length"]
-    n_consts, n_carry = scan_counts(eqn)
-    consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
-    carry_mask, ys_mask = mask[:n_carry], mask[n_carry:]
-    pieces = _pieces(_cuts(interp, eqn, place), length, reverse=params["reverse"])
-    reads = _reads_after(interp, eqn, place, pieces, pending)
-    if not any(mask):
-        while len(pieces) > 1 and not _asked(interp, eqn, place, pieces[-1], reads[-1]):
-            pieces.pop(), reads.pop()
-    ys_pieces = []
-    for span, read_later in zip(pieces, reads, strict=True):
-        last = span is pieces[-1]
-        if span.real:
-            carry, ys = _run_piece(interp, eqn, span, consts, carry, xs, place, ys_mask)
-        else:
-            frame = Frame(span, span.start, cut=True)
-            needed = [*(carry_mask if last else [True] * n_carry), *ys_mask]
-            here = place._replace(frames=(*place.frames, frame))
-            sliced = [jax.lax.index_in_dim(x, span.start, 0, keepdims=False) for x in xs]
-            outs = interp.eval(params["jaxpr"], [*consts, *carry, *sliced], here, needed, read_later)
-            carry, ys = outs[:n_carry], [None if y is None else y[None] for y in outs[n_carry:]]
-        ys_pieces.append((span.start, ys))
-    ordered = [ys for _, ys in sorted(ys_pieces, key=lambda piece: piece[0])]
-    joined = [
-        (parts[0] if len(parts) == 1 else jnp.concatenate(parts)) if need else None
-        for need, parts in zip(ys_mask, zip(*ordered, strict=True), strict=True)
-    ] if ys_mask else []
-    return [*carry, *joined]
-
-
-def _run_piece(interp, eqn, span: Span, consts, carry, xs, place: Place, ys_mask) -> tuple[list[Any], list[Any]]:
-    """Scans over some of the iterations. Deltas of the sites inside go in as scanned inputs, captures come out so."""
-    whole = span.length == eqn.params["length"]
-    spans = (*place.spans, span)
-    found = {(f.name, _prefix(f.spans, spans)) for f in walk(eqn.params["jaxpr"], spans) if interp.wanted(f)}
-    deltas = {
-        key: delta
-        for key, delta in place.deltas.items()
-        if (interp.records[key].name, _prefix(interp.records[key].spans, spans)) in found
-    }
-
-    def body(carry: Any, scanned: Any) -> Any:
-        index, here, deltas = scanned
-        inner = place.inner()._replace(frames=(*place.frames, Frame(span, index, cut=not whole)), deltas=deltas)
-        outs = interp.eval(
-            eqn.params["jaxpr"], [*consts, *carry, *here], inner, [True] * len(carry) + ys_mask, _NOTHING
-        )
-        return outs[: len(carry)], (outs[len(carry) :], interp.exports(inner, _NOTHING))
-
-    part = slice(span.start, span.start + span.length)
-    carry, (ys, records) = jax.lax.scan(
-        body,
-        list(carry),
-        (jnp.arange(part.start, part.stop), xs if whole else [x[part] for x in xs], deltas),
-        length=span.length,
-        reverse=eqn.params["reverse"],
-        unroll=eqn.params["unroll"],
-    )
-    place.scope.values.update(records)
-    return carry, ys
-
-
-def _prefix(spans: tuple[Span, ...], frames: tuple[Span, ...]) -> tuple[Span, ...]:
-    """The spans of a site up to the one that the innermost of `frames` stands for."""
-    n_real = sum(span.real for span in frames)
-    for place, span in enumerate(spans):
-        n_real -= span.real
-        if n_real == 0:
-            return spans[: place + 1]
-    return spans
-
-
-def _cuts(interp: "Interpreter", eqn: Any, place: Place) -> set[int]:
-    """The iterations to take out of a scan: those of the layers that are edited, wanted or read singly."""
-    whole = Span(0, eqn.params["length"], True)
-    cuts = set()
-    for found in walk(eqn.params["jaxpr"], (*place.spans, whole)):
-        loops = found.params["loops"]
-        innermost = found.params["layer"] is None and found.depth == len(place.frames) + 1
-        if found.copy or not innermost or (loops and not loops[-1].real):
-            continue
-        start = found.spans[-1].start
-        cuts |= {layer - start for layer in interp.static_layers(found.name)} & set(range(whole.length))
-    return cuts
-
-
-def _pieces(cuts: set[int], length: int, *, reverse: bool) -> list[Span]:
-    """The spans into which the cuts divide a scan, in the order in which they run."""
-    if length == 0:
-        return [Span(0, 0, True)]
-    pieces, start = [], 0
-    for cut in [*sorted(cuts), length]:
-        if cut > start:
-            pieces.append(Span(start, cut - start, True))
-        if cut < length:
-            pieces.append(Span(cut, 1, False))
-        start = cut + 1
-    return pieces[::-1] if reverse else pieces
-
-
-def _reads_after(
-    interp: "Interpreter", eqn: Any, place: Place, pieces: list[Span], pending: frozenset[Request]
-) -> list[frozenset[Request]]:
-    """For each piece of a scan, what edits after it read."""
-    reads = [pending]
-    for piece in reversed(pieces[1:]):
-        found = walk(eqn.params["jaxpr"], (*place.spans, piece))
-        reads.append(reads[-1].union(*(interp.requests(f) for f in found)))
-    return reads[::-1]
-
-
-def _asked(interp: "Interpreter", eqn: Any, place: Place, piece: Span, pending: frozenset[Request]) -> bool:
-    """Whether something in a piece of a scan is captured or read later, or has an effect."""
-    found = walk(eqn.params["jaxpr"], (*place.spans, piece))
-    return bool(closed(eqn.params["jaxpr"]).effects) or any(
-        interp.wanted(f) or any(covers(f, request) for request in pending) for f in found
-    )
-
-
 _RULES: dict[str, Rule] = {
     "jit": _jit,
     "pjit": _jit,
     "detail": _detail,
     "cond": _cond,
     "while": _while,
-    "scan": _scan,
+    "scan": scan,
     "shard_map": _shard_map,
     **dict.fromkeys(CALLS, _call),
     **dict.fromkeys(CUSTOM, _custom),

@@ -164,6 +164,7 @@ def check(new: Any, old: Array, name: str) -> Array:
 
 
 def shape_text(x: Any) -> str:
+    """As in `float32[8,3,4]`."""
     return f"{x.dtype}[{','.join(str(n) for n in x.shape)}]"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 from jax.extend.core import DropVar, Literal
 
-from interp_jax.core.catalog import Catalog, Found, Span, Target, named_params, site_spans, walk_equation
+from interp_jax.core.addresses import Target
+from interp_jax.core.catalog import Catalog, Found, Span, named_params, site_spans, walk_equation
 from interp_jax.core.control_flow import rule
 from interp_jax.core.edits import Context, Intervention, apply, from_front, to_front
 from interp_jax.core.jaxprs import closed, rebind
@@ -195,9 +196,7 @@ class Interpreter:
         self.records[record.key] = record
         return record.key
 
-    def _read(
-        self, place: Place, request: Request, name: str, n_mapped: int
-    ) -> tuple[Array, tuple[int | None, ...]]:
+    def _read(self, place: Place, request: Request, name: str, n_mapped: int) -> tuple[Array, tuple[int | None, ...]]:
         """A value met earlier, and its mapped axes."""
         key = Record(None, *request, mapped=()).key
         value = place.scope.find(key)

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from interp_jax.core.catalog import Found, Span, Target
+from interp_jax.core.addresses import Target
+from interp_jax.core.catalog import Found, Span
 from interp_jax.core.edits import Intervention
 
 Array = jax.Array

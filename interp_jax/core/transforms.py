@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from interp_jax.core.addresses import Target
 from interp_jax.core.calling import Stage, Transformed, trace
-from interp_jax.core.catalog import Catalog, Found, Sites, Span, Target
+from interp_jax.core.catalog import Catalog, Found, Sites, Span
 from interp_jax.core.edits import Context, Intervention, as_intervention, place
 from interp_jax.core.interpreter import Interpreter
 from interp_jax.core.plan import Edit, Record, Want
@@ -251,7 +252,7 @@ def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[E
         _check_entered(found)
         if found[0].read_only:
             raise ValueError(
-                f"site {target.name!r} is only named by checkpoint_name and cannot be edited: declare it by interp_jax.site"
+                f"site {target.name!r} is only named by checkpoint_name and cannot be edited: use interp_jax.site"
             )
         if not found[0].params["mapped"]:  # a cond under vmap becomes a select, and its sites stand side by side
             catalog.info(target.name)
@@ -279,13 +280,17 @@ def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[E
 def _check_entered(found: list[Found]) -> None:
     for f in found:
         if f.barrier is not None:
-            raise ValueError(f"site {f.name!r} stands inside {f.barrier}, which the transforms cannot enter: move it out")
+            raise ValueError(
+                f"site {f.name!r} stands inside {f.barrier}, which the transforms cannot enter: move it out"
+            )
 
 
 def _check_read(catalog: Catalog, target: Target, read: Target) -> None:
     depth, depth_read = (len(catalog.found[name][0].spans) for name in (target.name, read.name))
     if depth_read - (read.layer is not None) > depth:
-        raise ValueError(f"the edit of {target.name!r} reads {read.name!r}, which has layers: give the address a number")
+        raise ValueError(
+            f"the edit of {target.name!r} reads {read.name!r}, which has layers: give the address a number"
+        )
 
 
 def _assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Array]) -> dict[str, Array]:

@@ -1,17 +1,18 @@
-"""The functions that the laws are about: one that nests every control flow, its Python-loop twin, and its hand-edited one.
+"""The functions that the laws are about: one that nests every control flow, its Python-loop twin, one edited by hand.
 
-`tap(value, name, layer, axes)` stands at every site. With `ij.site` as the tap the function has sites; with edits as the
-tap it is the same function edited by hand, which is what the transforms are compared with.
+`tap(value, name, layer, axes)` stands at every site. With `ij.site` as the tap the function has sites; with edits as
+the tap it is the same function edited by hand, which is what the transforms are compared with.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import interp_jax as ij
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import interp_jax as ij
 
 LAYERS, BATCH, POSITIONS, D_MODEL = 5, 8, 3, 4
 STREAM = ("batch", "position", "d_model")

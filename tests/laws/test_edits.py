@@ -4,13 +4,15 @@ from functools import partial
 import gc
 import weakref
 
-from hypothesis import given, settings, strategies as st
-import interp_jax as ij
-from interp_jax import interventions as iv
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import interp_jax as ij
+from interp_jax import interventions as iv
 from tests.laws.functions import D_MODEL, LAYERS, SITES, by_hand, close, inputs, looped, params, scanned
 
 LAYERED = [name for name in SITES if name.startswith("blocks")]
@@ -40,7 +42,10 @@ EDITS = {
     "position": (iv.at(iv.zero(), position=1), lambda x, i: jnp.where(mask(x.shape, -2, 1), 0, x)),
     "last": (iv.at(iv.zero(), position=-1), lambda x, i: jnp.where(mask(x.shape, -2, x.shape[-2] - 1), 0, x)),
     "index": (iv.at(iv.zero(), axis=-1, index=2), lambda x, i: jnp.where(mask(x.shape, -1, 2), 0, x)),
-    "chain": (iv.chain(iv.add(1.0), lambda x: 3 * x, iv.at(iv.zero(), layer=1)), lambda x, i: 3 * (x + 1) * float(i != 1)),
+    "chain": (
+        iv.chain(iv.add(1.0), lambda x: 3 * x, iv.at(iv.zero(), layer=1)),
+        lambda x, i: 3 * (x + 1) * float(i != 1),
+    ),
     "per_layer": (iv.per_layer(iv.add(jnp.arange(float(LAYERS)))), lambda x, i: x + float(i)),
 }
 

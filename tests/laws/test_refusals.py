@@ -1,11 +1,12 @@
 """Laws 5, 6 and 7: what is refused, in one line that says what, where and the remedy."""
 
-import interp_jax as ij
-from interp_jax import interventions as iv
 import jax
 from jax.experimental import pallas as pl
 import jax.numpy as jnp
 import pytest
+
+import interp_jax as ij
+from interp_jax import interventions as iv
 from tests.laws.functions import close, inputs, looped, params, scanned
 
 

@@ -2,14 +2,16 @@
 
 from functools import partial
 
-from hypothesis import given, settings, strategies as st
-import interp_jax as ij
-from interp_jax.interventions import add, at, replace
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import interp_jax as ij
+from interp_jax.interventions import add, at, replace
 from tests.laws.functions import BATCH, D_MODEL, LAYERS, POSITIONS, SITES, close, inputs, looped, params, scanned
 
 LAYERED = [name for name in SITES if name.startswith("blocks")]
@@ -209,8 +211,10 @@ def test_on_demand_sites() -> None:
     # The choice survives an edit elsewhere, also where that cuts the scan.
     for edit in (add(1.0), at(add(1.0), layer=1)):
         outer = ij.capture(lambda *a: ij.intervene(f, {"product": edit})(*a), ["products", "product"])(w, x)  # noqa: B023
-        close(outer[1]["products"].sum(1) + jnp.array([[float(edit.layers in (None, {i}))] for i in range(LAYERS)]),
-              outer[1]["product"])
+        close(
+            outer[1]["products"].sum(1) + jnp.array([[float(edit.layers in (None, {i}))] for i in range(LAYERS)]),
+            outer[1]["product"],
+        )
     close(jax.vmap(f, (None, 0))(w, jnp.ones((2, D_MODEL))), jnp.stack([out, out]))
     with pytest.raises(ValueError, match="differentiated"):
         ij.intervene(jax.grad(lambda w, x: f(w, x).sum()), {"products": lambda p: p})(w, x)
@@ -250,8 +254,10 @@ def test_explicit_shardings() -> None:
         w = jax.device_put(params()["blocks"], jax.NamedSharding(mesh, jax.sharding.PartitionSpec()))
         out, acts = ij.capture(f, ["out", "out.1"])(w, x)
         assert jax.typeof(acts["out"]).sharding.spec[1] == "data"
-        close(ij.intervene(f, {"out": replace(acts["out"]), "in": at(replace(0.0), layer=3)})(w, x),
-              jnp.tanh(jnp.zeros_like(x)) * 0 + acts["out"][-1])
+        close(
+            ij.intervene(f, {"out": replace(acts["out"]), "in": at(replace(0.0), layer=3)})(w, x),
+            jnp.tanh(jnp.zeros_like(x)) * 0 + acts["out"][-1],
+        )
         value, _, slopes = ij.grads(f, ["out", "out.1"], jnp.sum)(w, x)
     close(value, out.sum())
     close(slopes["out"][-1], jnp.ones_like(out))
