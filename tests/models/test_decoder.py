@@ -142,6 +142,6 @@ def test_a_traced_token_outside_the_vocabulary_is_loud(model: Decoder) -> None:
     ],
 )
 def test_sizes_that_do_not_fit(change: dict, says: str) -> None:
-    sizes = dict(n_layers=1, n_heads=4, d_model=16, d_mlp=24, d_vocab=37, n_ctx=32)
+    sizes = {"n_layers": 1, "n_heads": 4, "d_model": 16, "d_mlp": 24, "d_vocab": 37, "n_ctx": 32}
     with pytest.raises(ValueError, match=says):
         Config(**{**sizes, **change})

@@ -1,11 +1,9 @@
 """Model folders: written, read, and refused in one line."""
 
-from collections.abc import Callable
-import functools
+from collections.abc import Callable, Iterator
 import http.server
 import json
 from pathlib import Path
-import shutil
 import subprocess
 import sys
 import threading
@@ -142,7 +140,7 @@ def test_unsupported_architectures(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "option", "value"),
+    ("model", "option", "value"),
     [
         ("gpt2", "scale_attn_by_inverse_layer_idx", True),
         ("gpt2", "scale_attn_weights", False),
@@ -156,12 +154,9 @@ def test_unsupported_architectures(folder: Path) -> None:
         ("llama", "hidden_act", "tanh"),
         ("llama", "sliding_window", 128),
     ],
+    indirect=["model"],
 )
-def test_options_that_the_decoder_lacks_are_refused_by_name(
-    model: Decoder, folder: Path, family: str, option: str, value: object
-) -> None:
-    if model.config.family != family:
-        return
+def test_options_that_the_decoder_lacks_are_refused_by_name(folder: Path, option: str, value: object) -> None:
     edit_config(folder, **{option: value})
     assert option.replace("rope_parameters", "rope_scaling") in refused(folder)
 
@@ -215,50 +210,58 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+SCRIPT = """
+import sys, jax
+from interp_jax import models
+for name in sys.argv[1:]:
+    try:
+        model, tokenizer = models.load(name)
+        print(float(sum(abs(x).sum() for x in jax.tree.leaves(model))), tokenizer and tokenizer.bos_id)
+    except FileNotFoundError as e:
+        print(repr(str(e)))
+"""
+
+
 @pytest.fixture
-def hub(tmp_path: Path) -> Callable[[str], str]:
-    """Runs a script in a process that knows only a hub on the loopback; the script prints, and may stop the hub."""
+def hub(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """Loads models in a process that knows only a hub on the loopback, or one that does not answer."""
     Hub.root = tmp_path / "hub"
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def run(script: str, *, up: bool = True) -> str:
-        address = f"http://127.0.0.1:{server.server_port if up else 9}"
-        env = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_TELEMETRY": "1"}
-        env |= {
-            "PATH": "/usr/bin:/bin",
-            "JAX_PLATFORMS": "cpu",
+    def load(*names: str, up: bool = True) -> list[str]:
+        env = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port if up else 9}",
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_XET": "1",
+            "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": ":".join(sys.path),
         }
-        script = f"from interp_jax import models\ntry:\n  {script}\nexcept Exception as e: print(type(e).__name__, e)"
-        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300)
+        command = [sys.executable, "-c", SCRIPT, *names]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return done.stdout.splitlines()
 
-    yield run
+    yield load
     server.shutdown()
     server.server_close()
 
 
 @pytest.mark.parametrize("model", ["gpt2"], indirect=True)
-def test_the_hub(
-    model: Decoder, hub: Callable[..., str], folder: Path, tmp_path: Path, word_tokenizer: Tokenizer
-) -> None:
-    shutil.rmtree(folder)
+def test_the_hub(model: Decoder, hub: Callable[..., list[str]], tmp_path: Path, word_tokenizer: Tokenizer) -> None:
     models.save(tmp_path / "hub" / "some" / "model", model, word_tokenizer)
     models.save(tmp_path / "hub" / "some" / "sharded", model)
     shard(tmp_path / "hub" / "some" / "sharded")
     (tmp_path / "hub" / "some" / "empty").mkdir()
-    show = "m, t = models.load({!r}); print(float(sum(abs(x).sum() for x in __import__('jax').tree.leaves(m))), t and t.bos_id)"
-    want = float(functools.reduce(lambda a, x: a + abs(x).sum(), jax.tree.leaves(model), 0.0))
-    for name, bos in (("some/model", "0"), ("some/sharded", "None")):
-        total, got_bos = hub(show.format(name)).split()
-        assert float(total) == pytest.approx(want, rel=1e-5)
-        assert got_bos == bos
-    assert "some/nothing': no such folder, shipped model or hub model" in hub(show.format("some/nothing"))
-    assert "some/empty': the hub's model has no config.json" in hub(show.format("some/empty"))
-    assert float(hub(show.format("some/model"), up=False).split()[0]) == pytest.approx(want, rel=1e-5)
-    offline = hub(show.format("some/other"), up=False)
-    assert offline.startswith("FileNotFoundError 'some/other': the hub cannot be reached"), offline
-    assert "\n" not in offline
+    total = pytest.approx(float(sum(abs(x).sum() for x in jax.tree.leaves(model))), rel=1e-5)
+
+    whole, sharded, nothing, empty = hub("some/model", "some/sharded", "some/nothing", "some/empty")
+    assert float(whole.split()[0]) == float(sharded.split()[0]) == total
+    assert (whole.split()[1], sharded.split()[1]) == ("0", "None")
+    assert "'some/nothing': no such folder, shipped model or hub model" in nothing
+    assert "'some/empty': the hub's model has no config.json" in empty
+
+    cached, offline = hub("some/model", "some/other", up=False)
+    assert cached == whole
+    assert "'some/other': the hub cannot be reached" in offline
