@@ -26,8 +26,8 @@ class Sizes:
     """Tokens in one sequence, at most."""
     expansion: int = 16
     """Features of the dictionary for each dimension of the site."""
-    k: int = 16
-    """Features that are active for one token."""
+    k: int | None = None
+    """Features that are active for one token; by default one for each 24 dimensions of the site, at least 8."""
     steps: int = 2000
     """Training steps."""
     batch: int = 1024
@@ -73,13 +73,13 @@ def quickstart(
     source = "the microworld's text" if text is None else str(text)
     console.print(f"\n[bold]Activations[/] of {looked_at.site} on {read.mask.sum():,} tokens of {source}")
 
-    d_sae = sizes.expansion * looked_at.d_in
+    d_sae, k = sizes.expansion * looked_at.d_in, sizes.k or max(8, looked_at.d_in // 24)
     n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
-    console.print(f"\n[bold]A TopK dictionary[/] of {d_sae:,} features, {sizes.k} active for each token")
+    console.print(f"\n[bold]A TopK dictionary[/] of {d_sae:,} features, {k} active for each token")
     dictionary, scale = training.train(
         activations[:-n_held_out][read.mask[:-n_held_out]],
         d_sae=d_sae,
-        k=sizes.k,
+        k=k,
         n_steps=sizes.steps,
         batch_size=sizes.batch,
         seed=seed,

@@ -47,7 +47,7 @@ def steer(
 
     def continued(edits: dict[str, Any]) -> list[str]:
         out = models.generate(subject.model, tokens, n_tokens, attention_mask=mask, edits=edits)
-        return [subject.tokenizer.decode(row, skip_special=True) for row in np.asarray(out)[:, -n_tokens:]]
+        return ["".join(subject.tokenizer.to_str_tokens(row)) for row in np.asarray(out)[:, -n_tokens:]]
 
     before = continued({})
     best: tuple[float, Steered] | None = None

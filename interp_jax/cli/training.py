@@ -25,7 +25,7 @@ def train(
       FloatingPointError: the loss is not finite; names the step.
       ValueError: impossible sizes, or all activations are zero.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
     from tensorboard.summary import Writer
 
     n_tokens, d_in = activations.shape
@@ -48,13 +48,7 @@ def train(
             yield jnp.asarray(activations[shuffled[at : at + n]] * np.float32(scale))
             at += n
 
-    columns = (
-        TextColumn("   training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[scores]}"),
-        TimeElapsedColumn(),
-    )
+    columns = (TextColumn("  "), BarColumn(16), TaskProgressColumn(), TextColumn("{task.fields[scores]}"))
     every = max(1, min(20, n_steps // 10))
     writer = Writer(str(log))
     with Progress(*columns) as progress:
@@ -67,7 +61,7 @@ def train(
             clock[0] = now
             for name, value in scores.items():
                 writer.add_scalar(f"train/{name}", value, step)
-            line = "loss {loss:.3g}  l0 {l0:.1f}  fvu {fvu:.3f}  dead {dead:.1%}  {tokens_per_second:,.0f} tokens/s"
+            line = "loss {loss:.3g}  l0 {l0:.1f}  fvu {fvu:.3f}  dead {dead:.1%}  {tokens_per_second:,.0f} tok/s"
             progress.update(task, completed=step, scores=line.format(**scores))
 
         state = dictionaries.train(state, batches(), report=report, every=every)

@@ -15,6 +15,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool, Int
+import numpy as np
 import optax
 
 from interp_jax.core import capture, intervene
@@ -55,9 +56,9 @@ def evaluate(
     where: str,
     dictionary: Any,
     model: Any,
-    tokens: Int[Array, "batch position"],
+    tokens: Int[Array | np.ndarray, "batch position"],
     *,
-    mask: Bool[Array, "batch position"] | None = None,
+    mask: Bool[Array | np.ndarray, "batch position"] | None = None,
     batch_size: int = 16,
 ) -> Evaluation:
     """Runs the model clean, with the dictionary spliced in, and with the site ablated.
@@ -84,10 +85,11 @@ def evaluate(
       >>> f = lambda W, tokens: ij.site(W[tokens], "resid", axes=("batch", "position", "d_model")) @ W.T
       >>> dictionary = dictionaries.TopK.create(jax.random.key(1), d_in=8, d_sae=32, k=8)
       >>> tokens = jax.random.randint(jax.random.key(2), (4, 6), 0, 10)
-      >>> 0 < dictionaries.evaluate(f, "resid", dictionary, W, tokens).fvu < 1
-      True
+      >>> dictionaries.evaluate(f, "resid", dictionary, W, tokens).n_tokens
+      24
     """
-    mask = jnp.ones(tokens.shape, bool) if mask is None else mask
+    tokens = jnp.asarray(tokens)
+    mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask)
     sums = _mean_sums(f, where)
     total, count = jnp.zeros(dictionary.d_in), 0
     chunks = [(tokens[i : i + batch_size], mask[i : i + batch_size]) for i in range(0, len(tokens), batch_size)]

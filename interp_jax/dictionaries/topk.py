@@ -15,8 +15,11 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
+import numpy as np
 
 from interp_jax.dictionaries import sparse
+
+Values = Array | np.ndarray
 
 
 @jax.tree_util.register_dataclass
@@ -51,7 +54,7 @@ class TopK:
         k: int,
         *,
         k_aux: int | None = None,
-        b_dec: Float[Array, " d_in"] | None = None,
+        b_dec: Float[Values, " d_in"] | None = None,
     ) -> "TopK":
         """A new dictionary: random unit decoder rows, the encoder their transpose.
 
@@ -95,7 +98,7 @@ class TopK:
     def d_sae(self) -> int:
         return self.W_dec.shape[-2]
 
-    def pre_activations(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
+    def pre_activations(self, x: Float[Values, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
         """`W_enc (x - b_dec) + b_enc`, of which the k largest become features.
 
         Raises:
@@ -106,20 +109,20 @@ class TopK:
                 f"TopK: inputs of shape {tuple(x.shape)} for a dictionary with d_in={self.d_in}; "
                 "it was trained at another site or model"
             )
-        return (x.astype(self.b_dec.dtype) - self.b_dec) @ self.W_enc + self.b_enc
+        return (jnp.asarray(x, self.b_dec.dtype) - self.b_dec) @ self.W_enc + self.b_enc
 
-    def encode_sparse(self, x: Float[Array, "*batch d_in"]) -> tuple[Float[Array, "*batch k"], Int[Array, "*batch k"]]:
+    def encode_sparse(self, x: Float[Values, "*batch d_in"]) -> tuple[Float[Array, "*batch k"], Int[Array, "*batch k"]]:
         """The k active features: their values in falling order and their indices, both `[*batch k]`."""
         values, indices = lax.top_k(self.pre_activations(x), self.k)
         return jax.nn.relu(values), indices
 
-    def encode(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
+    def encode(self, x: Float[Values, "*batch d_in"]) -> Float[Array, "*batch d_sae"]:
         """Features `[*batch d_sae]` of inputs `[*batch d_in]`, at most k of them not zero, in float32."""
         values, indices = self.encode_sparse(x)
         zeros = jnp.zeros((*x.shape[:-1], self.d_sae), values.dtype)
         return jnp.put_along_axis(zeros, indices, values, axis=-1, inplace=False)
 
-    def decode(self, features: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_in"]:
+    def decode(self, features: Float[Values, "*batch d_sae"]) -> Float[Array, "*batch d_in"]:
         """Reconstruction `[*batch d_in]` from features `[*batch d_sae]`."""
         return features @ self.W_dec + self.b_dec
 
@@ -131,7 +134,7 @@ class TopK:
         rows = sparse.weighted_rows(values.reshape(-1, k), indices.reshape(-1, k), self.W_dec)
         return rows.reshape(*values.shape[:-1], self.d_in) + self.b_dec
 
-    def __call__(self, x: Float[Array, "*batch d_in"]) -> Float[Array, "*batch d_in"]:
+    def __call__(self, x: Float[Values, "*batch d_in"]) -> Float[Array, "*batch d_in"]:
         """Reconstruction of `x`, in its dtype."""
         return self.decode(self.encode(x)).astype(x.dtype)
 

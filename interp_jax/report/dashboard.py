@@ -145,7 +145,12 @@ def _example(tokens: np.ndarray, values: np.ndarray, mask: np.ndarray, position:
     before = reach(-1, BEFORE)[::-1]
     while before and before[0] > 0 and mask[before[0] - 1] and strings[int(tokens[before[0]])][:1].isalnum():
         before.pop(0)  # do not begin within a word
-    shown = [*before, position, *reach(1, AFTER)]
+    after = reach(1, AFTER)
+    end = after[-1] + 1 if after else position + 1
+    while after and end < len(tokens) and mask[end] and strings[int(tokens[end])][:1].isalnum():
+        after.append(end)  # nor end within one
+        end += 1
+    shown = [*before, position, *after]
     return Example(
         tuple(strings[int(tokens[p])] for p in shown),
         tuple(round(float(values[p]), 3) for p in shown),
@@ -221,10 +226,10 @@ def visible(token: str) -> str:
 
 
 def share(x: float) -> str:
-    """A share with a readable number of digits: 0.0213 -> 2.1 %.
+    """A share with a readable number of digits.
 
     Example:
       >>> share(0.0213), share(0.00042)
-      ('2.1 %', '0.042 %')
+      ('2.1%', '0.042%')
     """
-    return f"{100 * x:.2g} %"
+    return f"{100 * x:.2g}%"

@@ -11,6 +11,8 @@ where a feature fires, not an explanation that was tested.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from jax import Array
+from jaxtyping import Float
 import numpy as np
 
 from interp_jax.report.activity import Firings
@@ -29,6 +31,7 @@ class Label:
       coverage: the share of strong firings that these words account for.
       recall: the share of these words' occurrences on which it fires strongly.
       nats: what a strong firing tells about the word.
+      whole: the share of strong firings that stand at the end of a word, where all of it has been read.
     """
 
     relation: str
@@ -36,11 +39,12 @@ class Label:
     coverage: float
     recall: float
     nats: float
+    whole: float
 
     @property
     def score(self) -> float:
-        """High where the feature fires on these words, only there, and they are not just any words."""
-        return self.nats * self.coverage * self.recall**0.5
+        """High where the feature fires on these words, only there, and they are words, not parts, and not just any."""
+        return self.nats * self.coverage * self.recall**0.5 * self.whole
 
     def __str__(self) -> str:
         words = ", ".join(self.words)
@@ -119,47 +123,69 @@ def label(found: Firings, text: Words, feature: int, *, n_words: int = 3) -> Lab
     places, values = found.of(feature)
     if not len(places):
         raise ValueError(f"label: feature {feature} never fires in this text")
-    ordinals = text.ordinal.reshape(-1)[places]
-    candidates = (_weigh(relation, ordinals, values, text, n_words) for relation in RELATIONS)
+    flat = text.ordinal.reshape(-1)
+    ordinals, strong = flat[places], values >= STRONG * values.max()
+    ends = np.append(flat[1:], -1)[places] != ordinals
+    whole = float(np.average(ends, weights=np.where(strong, values, 0)))
+    candidates = (_weigh(relation, ordinals, values, strong, whole, text, n_words) for relation in RELATIONS)
     # A neighbour must say clearly more than the word itself.
     return max(candidates, key=lambda c: c.score * (1.0 if c.relation == "on" else 0.5))
 
 
-def _weigh(relation: str, ordinals: np.ndarray, values: np.ndarray, text: Words, n_words: int) -> Label:
+def _weigh(
+    relation: str,
+    ordinals: np.ndarray,
+    values: np.ndarray,
+    strong: np.ndarray,
+    whole: float,
+    text: Words,
+    n_words: int,
+) -> Label:
     related = text.running[np.clip(ordinals + RELATIONS[relation], 0, len(text.running) - 1)]
-    strong = (values >= STRONG * values.max()) & (related >= 0)
+    strong = strong & (related >= 0)
     n, total = len(text.strings), np.maximum(text.counts, 1)
     p = np.bincount(related[strong], values[strong], minlength=n) / max(values[strong].sum(), 1e-12)
     gain = p * np.log(np.maximum(p, 1e-12) * total.sum() / total)
     best = [int(i) for i in np.argsort(-gain)[:n_words] if p[i] >= 0.05] or [int(np.argmax(gain))]
     recall = len(np.unique(ordinals[strong & np.isin(related, best)])) / total[best].sum()
-    return Label(relation, tuple(text.strings[i] for i in best), float(p[best].sum()), recall, float(gain.sum()))
+    return Label(relation, tuple(text.strings[i] for i in best), float(p[best].sum()), float(recall), float(gain.sum()), whole)
 
 
 def telling(
-    found: Firings, text: Words, decoder: np.ndarray, *, n: int = 12, least_firings: int = 30
+    found: Firings,
+    text: Words,
+    decoder: Float[np.ndarray | Array, "d_sae d_in"],
+    *,
+    n: int = 12,
+    least_firings: int = 30,
+    most: float = 0.1,
 ) -> list[tuple[int, Label]]:
     """The features whose labels say the most, all different: `(feature, label)`, best first.
 
-    Left out are features that fire on fewer than `least_firings` tokens or on more than a tenth of them, and those
-    whose label or decoder row `[d_sae d_in]` nearly repeats that of a better one.
+    Args:
+      found: from `firings`.
+      text: from `words`.
+      decoder: rows of unit norm `[d_sae d_in]`; a feature whose row is close to that of a better one is left out, as
+        is one whose label shares a word with it.
+      n: how many, at most.
+      least_firings: features that fire on fewer tokens are left out.
+      most: so are those that fire on a larger share of them.
     """
-    usable = np.flatnonzero((found.counts >= least_firings) & (found.densities <= 0.1))
+    decoder = np.asarray(decoder)
     scored = []
-    for feature in usable:
+    for feature in np.flatnonzero((found.counts >= least_firings) & (found.densities <= most)):
         named = label(found, text, int(feature))
-        several = 1.0 + 0.25 * (len(named.words) - 1)  # a class of words says more than one word does
+        several = 1.0 + 0.4 * (len(named.words) - 1)  # a class of words says more than one word does
         scored.append((named.score * several, int(feature), named))
-    scored.sort(key=lambda s: (-s[0], s[1]))
     chosen: list[tuple[int, Label]] = []
     seen: set[str] = set()
-    for _, feature, named in scored:
-        close = any(float(decoder[feature] @ decoder[other]) > 0.6 for other, _ in chosen)
-        fresh = {word.casefold() for word in named.words}
-        if close or fresh & seen:
+    for _, feature, named in sorted(scored, key=lambda s: (-s[0], s[1])):
+        near = any(decoder[feature] @ decoder[other] > 0.6 for other, _ in chosen)
+        said = {word.casefold() for word in named.words}
+        if near or said & seen:
             continue
         chosen.append((feature, named))
-        seen |= fresh
+        seen |= said
         if len(chosen) == n:
             break
     return chosen
