@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import weakref
 
 import jax
+import jax.core
 import numpy as np
 
 from interp_jax.core.edits import is_leaf
@@ -68,9 +69,10 @@ class _Split:
 
     def __init__(self, tree: Any):
         leaves, self.tree = jax.tree.flatten(tree)
-        self.arrays = [leaf for leaf in leaves if _is_array(leaf)]
-        self.statics = [None if _is_array(leaf) else leaf for leaf in leaves]
         self.mask = tuple(map(_is_array, leaves))
+        marked = list(zip(self.mask, leaves, strict=True))
+        self.arrays = [leaf for is_array, leaf in marked if is_array]
+        self.statics = [None if is_array else leaf for is_array, leaf in marked]
         self.key = (self.tree, self.mask, tuple((type(leaf), leaf) for leaf in self.statics))
 
     def join(self, arrays: Any) -> Any:

@@ -187,7 +187,7 @@ def apply(
     value: Array,
     offsets: Sequence[Array],
     ctx: Context,
-    mapped: Sequence[tuple[int | None, ...]],
+    mapped: Sequence[tuple[Any, ...]],
     offset_axes: tuple[str, ...],
     reads: Mapping[str, tuple[Array, Sequence[int | None]]],
 ) -> Array:

@@ -130,9 +130,9 @@ class Interpreter:
     def static_layers(self, name: str) -> set[int]:
         """The layers at which a site is edited, captured or read singly: a scan is cut there."""
         layers = {layer for edit in self.edits if edit.name == name for layer in edit.layers or ()}
-        layers |= {want.target.layer for want in self.wants if want.target.name == name} - {None}
-        reads = (target for edit in self.edits for target in edit.reads.values())
-        return layers | ({target.layer for target in reads if target.name == name} - {None})
+        targets = [want.target for want in self.wants]
+        targets += [target for edit in self.edits for target in edit.reads.values()]
+        return layers | {target.layer for target in targets if target.name == name and target.layer is not None}
 
     def requests(self, found: Found) -> set[Request]:
         """What the edits of a site read elsewhere."""

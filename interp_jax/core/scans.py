@@ -35,7 +35,7 @@ def scan(
     reads = _reads_after(interp, eqn, place, pieces, pending)
     if not any(mask):
         while len(pieces) > 1 and not _asked(interp, eqn, place, pieces[-1], reads[-1]):
-            pieces.pop(), reads.pop()
+            pieces, reads = pieces[:-1], reads[:-1]
     ys_pieces = []
     for span, read_later in zip(pieces, reads, strict=True):
         last = span is pieces[-1]

@@ -9,6 +9,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.core
 from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 import jax.numpy as jnp
@@ -230,7 +231,9 @@ def _detail_jvp(primals: Any, tangents: Any, *, fast: Any, detailed: Any, counts
     # is refused and not ignored.
     outs = [mention_p.bind(out, detailed=detailed) for out in outs]
     return outs, [
-        ad.Zero.from_primal_value(out) if t.dtype == jax.dtypes.float0 else t
+        ad.Zero.from_primal_value(out)  # type: ignore[attr-defined]  # jax has no types for it
+        if t.dtype == jax.dtypes.float0
+        else t
         for out, t in zip(outs, out_tangents, strict=True)
     ]
 

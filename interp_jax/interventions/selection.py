@@ -5,6 +5,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Int, Num
 
@@ -52,9 +53,11 @@ class _At(Wrapper):
                 raise ValueError('at: position="generated" has a meaning only in models.generate(..., edits=...)')
             positions = _coordinates("position", value, ctx)
             chosen = chosen & _spread(positions >= self.start[..., None], "position", value, ctx)
-        if self.index is not None:
-            hits = jnp.arange(value.shape[self.axis]) == _wrapped(self.index, value.shape[self.axis])[..., None]
-            chosen = chosen & jnp.expand_dims(hits, tuple(range(hits.ndim, hits.ndim - self.axis - 1)))
+        if self.axis is not None:
+            if -self.axis > value.ndim:
+                raise ValueError(f"at: site {ctx.name!r} of shape {value.shape} has no axis {self.axis}")
+            hits = jnp.arange(value.shape[self.axis]) == _wrapped(self.index, value.shape[self.axis])
+            chosen = chosen & hits.reshape(-1, *(1,) * (-self.axis - 1))
         if self.mask is not None:
             chosen = chosen & _spread(self.mask.astype(bool), "position", value, ctx)
         return jnp.where(fill(chosen, value), edited, value)
@@ -113,7 +116,7 @@ def at(
     query: Int[ArrayLike, "..."] | None = None,
     key: Int[ArrayLike, "..."] | None = None,
     axis: int | None = None,
-    index: Int[ArrayLike, "..."] | None = None,
+    index: Int[ArrayLike, ""] | None = None,
     mask: Bool[ArrayLike, "..."] | Num[ArrayLike, "..."] | None = None,
 ) -> Intervention:
     """Confines an intervention to a layer, a position, a head, ...: elsewhere the value stays.
@@ -132,7 +135,7 @@ def at(
       query: like `position`, along attention's query axis.
       key: like `position`, along attention's key axis.
       axis: negative number of an axis without a name, with `index`.
-      index: along `axis`.
+      index: along `axis`, one number.
       mask: `[batch position]` or `[position]`, true where the edit applies; places, not positions.
 
     Raises:
@@ -156,7 +159,7 @@ def at(
         meaning, position = "generated", None
     elif isinstance(position, int) and position < 0:
         meaning = "from the end"
-    only_layer = None if layer is None or isinstance(layer, (jax.Array, jax.core.Tracer)) else operator.index(layer)
+    only_layer = None if layer is None or isinstance(layer, (jax.Array, jax.core.Tracer)) else operator.index(layer)  # type: ignore[arg-type]
     if only_layer is not None and edit.layers is not None and only_layer not in edit.layers:
         raise ValueError(f"at: layer {only_layer} of an edit that is confined to layers {sorted(edit.layers)}")
     chosen = dict(zip(_AXES, (position, head, feature, query, key), strict=True))
