@@ -25,6 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", rf"default:::{package}(\..*)?")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests of parity import the peers, which takes long: not where they are left out anyway."""
+    return True if collection_path.name == "parity" and "not parity" in config.option.markexpr else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("parity"):  # the peers' own warnings are not ours
