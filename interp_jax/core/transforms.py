@@ -271,6 +271,10 @@ def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[E
                 raise ValueError(f"address {address!r} has an edit that is confined to another layer by at(layer=...)")
         reads = {}
         for read in intervention.reads:
+            if "*" in read:
+                raise ValueError(
+                    f"the edit of {target.name!r} reads {read!r}: via takes one site for each key, no glob"
+                )
             (reads[read],) = catalog.resolve(read)
             _check_read(catalog, target, reads[read])
         edits.append(Edit(target.name, layers, intervention, reads))

@@ -153,6 +153,8 @@ def test_via_refuses_what_is_not_met_before() -> None:
         for address, source in [("embed", "final"), ("blocks.2.gate", "blocks.3.resid_pre")]:
             with pytest.raises(ValueError, match="not met before"):
                 ij.intervene(f, {address: iv.via({"x": source}, lambda v, x: v)})(*args)
+        with pytest.raises(ValueError, match="no glob"):
+            ij.intervene(f, {"final": iv.via({"x": "blocks.*"}, lambda v, x: v)})(*args)
         with pytest.raises(ValueError, match="give the address a number"):
             ij.intervene(f, {"final": iv.via({"x": "blocks.gate"}, lambda v, x: v)})(*args)
 
