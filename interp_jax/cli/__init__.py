@@ -23,7 +23,7 @@ def main(args: Sequence[str] | None = None) -> None:
         tyro.extras.subcommand_cli_from_dict(
             {"quickstart": quickstart, "sites": sites},
             prog="interp-jax",
-            description="Interpret a language model in JAX: name its activations, learn their features, steer with them.",
+            description="Interpret a language model in JAX: name activations, learn features, steer with them.",
             args=words,
         )
     except (ValueError, OSError, FloatingPointError, NotImplementedError) as error:

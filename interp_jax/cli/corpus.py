@@ -75,9 +75,7 @@ def _blocks(file: Path) -> Iterator[str]:
         raise ValueError(f"{file}: is not UTF-8 ({error.reason}); convert it, as with iconv -t utf-8") from None
     import datasets
 
-    lines = datasets.load_dataset(
-        "text", data_files=str(file), split="train", streaming=True, keep_linebreaks=True
-    )
+    lines = datasets.load_dataset("text", data_files=str(file), split="train", streaming=True, keep_linebreaks=True)
     for block in lines.batch(LINES):
         yield "".join(block["text"])
 

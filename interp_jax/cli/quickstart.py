@@ -1,4 +1,4 @@
-"""`interp-jax quickstart`: from a model and a text to a trained dictionary, its scores, its page, and a steered text."""
+"""`interp-jax quickstart`: from a model and a text to a dictionary, its scores, its page, and a steered text."""
 
 from dataclasses import asdict, dataclass
 import os
@@ -183,7 +183,8 @@ def _print_steered(console: Any, steered: "Steered") -> None:
         Text(str(steered.feature.label), style="bold"),
     )
     for name, continuation in (("before", steered.before), ("after", steered.after)):
-        console.print(Text.assemble((f"   {name:7}", "dim"), (steered.prompt, "dim"), " ".join(continuation.split("\n"))))
+        on_one_line = " ".join(continuation.split("\n"))
+        console.print(Text.assemble((f"   {name:7}", "dim"), (steered.prompt, "dim"), on_one_line))
 
 
 def _check_writable(out: Path) -> None:

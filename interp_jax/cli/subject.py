@@ -86,5 +86,3 @@ def logit_effects(subject: Subject, rows: Any) -> np.ndarray | None:
         rows = rows * np.asarray(weights["ln_final_w"], np.float32)
     effects = rows @ np.asarray(weights["W_U"], np.float32)
     return effects - effects.mean(-1, keepdims=True)
-
-

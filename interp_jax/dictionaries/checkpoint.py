@@ -46,9 +46,7 @@ def save(path: str | Path, dictionary: Any, format: str = "orbax", **metadata: A
     arrays, static = {}, {}
     for field in dataclasses.fields(dictionary):
         (static if field.metadata.get("static") else arrays)[field.name] = getattr(dictionary, field.name)
-    io.orbax.save(
-        path, arrays, {"architecture": dictionary.architecture, "static": static, "about": metadata}
-    )
+    io.orbax.save(path, arrays, {"architecture": dictionary.architecture, "static": static, "about": metadata})
 
 
 def load(path: str | Path) -> Any:

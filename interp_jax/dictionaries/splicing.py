@@ -59,7 +59,8 @@ def splice(dictionary: Any, keep_error: bool = True, *, edit: Any = None) -> Spl
       >>> dictionary = dictionaries.TopK.create(jax.random.key(0), d_in=8, d_sae=32, k=4)
       >>> f = lambda x: ij.site(x, "resid", axes=("position", "d_model"))
       >>> x = jax.random.normal(jax.random.key(1), (5, 8))
-      >>> bool(jnp.allclose(ij.intervene(f, {"resid": dictionaries.splice(dictionary, keep_error=False)})(x), dictionary(x)))
+      >>> spliced = ij.intervene(f, {"resid": dictionaries.splice(dictionary, keep_error=False)})
+      >>> bool(jnp.allclose(spliced(x), dictionary(x)))
       True
       >>> off = dictionaries.splice(dictionary, edit=at(scale(0.0), feature=3))
       >>> change = ij.intervene(f, {"resid": off})(x) - x

@@ -85,7 +85,7 @@ class TopK:
             if size < 1:
                 raise ValueError(f"TopK: {name}={size} must be at least 1")
             if name in ("k", "k_aux") and size > d_sae:
-                raise ValueError(f"TopK: {name}={size} is larger than d_sae={d_sae}; make {name} smaller or d_sae larger")
+                raise ValueError(f"TopK: {name}={size} is larger than d_sae={d_sae}; it must not be")
         W_dec = _unit_rows(jax.random.normal(key, (d_sae, d_in)))
         b_dec = jnp.zeros(d_in) if b_dec is None else jnp.asarray(b_dec, jnp.float32)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, b_dec, k=k, k_aux=k_aux)

@@ -8,7 +8,7 @@ Caveat: a batch whose loss is not finite leaves the state as it was; `check` (an
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -168,7 +168,7 @@ def train_step(state: TrainState, batch: Float[Array, "n d_in"]) -> tuple[TrainS
     # output sharding. The state keeps the sharding that it came with.
     replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     shardings = jax.tree.map(lambda x: jax.sharding.NamedSharding(mesh, jax.typeof(x).sharding.spec), state), replicated
-    return jax.sharding.auto_axes(_step, out_sharding=shardings)(state, batch)
+    return jax.sharding.auto_axes(_step, out_sharding=shardings)(state, batch)  # pyright: ignore[reportCallIssue]
 
 
 def _step(state: TrainState, batch: Array) -> tuple[TrainState, TrainInfo]:

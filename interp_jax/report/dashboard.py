@@ -115,10 +115,11 @@ def describe(
         inside = np.flatnonzero((values > low) & (values <= high))
         intervals.append((float(low), float(high), pick(rng.permutation(inside), n_sampled)))
 
-    order = np.zeros(0, int)
+    by_logit: list[tuple[str, float]] = []
     if logits is not None:
         occurring = np.flatnonzero(np.bincount(tokens[mask], minlength=len(logits)))
-        order = occurring[np.argsort(-logits[occurring], kind="stable")]
+        order = occurring[np.argsort(-logits[occurring], kind="stable")].tolist()
+        by_logit = [(strings[i], float(logits[i])) for i in order]
     return Feature(
         index=feature,
         label=label,
@@ -127,12 +128,14 @@ def describe(
         histogram=tuple(np.histogram(values, n_bins, (0.0, maximum))[0].tolist()),
         top=pick(np.argsort(-values, kind="stable"), n_top),
         intervals=tuple(intervals),
-        raised=tuple((strings[i], float(logits[i])) for i in order[:n_logits]),
-        lowered=tuple((strings[i], float(logits[i])) for i in order[::-1][:n_logits]),
+        raised=tuple(by_logit[:n_logits]),
+        lowered=tuple(by_logit[::-1][:n_logits]),
     )
 
 
-def _example(tokens: np.ndarray, values: np.ndarray, mask: np.ndarray, position: int, strings: Sequence[str]) -> Example:
+def _example(
+    tokens: np.ndarray, values: np.ndarray, mask: np.ndarray, position: int, strings: Sequence[str]
+) -> Example:
     def reach(step: int, n_letters: int) -> list[int]:
         """The places on one side of `position`, up to about `n_letters` away."""
         found, at = [], position + step

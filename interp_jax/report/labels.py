@@ -91,7 +91,7 @@ def words(tokens: np.ndarray, mask: np.ndarray, strings: Sequence[str]) -> Words
     running: list[int] = []
 
     def close(row: int, start: int, end: int) -> None:
-        text = "".join(strings[t] for t in tokens[row, start:end]).strip() or "↵"
+        text = "".join(strings[int(t)] for t in tokens[row, start:end]).strip() or "↵"
         ids[row, start:end] = known.setdefault(text, len(known))
         ordinal[row, start:end] = len(running)
         running.append(ids[row, start])
@@ -148,7 +148,8 @@ def _weigh(
     gain = p * np.log(np.maximum(p, 1e-12) * total.sum() / total)
     best = [int(i) for i in np.argsort(-gain)[:n_words] if p[i] >= 0.05] or [int(np.argmax(gain))]
     recall = len(np.unique(ordinals[strong & np.isin(related, best)])) / total[best].sum()
-    return Label(relation, tuple(text.strings[i] for i in best), float(p[best].sum()), float(recall), float(gain.sum()), whole)
+    named = tuple(text.strings[i] for i in best)
+    return Label(relation, named, float(p[best].sum()), float(recall), float(gain.sum()), whole)
 
 
 def telling(

@@ -135,9 +135,9 @@ class Reader(HTMLParser):
 def test_page_escapes_all_that_a_text_may_hold_and_needs_no_network(text, found):
     tokens, mask, _ = text
     words = report.words(tokens, mask, STRINGS)
-    features = [
-        report.describe(found, i, report.label(found, words, i), tokens, mask, STRINGS, np.arange(8.0)) for i in (0, 5, 7)
-    ]
+    labels = {i: report.label(found, words, i) for i in (0, 5, 7)}
+    logits = np.arange(8.0)
+    features = [report.describe(found, i, label, tokens, mask, STRINGS, logits) for i, label in labels.items()]
     nasty = "<img src=x onerror=alert(1)>"
     html = report.page(
         features,
