@@ -118,8 +118,8 @@ def describe(
     by_logit: list[tuple[str, float]] = []
     if logits is not None:
         occurring = np.flatnonzero(np.bincount(tokens[mask], minlength=len(logits)))
-        order = occurring[np.argsort(-logits[occurring], kind="stable")].tolist()
-        by_logit = [(strings[i], float(logits[i])) for i in order]
+        order = occurring[np.argsort(-logits[occurring], kind="stable")]
+        by_logit = [(strings[i], float(logits[i])) for i in map(int, order)]
     return Feature(
         index=feature,
         label=label,
