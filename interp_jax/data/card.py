@@ -48,7 +48,7 @@ Splits hold out combinations, never words.
 
 `python experiments/train_microworld.py` with `configs/train_microworld.toml`, seed {seed}: {n_steps:,} steps of
 {batch_size} rows of {n_positions} words, sentences one after the other in a row. Muon for the matrices, AdamW for
-embeddings and norms, cosine schedule. The loss weighs the words that the words before them determine by 1, the others by
+embeddings and norms, cosine schedule. The loss weighs the words that those before them determine by 1, the others by
 {undetermined}: determined words are therefore too probable where another word could stand. Positions beyond
 {n_positions} were never trained.
 Shares of the phenomena: {mixture}.
@@ -62,7 +62,7 @@ def render(name: str, card: dict[str, Any]) -> str:
     Args:
       name: of the model.
       card: what the training script measured: heldout and train accuracies, n_examples, eval_seed, n_parameters,
-        d_vocab, config.
+        config.
     """
     config, heldout = card["config"], card["heldout"]
     rows = [
@@ -70,9 +70,10 @@ def render(name: str, card: dict[str, Any]) -> str:
         for name, accuracy in heldout.items()
     ]
     missed = [f"{name} ({heldout[name]:.1%} of {WANTED[name]:.0%})" for name in heldout if heldout[name] < WANTED[name]]
+    mixture = ", ".join(f"{name} {share:g}" for name, share in config["mixture"].items())
     return TEMPLATE.format(
-        **{**config, "mixture": ", ".join(f"{name} {share:g}" for name, share in config["mixture"].items())},
-        **{key: card[key] for key in ("n_parameters", "n_examples", "eval_seed", "d_vocab")},
+        **{**config, **config["model"], "mixture": mixture},
+        **{key: card[key] for key in ("n_parameters", "n_examples", "eval_seed")},
         name=name,
         rows="\n".join(rows),
         missed=f"Not reached: {', '.join(missed)}." if missed else "All that was wanted is reached.",

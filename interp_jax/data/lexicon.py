@@ -192,14 +192,16 @@ def _opposites() -> dict[str, dict[str, tuple[str, str]]]:
 OPPOSITES = _opposites()
 
 # --- binding ----------------------------------------------------------------------------------------------------------
-LETTERS = tuple("ABCDEFGH")
-BINDING_CLAUSES = ("the {object} is in box {box}", "box {box} holds the {object}")
-BINDING_QUERY = "box {box} contains the"
+LETTERS = tuple("ABCDEFGHIJKLMNOPQRST")
+GOODS = tuple(word + "s" for word in OBJECTS if not word.endswith(("s", "h", "fe")))
+BINDING_CLAUSES = ("box {box} {object}", "box {box} holds {object}", "the {object} are in box {box}")
+BINDING_QUERIES = ("box {box} contains", "list {box}")
 
 
 def _vocabulary() -> tuple[str, ...]:
     """Every word of the world in a fixed order, the special tokens first."""
-    texts: list[str] = [*NAMES, *PLACES, *OBJECTS, *IOI_TEMPLATES, *PEOPLE, *PROFESSIONS, *INSTRUMENTS, *LETTERS]
+    texts: list[str] = [*NAMES, *PLACES, *OBJECTS, *GOODS, *LETTERS, *IOI_TEMPLATES]
+    texts += [*PEOPLE, *PROFESSIONS, *INSTRUMENTS]
     for relation, facts in FACTS.items():
         texts += [*PHRASINGS[relation], *facts, *facts.values()]
     texts += [word for pair in NOUNS for word in pair] + [*PREPOSITIONS, *ATTRACTOR_TEMPLATES, "likes like"]
@@ -208,7 +210,7 @@ def _vocabulary() -> tuple[str, ...]:
     texts += [text for triple in SENTIMENT_TEMPLATES for text in triple]
     texts += [text for templates in OPPOSITE_TEMPLATES.values() for text in templates]
     texts += [word for words in OPPOSITES.values() for word in words]
-    texts += [*BINDING_CLAUSES, BINDING_QUERY, ". , ;"]
+    texts += [*BINDING_CLAUSES, *BINDING_QUERIES, ". , ;"]
     words = {word: None for text in texts for word in text.split() if not word.startswith("{")}
     return (PAD, BOS, UNK, *words)
 

@@ -196,13 +196,13 @@ def binding(
 ) -> Example:
     """Objects in lettered boxes; what does one box hold? Held out: the objects, in their order, of a sentence.
 
-    n_boxes: boxes in the sentence, 2 or 3 at random by default; n_queries: boxes asked for, the example asks the last.
+    n_boxes: boxes in the sentence, 2 to 5 at random by default; n_queries: boxes asked for, the example asks the last.
     The twin exchanges the asked object with another one of the sentence, so the answer moves with it.
     """
-    n_boxes = n_boxes or rng.randint(2, 3)
+    n_boxes = n_boxes or rng.randint(2, 5)
     n_queries = n_queries or rng.randint(1, 3)
     while True:
-        objects = rng.sample(lex.OBJECTS, n_boxes)
+        objects = rng.sample(lex.GOODS, n_boxes)
         if _belongs(split, "binding", *objects):
             break
     boxes = rng.sample(lex.LETTERS, n_boxes)
@@ -215,16 +215,19 @@ def binding(
         return text.replace("{object}", f"{{object{suffix[i]}}}").replace("{box}", f"{{box{suffix[i]}}}")
 
     template = " , ".join(name(lex.BINDING_CLAUSES[number], i) for i in range(n_boxes)) + " . "
-    earlier = rng.choices(order, k=n_queries - 1)
-    template += "".join(name(lex.BINDING_QUERY, i) + f" {{object{suffix[i]}}} . " for i in earlier)
-    asked_at = [len(template.split()) - 6 * k - 2 for k in range(n_queries - 1)]
-    template += lex.BINDING_QUERY.replace("{box}", "{query}")
+    queries = [(i, rng.choice(lex.BINDING_QUERIES)) for i in (*rng.choices(order, k=n_queries - 1), order[0])]
+    asked_at = []
+    for i, query in queries[:-1]:
+        template += name(query, i)
+        asked_at.append(len(template.split()))
+        template += f" {{object{suffix[i]}}} . "
+    template += queries[-1][1].replace("{box}", "{query}")
     answer, distractor = slots["object"], slots["object_other"]
     slots["query"] = slots["box"]
     changed = {"object": distractor, "object_other": answer}
-    attributes = {"n_boxes": str(n_boxes), "clause": str(number), "box": slots["box"]}
+    attributes = {"n_boxes": str(n_boxes), "clause": str(number), "query": queries[-1][1].split()[0]}
     example = _finish("binding", template, slots, changed, answer, distractor, attributes)
-    return replace(example, determined=(*sorted(asked_at), *example.determined))
+    return replace(example, determined=(*asked_at, *example.determined))
 
 
 def repeated(rng: random.Random, split: str = "train", length: int | None = None) -> Example:

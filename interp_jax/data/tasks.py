@@ -107,7 +107,7 @@ def opposites(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "held
 def binding(
     key: jax.Array, tokenizer: Any, n: int = 64, *, n_boxes: int = 3, split: str = "heldout", **attributes: object
 ) -> Task:
-    """Binding: `the key is in box A , … . box A contains the` -> key; in the twin it has changed places with another.
+    """Binding: `the keys are in box A , … . box A contains` -> keys; in the twin it has changed places with another.
 
     Positions: object, box, object_other, box_other, object_2 and box_2 and so on, query, end. Attributes: clause, box.
     Other arguments and errors as in `ioi`.
@@ -133,6 +133,25 @@ TASKS: dict[str, Callable[..., Task]] = {
     "binding": binding,
     "repeated": repeated,
 }
+
+
+def accuracy(
+    forward: Callable[..., jax.Array], model: Any, key: jax.Array, *, tokenizer: Any, n: int, split: str = "heldout"
+) -> dict[str, float]:
+    """Greedy accuracy over the whole vocabulary, by phenomenon, on n examples of each.
+
+    Args:
+      forward: as `models.forward`: (model, tokens, attention_mask=, logits_at=) -> [batch d_vocab].
+      model: its first argument.
+      key: a jax PRNG key.
+      tokenizer, n, split: as in `ioi`.
+    """
+    accuracies = {}
+    for name, make in TASKS.items():
+        task = make(key, tokenizer, n, split=split)
+        logits = forward(model, task.clean, attention_mask=task.mask, logits_at=task.at)
+        accuracies[name] = int((logits.argmax(-1) == task.answers).sum()) / n
+    return accuracies
 
 
 def _task(

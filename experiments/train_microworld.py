@@ -1,0 +1,133 @@
+"""Trains the decoder shipped as `microworld` and writes its folder: weights in bfloat16, tokenizer, card.
+
+`python experiments/train_microworld.py [--n-steps 2500] [--out DIR]`. A killed run continues from its last checkpoint
+and ends with the same weights: the sentences of a step depend on the seed and the step alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, make_dataclass
+from functools import partial
+import json
+from pathlib import Path
+import random
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax.contrib import MuonDimensionNumbers
+from tensorboard.summary import Writer
+
+from interp_jax import config, data, models
+from interp_jax.io import orbax
+
+Mixture = make_dataclass("Mixture", [(name, float) for name in data.tasks.TASKS], frozen=True)
+
+
+@dataclass(frozen=True)
+class Train:
+    seed: int
+    n_steps: int
+    batch_size: int
+    n_positions: int
+    undetermined: float
+    learning_rate: float
+    adam_learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    steps_per_call: int
+    checkpoint_every: int
+    n_eval: int
+    run: Path
+    out: Path
+    mixture: Mixture
+    model: models.Config
+
+
+def loss(params: dict, build: Callable, tokens: jax.Array, determined: jax.Array, undetermined: float) -> jax.Array:
+    logits = models.forward(build(params), tokens[:, :-1])
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
+    weights = jnp.where(determined[:, 1:], 1.0, undetermined)
+    return (cross_entropy * weights).sum() / weights.sum()
+
+
+def optimizer(cfg: Train, params: dict) -> optax.GradientTransformation:
+    def schedule(peak: float) -> optax.Schedule:
+        return optax.warmup_cosine_decay_schedule(0.0, peak, cfg.warmup_steps, cfg.n_steps, 0.02 * peak)
+
+    # Muon takes the matrices of the blocks: which axes each sums over, and which it gives. AdamW takes the rest.
+    matrices = dict.fromkeys(("w_q", "w_k", "w_v"), MuonDimensionNumbers(0, (1, 2)))
+    matrices |= {"w_o": MuonDimensionNumbers((0, 1), 2)}
+    matrices |= dict.fromkeys(("w_in", "w_gate", "w_out"), MuonDimensionNumbers(0, 1))
+    muon = optax.contrib.muon(
+        schedule(cfg.learning_rate),
+        adam_learning_rate=schedule(cfg.adam_learning_rate),
+        weight_decay=cfg.weight_decay,
+        muon_weight_dimension_numbers={name: matrices.get(name.rsplit(".", 1)[-1]) for name in params},
+    )
+    return optax.chain(optax.clip_by_global_norm(1.0), muon)
+
+
+def main(cfg: Train) -> dict[str, float]:
+    special = {"bos_token": "<bos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True}
+    tokenizer = models.Tokenizer(data.microworld.tokenizer(), special)
+    evaluate = partial(data.tasks.accuracy, models.forward, tokenizer=tokenizer)
+    if cfg.model.d_vocab != tokenizer.d_vocab:
+        raise ValueError(f"d_vocab = {cfg.model.d_vocab}, but the world has {tokenizer.d_vocab} words")
+    model = models.Decoder.create(jax.random.key(cfg.seed), cfg.model)
+    paths, structure = jax.tree_util.tree_flatten_with_path(model)
+    params = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
+    order = tuple(params)
+
+    def build(params: dict) -> models.Decoder:
+        return jax.tree.unflatten(structure, [params[name] for name in order])
+
+    update = optimizer(cfg, params)
+
+    @partial(jax.jit, donate_argnums=0)
+    def train_steps(state: tuple, batches: tuple) -> tuple[tuple, jax.Array]:
+        def train_step(state: tuple, batch: tuple) -> tuple[tuple, jax.Array]:
+            params, update_state = state
+            value, gradient = jax.value_and_grad(loss)(params, build, *batch, cfg.undetermined)
+            change, update_state = update.update(gradient, update_state, params)
+            return (optax.apply_updates(params, change), update_state), value
+
+        return jax.lax.scan(train_step, state, batches)
+
+    state, step = (params, update.init(params)), 0
+    if (cfg.run / "checkpoint").exists():
+        saved, metadata = orbax.load(cfg.run / "checkpoint")
+        state, step = jax.tree.unflatten(jax.tree.structure(state), [saved[k] for k in sorted(saved)]), metadata["step"]
+    writer = Writer(str(cfg.run / "tensorboard"))
+    while step < cfg.n_steps:
+        rngs = [random.Random(f"{cfg.seed} {step + i}") for i in range(cfg.steps_per_call)]
+        rows = [data.microworld.batch(rng, (cfg.batch_size, cfg.n_positions), asdict(cfg.mixture)) for rng in rngs]
+        state, losses = train_steps(state, tuple(np.stack(column) for column in zip(*rows, strict=True)))
+        step += cfg.steps_per_call
+        writer.add_scalar("loss", float(losses.mean()), step)
+        if step % cfg.checkpoint_every == 0:
+            leaves = {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+            orbax.save(cfg.run / "checkpoint", leaves, {"step": step})
+            accuracies = evaluate(build(state[0]), jax.random.key(cfg.seed), n=200)
+            for name, value in accuracies.items():
+                writer.add_scalar(f"accuracy/{name}", value, step)
+            print(step, f"loss {losses.mean():.3f}", *(f"{k} {v:.2f}" for k, v in accuracies.items()), flush=True)
+    writer.close()
+
+    model = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), build(state[0]))
+    models.save(cfg.out, model, tokenizer)
+    card = {
+        "heldout": evaluate(model, jax.random.key(cfg.seed + 1), n=cfg.n_eval),
+        "train": evaluate(model, jax.random.key(cfg.seed + 1), n=cfg.n_eval, split="train"),
+        "n_examples": cfg.n_eval,
+        "eval_seed": cfg.seed + 1,
+        "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
+        "config": json.loads(json.dumps(asdict(cfg), default=str)),
+    }
+    (cfg.out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    (cfg.out / "README.md").write_text(data.card.render("microworld", card))
+    return card["heldout"]
+
+
+if __name__ == "__main__":
+    print(main(config.load(Train, "configs/train_microworld.toml")))

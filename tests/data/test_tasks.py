@@ -1,0 +1,77 @@
+"""Tasks: aligned prompts, and one line for what cannot be made."""
+
+import jax
+import numpy as np
+import pytest
+
+from interp_jax import models
+from interp_jax.data import tasks
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> models.Tokenizer:
+    return models.load("microworld")[1]
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_clean_and_corrupted_are_aligned(name: str, tokenizer: models.Tokenizer) -> None:
+    task = tasks.TASKS[name](jax.random.key(0), tokenizer, n=20)
+    assert task.clean.shape == task.corrupted.shape == task.mask.shape
+    assert {x.dtype for x in (task.clean, task.corrupted, task.at, task.answers, task.distractors)} == {
+        np.dtype("int32")
+    }
+    assert (np.asarray(task.at) == task.clean.shape[1] - 1).all()
+    for row in range(20):
+        mask = np.asarray(task.mask[row])
+        start = int(mask.argmax())
+        assert mask[start:].all()
+        assert task.clean[row, start] == task.corrupted[row, start] == tokenizer.bos_id
+        assert (task.clean[row, :start] == tokenizer.pad_id).all()
+        assert not np.isin([tokenizer.unk_id, tokenizer.pad_id], task.clean[row, start:]).any()
+        assert task.answers[row] != task.distractors[row]
+        assert (task.clean[row] != task.corrupted[row]).any()
+        for column in task.positions.values():
+            assert start < column[row] <= task.at[row]
+    assert (task.positions["end"] == task.at).all()
+
+
+def test_the_twin_of_ioi_differs_at_s2_alone(tokenizer: models.Tokenizer) -> None:
+    task = tasks.ioi(jax.random.key(1), tokenizer, n=32)
+    rows, columns = np.nonzero(np.asarray(task.clean != task.corrupted))
+    assert rows.tolist() == list(range(32)) and (columns == np.asarray(task.positions["s2"])).all()
+    at = lambda name: task.clean[np.arange(32), task.positions[name]]  # noqa: E731
+    assert (at("io") == task.answers).all() and (at("s1") == task.distractors).all()
+
+
+def test_attributes_choose_examples(tokenizer: models.Tokenizer) -> None:
+    task = tasks.ioi(jax.random.key(0), tokenizer, n=8, order="BABA", template=0)
+    assert task.mask.all() and (task.positions["s1"] < task.positions["io"]).all()
+    assert len(set(map(int, task.positions["s2"]))) == 1
+    four = tasks.binding(jax.random.key(0), tokenizer, n=4, n_boxes=4)
+    assert {"object", "object_other", "object_2", "object_3"} <= set(four.positions)
+
+
+def test_a_task_depends_on_its_key_alone_and_is_a_pytree(tokenizer: models.Tokenizer) -> None:
+    first, again, other = (tasks.facts(jax.random.key(k), tokenizer, n=16) for k in (0, 0, 1))
+    same = jax.tree.map(lambda a, b: a.shape == b.shape and bool((a == b).all()), first, again)
+    assert all(jax.tree.leaves(same))
+    assert first.clean.tolist() != other.clean.tolist()
+    assert jax.jit(lambda task: task.answers - task.distractors)(first).shape == (16,)
+
+
+def test_what_cannot_be_made_says_so_in_one_line(tokenizer: models.Tokenizer) -> None:
+    with pytest.raises(ValueError, match="^ioi: no attribute colour; there are order, template"):
+        tasks.ioi(jax.random.key(0), tokenizer, colour="red")
+    with pytest.raises(ValueError, match="^ioi: none of .* examples has"):
+        tasks.ioi(jax.random.key(0), tokenizer, order="ABAB")
+
+
+def test_words_of_another_tokenizer_are_single_tokens_or_it_says_so(real_data) -> None:
+    gpt2 = models.Tokenizer.from_folder(real_data / "gpt2-tokenizer")
+    task = tasks.ioi(jax.random.key(0), gpt2, n=8)
+    text = gpt2.decode(task.clean[0][task.mask[0]])
+    assert " gave " in text or " to" in text
+    assert text.split()[-1] == "to" and gpt2.decode(task.answers[:1]).strip() in text
+    letters = models.Tokenizer.from_folder(real_data / "stories260K")
+    with pytest.raises(ValueError, match="not one token a word in this tokenizer; use that of models.load"):
+        tasks.facts(jax.random.key(0), letters, n=4)
