@@ -44,14 +44,14 @@ class Train:
     model: models.Config
 
 
-def loss(params: dict, build: Callable, tokens: jax.Array, determined: jax.Array, undetermined: float) -> jax.Array:
+def loss(params: list, build: Callable, tokens: jax.Array, determined: jax.Array, undetermined: float) -> jax.Array:
     logits = models.forward(build(params), tokens[:, :-1])
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
     weights = jnp.where(determined[:, 1:], 1.0, undetermined)
     return (cross_entropy * weights).sum() / weights.sum()
 
 
-def optimizer(cfg: Train, params: dict) -> optax.GradientTransformation:
+def optimizer(cfg: Train, names: list[str]) -> optax.GradientTransformation:
     def schedule(peak: float) -> optax.Schedule:
         return optax.warmup_cosine_decay_schedule(0.0, peak, cfg.warmup_steps, cfg.n_steps, 0.02 * peak)
 
@@ -63,7 +63,7 @@ def optimizer(cfg: Train, params: dict) -> optax.GradientTransformation:
         schedule(cfg.learning_rate),
         adam_learning_rate=schedule(cfg.adam_learning_rate),
         weight_decay=cfg.weight_decay,
-        muon_weight_dimension_numbers={name: matrices.get(name.rsplit(".", 1)[-1]) for name in params},
+        muon_weight_dimension_numbers=[matrices.get(name) for name in names],
     )
     return optax.chain(optax.clip_by_global_norm(1.0), muon)
 
@@ -72,17 +72,14 @@ def main(cfg: Train) -> dict[str, float]:
     special = {"bos_token": "<bos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True}
     tokenizer = models.Tokenizer(data.microworld.tokenizer(), special)
     evaluate = partial(data.tasks.accuracy, models.forward, tokenizer=tokenizer)
+    if cfg.out.exists():
+        raise FileExistsError(f"{cfg.out}: is there already; remove it or give another --out")
     if cfg.model.d_vocab != tokenizer.d_vocab:
         raise ValueError(f"d_vocab = {cfg.model.d_vocab}, but the world has {tokenizer.d_vocab} words")
     model = models.Decoder.create(jax.random.key(cfg.seed), cfg.model)
     paths, structure = jax.tree_util.tree_flatten_with_path(model)
-    params = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
-    order = tuple(params)
-
-    def build(params: dict) -> models.Decoder:
-        return jax.tree.unflatten(structure, [params[name] for name in order])
-
-    update = optimizer(cfg, params)
+    build, params = partial(jax.tree.unflatten, structure), [leaf for _, leaf in paths]
+    update = optimizer(cfg, [jax.tree_util.keystr(path[-1:], simple=True) for path, _ in paths])
 
     @partial(jax.jit, donate_argnums=0)
     def train_steps(state: tuple, batches: tuple) -> tuple[tuple, jax.Array]:
@@ -122,7 +119,7 @@ def main(cfg: Train) -> dict[str, float]:
         "n_examples": cfg.n_eval,
         "eval_seed": cfg.seed + 1,
         "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
-        "config": json.loads(json.dumps(asdict(cfg), default=str)),
+        "config": {name: value for name, value in asdict(cfg).items() if name not in ("run", "out")},
     }
     (cfg.out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     (cfg.out / "README.md").write_text(data.card.render("microworld", card))
