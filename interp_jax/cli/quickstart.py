@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from interp_jax.cli.steering import Steered
     from interp_jax.cli.subject import Subject
 
-N_FEATURES = 12
+N_FEATURES = 12  # on the page
+N_STEERED = 24  # among which the one to steer with is looked for
 PAGE_TOKENS = 200_000  # on which the page's features are shown
 HELD_OUT = 128  # sequences, at most
 
@@ -118,7 +119,7 @@ def quickstart(
         "trained on": f"{sizes.steps * sizes.batch:,} tokens",
     }
     html = report.page(
-        features,
+        features[:N_FEATURES],
         title=f"{Path(model).name} · {looked_at.site}",
         facts=facts,
         densities=densities,
@@ -127,7 +128,7 @@ def quickstart(
     )
     _write(out / "index.html", html)
     minutes, seconds = divmod(round(time.monotonic() - begun), 60)
-    console.print(f"\n[bold]The page[/] {out / 'index.html'} names {len(features)} features", end="")
+    console.print(f"\n[bold]The page[/] {out / 'index.html'} names {len(features[:N_FEATURES])} features", end="")
     console.print(f"; it all took {minutes} min {seconds:02} s")
     console.print("\n[bold]Load the dictionary again[/]\n")
     print(code)
@@ -141,7 +142,7 @@ def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any
     tokens, mask = read.tokens[rows], read.mask[rows]
     found = report.firings(dictionary, activations[rows], mask)
     strings = looked_at.tokenizer.to_str_tokens(range(looked_at.tokenizer.d_vocab))
-    chosen = report.telling(found, report.words(tokens, mask, strings), dictionary.W_dec, n=N_FEATURES)
+    chosen = report.telling(found, report.words(tokens, mask, strings), dictionary.W_dec, n=N_STEERED)
     effects = subject.logit_effects(looked_at, [dictionary.W_dec[feature] for feature, _ in chosen])
     features = [
         report.describe(found, feature, label, tokens, mask, strings, None if effects is None else effects[i])

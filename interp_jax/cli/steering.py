@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 import re
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from interp_jax import dictionaries, models, report
 from interp_jax.cli.subject import Subject
 from interp_jax.interventions import at, replace
 
-STRENGTHS = (0.5, 1.0, 2.0)  # of the feature's largest activation
+STRENGTHS = (1.0, 2.5)  # of the feature's largest activation
 
 
 @dataclass(frozen=True)
@@ -37,41 +40,51 @@ def steer(
     features: Sequence[report.Feature],
     prompts: Sequence[str],
     *,
-    n_tokens: int = 40,
+    n_tokens: int = 30,
 ) -> Steered:
     """Of all features, strengths and prompts, the case where the label's words come up most clearly in fluent text.
 
     The feature is clamped at every position, and the dictionary's error is kept. All cases are one compiled program.
     """
     tokens, mask, _ = models.tokenize(subject.tokenizer, list(prompts), bos=subject.tokenizer.bos_id is not None)
+    n_tokens = min(n_tokens, subject.model.config.n_ctx - tokens.shape[1])
 
-    def continued(edits: dict[str, Any]) -> list[str]:
+    def continued(edits: dict[str, Any]) -> tuple[list[str], np.ndarray]:
+        """The continuations of the prompts, and the nats of the token in each that surprises the model most."""
         out = models.generate(subject.model, tokens, n_tokens, attention_mask=mask, edits=edits)
-        return ["".join(subject.tokenizer.to_str_tokens(row)) for row in np.asarray(out)[:, -n_tokens:]]
+        texts = ["".join(subject.tokenizer.to_str_tokens(row)) for row in np.asarray(out)[:, -n_tokens:]]
+        return texts, np.asarray(_surprise(subject.model, out, mask, n_tokens))
 
-    before = continued({})
+    before, usual = continued({})
     best: tuple[float, Steered] | None = None
     for feature in features:
         for factor in STRENGTHS:
             strength = factor * feature.maximum
             edit = at(replace(jnp.float32(strength)), feature=jnp.int32(feature.index))
-            after = continued({subject.site: dictionaries.splice(dictionary, edit=edit)})
-            for prompt, plain, changed in zip(prompts, before, after, strict=True):
-                score = _score(feature.label.words, plain, changed)
+            after, surprise = continued({subject.site: dictionaries.splice(dictionary, edit=edit)})
+            for i, prompt in enumerate(prompts):
+                score = _score(feature.label.words, before[i], after[i]) * feature.label.nats
+                score *= np.exp(min(0.0, (usual[i] - surprise[i]) / 3))
                 if best is None or score > best[0]:
-                    best = score, Steered(feature, strength, prompt, plain, changed)
+                    best = score, Steered(feature, strength, prompt, before[i], after[i])
     assert best is not None
     return best[1]
 
 
+@partial(jax.jit, static_argnames="n_tokens")
+def _surprise(model: Any, tokens: jax.Array, mask: jax.Array, n_tokens: int) -> jax.Array:
+    mask = jnp.pad(mask, ((0, 0), (0, n_tokens)), constant_values=True)
+    logits = models.forward(model, tokens, attention_mask=mask)[:, -n_tokens - 1 : -1].astype(jnp.float32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, -n_tokens:]).max(-1)
+
+
 def _score(words: Sequence[str], before: str, after: str) -> float:
-    """How many more of the words there are, at most 3, times the share of different pairs of words."""
+    """How many more of the words there are, at most 2, times the share of different pairs of words, cubed."""
     wanted = {word.casefold() for word in words}
 
-    def count(text: str) -> int:
-        return sum(word in wanted for word in re.findall(r"\w+|[^\w\s]", text.casefold()))
+    def said(text: str) -> list[str]:
+        return re.findall(r"\w+|[^\w\s]", text.casefold())
 
-    said = re.findall(r"\w+|[^\w\s]", after.casefold())
-    pairs = list(zip(said, said[1:], strict=False))
-    variety = len(set(pairs)) / max(len(pairs), 1)
-    return (min(3, count(after) - count(before)) + 0.1) * variety**3
+    more = sum(word in wanted for word in said(after)) - sum(word in wanted for word in said(before))
+    pairs = list(zip(said(after), said(after)[1:], strict=False))
+    return (min(2, more) + 0.1) * (len(set(pairs)) / max(len(pairs), 1)) ** 3

@@ -18,6 +18,8 @@ import numpy as np
 from interp_jax.report.activity import Firings
 
 STRONG = 0.3  # of the largest activation: weaker firings are often about something else
+LIFT, LEAST = 4.0, 0.01  # a word belongs to a label if p / q and p are at least this
+SHOWN = 4  # words of a label that are written out
 RELATIONS = {"on": 0, "before": 1, "after": -1}
 
 
@@ -47,7 +49,7 @@ class Label:
         return self.nats * self.coverage * self.recall**0.5 * self.whole
 
     def __str__(self) -> str:
-        words = ", ".join(self.words)
+        words = ", ".join(self.words[:SHOWN]) + (", …" if len(self.words) > SHOWN else "")
         return words if self.relation == "on" else f"{self.relation}: {words}"
 
 
@@ -114,8 +116,8 @@ def words(tokens: np.ndarray, mask: np.ndarray, strings: Sequence[str]) -> Words
     return Words(tuple(known), ids, ordinal, in_order, counts)
 
 
-def label(found: Firings, text: Words, feature: int, *, n_words: int = 3) -> Label:
-    """The label of one feature: at most `n_words` words, those of largest weight.
+def label(found: Firings, text: Words, feature: int) -> Label:
+    """The label of one feature.
 
     Raises:
       ValueError: the feature never fires.
@@ -127,7 +129,7 @@ def label(found: Firings, text: Words, feature: int, *, n_words: int = 3) -> Lab
     ordinals, strong = flat[places], values >= STRONG * values.max()
     ends = np.append(flat[1:], -1)[places] != ordinals
     whole = float(np.average(ends, weights=np.where(strong, values, 0)))
-    candidates = (_weigh(relation, ordinals, values, strong, whole, text, n_words) for relation in RELATIONS)
+    candidates = (_weigh(relation, ordinals, values, strong, whole, text) for relation in RELATIONS)
     # A neighbour must say clearly more than the word itself.
     return max(candidates, key=lambda c: c.score * (1.0 if c.relation == "on" else 0.5))
 
@@ -139,14 +141,15 @@ def _weigh(
     strong: np.ndarray,
     whole: float,
     text: Words,
-    n_words: int,
 ) -> Label:
     related = text.running[np.clip(ordinals + RELATIONS[relation], 0, len(text.running) - 1)]
     strong = strong & (related >= 0)
     n, total = len(text.strings), np.maximum(text.counts, 1)
     p = np.bincount(related[strong], values[strong], minlength=n) / max(values[strong].sum(), 1e-12)
     gain = p * np.log(np.maximum(p, 1e-12) * total.sum() / total)
-    best = [int(i) for i in np.argsort(-gain)[:n_words] if p[i] >= 0.05] or [int(np.argmax(gain))]
+    order = np.argsort(-gain)
+    best = order[(p[order] >= LEAST) & (p[order] * total.sum() >= LIFT * total[order])]
+    best = best if len(best) else order[:1]
     recall = len(np.unique(ordinals[strong & np.isin(related, best)])) / total[best].sum()
     named = tuple(text.strings[i] for i in best)
     return Label(relation, named, float(p[best].sum()), float(recall), float(gain.sum()), whole)
@@ -176,7 +179,7 @@ def telling(
     scored = []
     for feature in np.flatnonzero((found.counts >= least_firings) & (found.densities <= most)):
         named = label(found, text, int(feature))
-        several = 1.0 + 0.4 * (len(named.words) - 1)  # a class of words says more than one word does
+        several = 1.0 + 0.3 * min(len(named.words) - 1, 4)  # a class of words says more than one word does
         scored.append((named.score * several, int(feature), named))
     chosen: list[tuple[int, Label]] = []
     seen: set[str] = set()
