@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 from jax.extend.core import DropVar, Literal
+import jax.numpy as jnp
 
 from interp_jax.core.addresses import Target
 from interp_jax.core.catalog import Catalog, Found, Span, named_params, site_spans, walk_equation
@@ -67,6 +68,7 @@ class Interpreter:
             if not found:
                 outs = rebind(eqn, values)
             elif eqn.primitive is site_p:
+                values[0] = jnp.asarray(values[0], eqn.invars[0].aval.dtype)  # a literal is a Python number
                 outs = [self._visit(eqn.params, values, place)]
             elif eqn.primitive.name == "name":
                 self._visit(named_params(eqn.params["name"]), values, place._replace(silent=True))

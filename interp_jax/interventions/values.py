@@ -14,7 +14,7 @@ from interp_jax.interventions.registration import pytree
 
 def _wide(x: Array) -> Array:
     """At least float32."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32)) if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return x.astype(jnp.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else x
 
 
 def _combine(value: Array, other: Array, fn: Callable[[Array, Array], Array]) -> Array:

@@ -243,6 +243,24 @@ def test_interventions_are_pytrees() -> None:
     assert float(jnp.abs(slope.vector).sum()) > 0
 
 
+def test_edits_keep_the_dtype() -> None:
+    weights, x = params(jnp.bfloat16), inputs(jnp.bfloat16)
+    acts = ij.capture(scanned, "blocks.resid_post", output=False)
+    for edit in (*(edit for edit, _ in EDITS.values()), iv.noise(jax.random.key(0)), iv.mean_ablate(VECTOR)):
+        edited = ij.intervene(scanned, {"blocks.resid_post": edit})
+        assert edited(weights, x).dtype == jnp.bfloat16
+    assert acts(weights, x)["blocks.resid_post"].dtype == jnp.bfloat16
+
+
+def test_noise_is_of_its_key_and_layer() -> None:
+    f = lambda x: ij.site(ij.site(x, "x", layer=0), "x", layer=1)  # noqa: E731
+    x = jnp.zeros((100, 100))
+    first, second = ij.capture(ij.intervene(f, {"x": iv.noise(jax.random.key(0), 2.0)}), "x", output=False)(x)["x"]
+    assert abs(float(first.std()) - 2) < 0.1
+    assert abs(float(jnp.corrcoef(first.ravel(), (second - first).ravel())[0, 1])) < 0.1
+    close(first, ij.intervene(f, {"x.0": iv.noise(jax.random.key(0), 2.0)})(x))
+
+
 def test_a_sweep_over_vectors_traces_and_compiles_once() -> None:
     traces = []
 
