@@ -62,36 +62,44 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def _download(repo: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    """The folder of the hub's cache that holds the model. What is there already is not downloaded again."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
-    def get(file: str, *, needed: bool = True) -> Path | None:
+    endpoint = os.environ.get("HF_ENDPOINT")
+    offline = False
+    try:  # one question without the hub's minute of retries: does it answer, and does it know the model
+        get_hf_file_metadata(hf_hub_url(repo, "config.json", endpoint=endpoint))
+    except EntryNotFoundError:
+        raise FileNotFoundError(
+            f"{repo!r}: the hub's model has no config.json; only Hugging Face models are read"
+        ) from None
+    except (HfHubHTTPError, HFValidationError) as e:
+        reason = str(e).strip().split("\n")[0]
+        raise FileNotFoundError(f"{repo!r}: no such folder, shipped model or hub model ({reason})") from None
+    except Exception:  # of whichever http library the hub's client uses
+        offline = True
+
+    def get(file: str) -> Path | None:
         try:
-            return Path(hf_hub_download(repo, file, endpoint=os.environ.get("HF_ENDPOINT")))
-        except LocalEntryNotFoundError:  # an EntryNotFoundError too, but of the cache: the hub did not answer
-            if not needed:
-                return None
+            return Path(hf_hub_download(repo, file, endpoint=endpoint, local_files_only=offline))
+        except EntryNotFoundError:  # not on the hub; or, offline, not in the cache
+            return None
+
+    def need(file: str) -> Path:
+        path = get(file)
+        if path is None and offline:
             raise FileNotFoundError(
                 f"{repo!r}: the hub cannot be reached and {file} is not in its cache; give a folder"
-            ) from None
-        except EntryNotFoundError:
-            if not needed:
-                return None
-            raise FileNotFoundError(
-                f"{repo!r}: the hub's model has no {file}; only safetensors models are read"
-            ) from None
-        except (HfHubHTTPError, HFValidationError, OSError) as e:
-            reason = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-            raise FileNotFoundError(f"{repo!r}: no such folder, shipped model or hub model ({reason})") from None
+            )
+        if path is None:
+            raise FileNotFoundError(f"{repo!r}: the hub's model has no {file}; only safetensors weights are read")
+        return path
 
-    config = get("config.json")
-    index = get(INDEX, needed=False)
-    if index is None:
-        get(SINGLE)
-    else:
-        for shard in sorted(set(read_json(index).get("weight_map", {}).values())):
-            get(shard)
+    folder = need("config.json").parent
+    index = get(INDEX)
+    for file in [SINGLE] if index is None else sorted(set(read_json(index).get("weight_map", {}).values())):
+        need(file)
     for file in _TOKENIZER_FILES:
-        get(file, needed=False)
-    assert config is not None
-    return config.parent
+        get(file)
+    return folder

@@ -30,13 +30,15 @@ LLAMA = Config(
 )
 
 
-def random_model(config: Config, seed: int = 0) -> Decoder:
+def random_model(config: Config) -> Decoder:
     """Every weight, biases and norms too, is random and of some size."""
-    model = Decoder.create(jax.random.key(seed), config)
-    leaves, tree = jax.tree.flatten(model)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    moved = [x + 0.3 * jax.random.normal(k, x.shape, x.dtype) for x, k in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, moved)
+    rng = np.random.default_rng(0)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        centre = 1.0 if path[-1].name == "w" else 0.0  # of a norm
+        return jax.device_put((centre + 0.3 * rng.normal(size=leaf.shape)).astype(leaf.dtype))
+
+    return jax.tree_util.tree_map_with_path(draw, Decoder.abstract(config))
 
 
 @pytest.fixture(scope="session", params=["gpt2", "llama"])
