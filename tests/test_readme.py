@@ -1,0 +1,32 @@
+"""README keeps its word: its script runs, and its table names every site."""
+
+from pathlib import Path
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import interp_jax as ij
+from interp_jax import models
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_script_prints_what_it_says(capsys) -> None:
+    script = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+    said = re.search(r"```python(?:(?!```python).)*?```\s+```\n(.*?)```", README, re.DOTALL).group(1)
+    exec(compile(script, "README.md", "exec"), {})
+    printed = np.loadtxt(capsys.readouterr().out.splitlines())
+    np.testing.assert_allclose(printed, np.loadtxt(said.splitlines()), atol=0.3)  # bfloat16
+
+
+def test_every_site_is_in_the_table() -> None:
+    table = re.search(r"\| site \|.*?\n\n", README, re.DOTALL).group()
+    said = re.findall(r"`([\w.]+)`", table)  # a name that begins with a dot continues the one before it
+    sizes = dict(n_layers=2, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8)
+    for config in (models.Config(**sizes), models.Config(**sizes, positions="rotary", gated=True, norm="rmsnorm")):
+        model = models.Decoder.create(jax.random.key(0), config)
+        names = ij.sites(models.forward, model, jnp.zeros((1, 4), jnp.int32))
+        missing = [name for name in names if not any(name == s or s[0] == "." and name.endswith(s) for s in said)]
+        assert not missing, missing
