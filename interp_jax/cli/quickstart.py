@@ -115,7 +115,7 @@ def quickstart(
         "active for a token": f"{scores.l0:.1f}",
         "variance explained": f"{scores.explained_variance:.1%}",
         "cross-entropy recovered": f"{scores.ce_recovered:.1%}",
-        "dead": f"{scores.dead:.1%}",
+        "dead": f"{(densities == 0).mean():.1%}",
         "trained on": f"{sizes.steps * sizes.batch:,} tokens",
     }
     html = report.page(
