@@ -33,7 +33,7 @@ class Frame:
     mask: Array
     offset: Array | None = None
     key_offset: Array | None = None
-    start: Array | None = None
+    start: Any = None
 
     def at(self, offset: Array | None) -> "Frame":
         """The same with another offset: inside `detail` an array that is an argument and not closed over."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.core import Tracer
 import jax.numpy as jnp
 from jaxtyping import Int
 import numpy as np
@@ -66,7 +67,7 @@ def generate(
     if attention_mask is None:
         attention_mask = np.ones(tokens.shape, bool)
     # Lengths that are known are padded in numpy: nothing compiles anew for them.
-    xp: Any = np if not isinstance(tokens, jax.core.Tracer) and not isinstance(attention_mask, jax.core.Tracer) else jnp
+    xp: Any = jnp if isinstance(tokens, Tracer) or isinstance(attention_mask, Tracer) else np
     tokens, mask = xp.asarray(tokens), xp.asarray(attention_mask)
     longest = tokens.shape[-1] if xp is jnp else int(mask.sum(-1).max(initial=0))
     n_ctx = model.config.n_ctx

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,7 +28,7 @@ def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Any,
             raise ValueError(f"attention_mask has shape {attention_mask.shape}, but tokens have {tokens.shape}")
         attention_mask = attention_mask.astype(bool)
     longest = tokens.shape[-1]
-    if attention_mask is not None and not isinstance(attention_mask, jax.core.Tracer):
+    if attention_mask is not None and not isinstance(attention_mask, Tracer):
         real = np.asarray(attention_mask)
         longest = int(real.sum(-1).max(initial=0))
         if (np.diff(real.astype(np.int8), axis=-1, prepend=0) == 1).sum(-1).max(initial=0) > 1:
@@ -40,7 +41,7 @@ def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Any,
 
 def check_range(what: str, values: Any, low: int, high: int, remedy: str) -> None:
     """Where the values are concrete, each must be in `[low, high)`."""
-    if isinstance(values, jax.core.Tracer) or not values.size:
+    if isinstance(values, Tracer) or not values.size:
         return
     values = np.asarray(values)
     if values.min() < low or values.max() >= high:

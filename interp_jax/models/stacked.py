@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jax.core import Tracer
 import jax.numpy as jnp
 
 from interp_jax.models.decoder import Decoder
@@ -92,6 +93,6 @@ def _view(name: str) -> Callable[[Array], Array]:
 
 
 def _check_tied(w_u: Array, w_e: Array) -> None:
-    traced = isinstance(w_u, jax.core.Tracer) or isinstance(w_e, jax.core.Tracer)
+    traced = isinstance(w_u, Tracer) or isinstance(w_e, Tracer)
     if traced or not bool(jnp.array_equal(w_u, w_e.T)):
         raise ValueError("with_weights: this model's W_U is its W_E transposed; leave W_U out, or change W_E")

@@ -80,9 +80,11 @@ class Tokenizer:
         if bos is None:
             return self.backend.encode(text).ids
         ids = self.backend.encode(text, add_special_tokens=False).ids
-        if bos and self.bos_id is None:
+        if not bos:
+            return ids
+        if self.bos_id is None:
             raise ValueError("encode: bos=True, but this tokenizer has no bos token; use bos=False")
-        return [self.bos_id, *ids] if bos else ids
+        return [self.bos_id, *ids]
 
     def decode(self, ids: Any, *, skip_special: bool = False) -> str:
         """The text of a sequence of ids. `skip_special`: without bos, eos and the like."""
