@@ -71,7 +71,6 @@ def optimizer(cfg: Train, names: list[str]) -> optax.GradientTransformation:
 def main(cfg: Train) -> dict[str, float]:
     special = {"bos_token": "<bos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True}
     tokenizer = models.Tokenizer(data.microworld.tokenizer(), special)
-    evaluate = partial(data.tasks.accuracy, models.forward, tokenizer=tokenizer)
     if cfg.out.exists():
         raise FileExistsError(f"{cfg.out}: is there already; remove it or give another --out")
     if cfg.model.d_vocab != tokenizer.d_vocab:
@@ -105,7 +104,7 @@ def main(cfg: Train) -> dict[str, float]:
         if step % cfg.checkpoint_every == 0:
             leaves = {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
             orbax.save(cfg.run / "checkpoint", leaves, {"step": step})
-            accuracies = evaluate(build(state[0]), jax.random.key(cfg.seed), n=200)
+            accuracies = data.card.accuracies(models.forward, build(state[0]), tokenizer, n=200, seed=cfg.seed)
             for name, value in accuracies.items():
                 writer.add_scalar(f"accuracy/{name}", value, step)
             print(step, f"loss {losses.mean():.3f}", *(f"{k} {v:.2f}" for k, v in accuracies.items()), flush=True)
@@ -113,11 +112,7 @@ def main(cfg: Train) -> dict[str, float]:
 
     model = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), build(state[0]))
     models.save(cfg.out, model, tokenizer)
-    card = {
-        "heldout": evaluate(model, jax.random.key(cfg.seed + 1), n=cfg.n_eval),
-        "train": evaluate(model, jax.random.key(cfg.seed + 1), n=cfg.n_eval, split="train"),
-        "n_examples": cfg.n_eval,
-        "eval_seed": cfg.seed + 1,
+    card = data.card.measure(models.forward, model, tokenizer, n=cfg.n_eval, seed=cfg.seed + 1) | {
         "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
         "config": {name: value for name, value in asdict(cfg).items() if name not in ("run", "out")},
     }

@@ -1,6 +1,11 @@
 """The card of a model trained on the microworld: what it was asked, how well it answers, what it does not reach."""
 
+from collections.abc import Callable
 from typing import Any
+
+import jax
+
+from interp_jax.data import lexicon, tasks
 
 WANTED = {
     "ioi": 0.97,
@@ -17,7 +22,7 @@ HELD_OUT = {
     "agreement": "pairs of subject and first distractor (one in ten); half of the distractors have the other number",
     "sentiment": "pairs of adjectives (one in ten), some negated",
     "opposites": "for every word, one of the four phrasings in its own language",
-    "binding": "the objects in their order (one in ten), three boxes, one question",
+    "binding": "the objects in their order (one in ten), three boxes, one question, all wordings",
     "repeated": "the sequence (one in ten); a random word of the second half",
 }
 TEMPLATE = """---
@@ -44,16 +49,46 @@ Splits hold out combinations, never words.
 
 {missed}
 
+Binding by the number of boxes and the wording of the sentence:
+
+{binding}
+
 ## Training
 
 `python experiments/train_microworld.py` with `configs/train_microworld.toml`, seed {seed}: {n_steps:,} steps of
 {batch_size} rows of {n_positions} words, sentences one after the other in a row. Muon for the matrices, AdamW for
 embeddings and norms, cosine schedule. The loss weighs the words that those before them determine by 1, the others by
-{undetermined}: determined words are therefore too probable where another word could stand. Positions beyond
-{n_positions} were never trained.
+{undetermined}: determined words are therefore too probable where another word could stand.
 Shares of the phenomena: {mixture}.
 The countries are real; the people and everything said of them are invented.
 """
+
+
+def accuracies(
+    forward: Callable[..., jax.Array], model: Any, tokenizer: Any, *, n: int, seed: int, split: str = "heldout"
+) -> dict[str, float]:
+    """Greedy accuracy over the whole vocabulary by phenomenon, on n examples of each; arguments as in `tasks`."""
+    key = jax.random.key(seed)
+    return {
+        name: tasks.accuracy(forward, model, make(key, tokenizer, n, split=split)) for name, make in tasks.TASKS.items()
+    }
+
+
+def measure(forward: Callable[..., jax.Array], model: Any, tokenizer: Any, *, n: int, seed: int) -> dict[str, Any]:
+    """Everything measured that the card tells: accuracies by phenomenon and split, and binding in detail."""
+
+    def binding(n_boxes: int, clause: int) -> float:
+        task = tasks.binding(jax.random.key(seed), tokenizer, n, n_boxes=n_boxes, clause=clause)
+        return tasks.accuracy(forward, model, task)
+
+    clauses = {text: index for index, text in enumerate(lexicon.BINDING_CLAUSES)}
+    return {
+        "heldout": accuracies(forward, model, tokenizer, n=n, seed=seed),
+        "train": accuracies(forward, model, tokenizer, n=n, seed=seed, split="train"),
+        "binding": {text: {str(boxes): binding(boxes, clauses[text]) for boxes in (2, 3, 4, 5)} for text in clauses},
+        "n_examples": n,
+        "eval_seed": seed,
+    }
 
 
 def render(name: str, card: dict[str, Any]) -> str:
@@ -61,8 +96,7 @@ def render(name: str, card: dict[str, Any]) -> str:
 
     Args:
       name: of the model.
-      card: what the training script measured: heldout and train accuracies, n_examples, eval_seed, n_parameters,
-        config.
+      card: what `measure` gives, with n_parameters and the config of the training script.
     """
     config, heldout = card["config"], card["heldout"]
     rows = [
@@ -70,11 +104,15 @@ def render(name: str, card: dict[str, Any]) -> str:
         for name, accuracy in heldout.items()
     ]
     missed = [f"{name} ({heldout[name]:.1%} of {WANTED[name]:.0%})" for name in heldout if heldout[name] < WANTED[name]]
+    detail = ["| wording | 2 boxes | 3 boxes | 4 boxes | 5 boxes |", "|---|---|---|---|---|"]
+    for wording, by_boxes in card["binding"].items():
+        detail.append(f"| {wording} | " + " | ".join(f"{accuracy:.1%}" for accuracy in by_boxes.values()) + " |")
     mixture = ", ".join(f"{name} {share:g}" for name, share in config["mixture"].items())
     return TEMPLATE.format(
         **{**config, **config["model"], "mixture": mixture},
         **{key: card[key] for key in ("n_parameters", "n_examples", "eval_seed")},
         name=name,
+        binding="\n".join(detail),
         rows="\n".join(rows),
         missed=f"Not reached: {', '.join(missed)}." if missed else "All that was wanted is reached.",
     )

@@ -135,23 +135,22 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 
 
-def accuracy(
-    forward: Callable[..., jax.Array], model: Any, key: jax.Array, *, tokenizer: Any, n: int, split: str = "heldout"
-) -> dict[str, float]:
-    """Greedy accuracy over the whole vocabulary, by phenomenon, on n examples of each.
+def accuracy(forward: Callable[..., jax.Array], model: Any, task: Task) -> float:
+    """The share of prompts after which the answer is the likeliest of all tokens.
 
     Args:
       forward: as `models.forward`: (model, tokens, attention_mask=, logits_at=) -> [batch d_vocab].
       model: its first argument.
-      key: a jax PRNG key.
-      tokenizer, n, split: as in `ioi`.
+      task: any.
+
+    Example:
+      >>> from interp_jax import models
+      >>> model, tokenizer = models.load("microworld")
+      >>> accuracy(models.forward, model, ioi(jax.random.key(0), tokenizer, n=16)) > 0.9
+      True
     """
-    accuracies = {}
-    for name, make in TASKS.items():
-        task = make(key, tokenizer, n, split=split)
-        logits = forward(model, task.clean, attention_mask=task.mask, logits_at=task.at)
-        accuracies[name] = int((logits.argmax(-1) == task.answers).sum()) / n
-    return accuracies
+    logits = forward(model, task.clean, attention_mask=task.mask, logits_at=task.at)
+    return int((logits.argmax(-1) == task.answers).sum()) / len(task.answers)
 
 
 def _task(

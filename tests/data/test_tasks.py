@@ -53,8 +53,8 @@ def test_attributes_choose_examples(tokenizer: models.Tokenizer) -> None:
 
 def test_a_task_depends_on_its_key_alone_and_is_a_pytree(tokenizer: models.Tokenizer) -> None:
     first, again, other = (tasks.facts(jax.random.key(k), tokenizer, n=16) for k in (0, 0, 1))
-    same = jax.tree.map(lambda a, b: a.shape == b.shape and bool((a == b).all()), first, again)
-    assert all(jax.tree.leaves(same))
+    for one, two in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        assert one.tolist() == two.tolist()
     assert first.clean.tolist() != other.clean.tolist()
     assert jax.jit(lambda task: task.answers - task.distractors)(first).shape == (16,)
 

@@ -68,6 +68,6 @@ def test_the_shipped_model_is_small_and_in_bfloat16() -> None:
 def test_the_shipped_model_reaches_its_card() -> None:
     card = json.loads((SHIPPED / "card.json").read_text())
     model, tokenizer = models.load("microworld")
-    fresh = data.tasks.accuracy(models.forward, model, jax.random.key(12345), tokenizer=tokenizer, n=400)
+    fresh = data.card.accuracies(models.forward, model, tokenizer, n=400, seed=12345)
     for name, promised in card["heldout"].items():
         assert fresh[name] >= promised - 0.03, f"{name}: {fresh[name]:.3f}, the card says {promised:.3f}"
