@@ -232,7 +232,7 @@ def share(x: float) -> str:
     """A share with a readable number of digits.
 
     Example:
-      >>> share(0.0213), share(0.00042)
-      ('2.1%', '0.042%')
+      >>> share(0.0213), share(0.00042), share(0.998)
+      ('2.1%', '0.042%', '100%')
     """
-    return f"{100 * x:.2g}%"
+    return f"{float(f'{100 * x:.2g}'):g}%"
