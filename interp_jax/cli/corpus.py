@@ -89,8 +89,10 @@ def _microworld(seed: int) -> Iterator[str]:
 
 def _openings(documents: Iterable[str], n_words: int = 5) -> Iterator[str]:
     seen: set[str] = set()
-    for line in itertools.chain.from_iterable(document.splitlines() for document in documents):
-        opening = " ".join(line.split()[:n_words])
-        if len(line.split()) > 2 * n_words and opening not in seen:
-            seen.add(opening)
-            yield opening
+    for document in documents:
+        lines = [line.split() for line in document.splitlines()]
+        for line in [line for line in lines if len(line) > 2 * n_words] or [document.split()]:
+            opening = " ".join(line[:n_words])
+            if opening not in seen:
+                seen.add(opening)
+                yield opening

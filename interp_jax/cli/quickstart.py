@@ -55,12 +55,13 @@ def quickstart(
     """
     from rich.console import Console
 
-    from interp_jax import dictionaries, models, report
+    from interp_jax import dictionaries, io, models, report
     from interp_jax.cli import corpus, steering, subject, training
 
     console = Console(highlight=False, soft_wrap=True)
     begun = time.monotonic()
     _check_writable(out)
+    io.orbax.check_free(out / "dictionary")
 
     looked_at = subject.load(model, site)
     console.print(f"[bold]Sites[/] of {model}")

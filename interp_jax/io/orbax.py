@@ -45,8 +45,7 @@ def save(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, A
 
     json.dumps(metadata)  # here, not in one of Orbax's threads
     path = Path(path).absolute()
-    if path.exists() and not _is_checkpoint(path):
-        raise FileExistsError(f"{path}: is there and is not a checkpoint of this library; choose another folder")
+    check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     shapes = {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in arrays.items()}
     description = {"format": FORMAT, "arrays": shapes, "metadata": dict(metadata)}
@@ -57,10 +56,21 @@ def save(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, A
             checkpointer.save(new, args=items)
         if path.exists():
             path.rename(old)
-        new.rename(path)
+        try:
+            new.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_free(path: str | Path) -> None:
+    """Raises FileExistsError if `path` holds something that `save` would not replace."""
+    if Path(path).exists() and not _is_checkpoint(Path(path)):
+        raise FileExistsError(f"{path}: is there and is not a checkpoint of this library; choose another folder")
 
 
 def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
