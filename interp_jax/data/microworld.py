@@ -67,7 +67,8 @@ def batch(
 def text(seed: int, n: int, n_words: int = 63) -> list[str]:
     """n documents of the world, each of several sentences and at most n_words words.
 
-    >>> print(text(0, 1, n_words=30)[0])
+    >>> text(0, 1, n_words=30)
+    ['bitter is the opposite of sweet .']
     """
     stream = examples(random.Random(f"text {seed}"))
     documents = []

@@ -72,15 +72,21 @@ def _hash(*parts: object) -> int:
     return zlib.crc32("|".join(map(str, parts)).encode())
 
 
+def _is_heldout(split: str) -> bool:
+    if split not in ("train", "heldout"):
+        raise ValueError(f"split is 'train' or 'heldout', not {split!r}")
+    return split == "heldout"
+
+
 def _belongs(split: str, *combination: object) -> bool:
     """Whether the combination is of the split: one in ten is held out, the same ones on every machine."""
-    return (_hash(*combination) % 10 == 0) == (split == "heldout")
+    return (_hash(*combination) % 10 == 0) == _is_heldout(split)
 
 
 def _pick_phrasing(rng: random.Random, split: str, n: int, *fact: object) -> int:
     """A phrasing of a fact: every fact has one phrasing held out, and is known by the others."""
     heldout = _hash(*fact) % n
-    return heldout if split == "heldout" else (heldout + rng.randrange(1, n)) % n
+    return heldout if _is_heldout(split) else (heldout + rng.randrange(1, n)) % n
 
 
 def ioi(rng: random.Random, split: str = "train") -> Example:

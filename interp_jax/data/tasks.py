@@ -109,7 +109,8 @@ def binding(
 ) -> Task:
     """Binding: `the keys are in box A , … . box A contains` -> keys; in the twin it has changed places with another.
 
-    Positions: object, box, object_other, box_other, object_2 and box_2 and so on, query, end. Attributes: clause, box.
+    Positions: object, box, object_other, box_other, object_2 and box_2 and so on, query, end.
+    Attributes: clause (wording of the sentence), query (of the question: box or list).
     Other arguments and errors as in `ioi`.
     """
     make = partial(phenomena.binding, split=split, n_boxes=n_boxes, n_queries=1)

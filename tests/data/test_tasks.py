@@ -64,6 +64,8 @@ def test_what_cannot_be_made_says_so_in_one_line(tokenizer: models.Tokenizer) ->
         tasks.ioi(jax.random.key(0), tokenizer, colour="red")
     with pytest.raises(ValueError, match="^ioi: none of .* examples has"):
         tasks.ioi(jax.random.key(0), tokenizer, order="ABAB")
+    with pytest.raises(ValueError, match="^split is 'train' or 'heldout', not 'test'"):
+        tasks.ioi(jax.random.key(0), tokenizer, split="test")
 
 
 def test_words_of_another_tokenizer_are_single_tokens_or_it_says_so(real_data) -> None:
