@@ -79,7 +79,10 @@ def generate(
     aligned, aligned_mask = _align(xp, tokens, mask, _bucket(longest, n_ctx))
     sampling = None
     if temperature:
-        sampling = (key, jnp.float32(temperature), jnp.int32(top_k or model.config.d_vocab), jnp.float32(top_p or 1.0))
+        limits = None
+        if top_k is not None or top_p is not None:
+            limits = (jnp.int32(top_k or model.config.d_vocab), jnp.float32(top_p or 1.0))
+        sampling = (key, jnp.float32(temperature), limits)
     new = _generate(
         model,
         aligned,
@@ -90,6 +93,7 @@ def generate(
         addresses=tuple(interventions),
         slots=_bucket(n_tokens, n_ctx),
     )
+    xp = jnp if isinstance(new, Tracer) else np
     return jax.device_put(xp.concatenate([tokens, xp.asarray(new)[..., :n_tokens]], axis=-1))
 
 
@@ -158,16 +162,21 @@ def _step(
 def _choose(logits: Array, sampling: Any, t: Array) -> Array:
     if sampling is None:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    key, temperature, top_k, top_p = sampling
+    key, temperature, limits = sampling
     logits = logits / temperature
+    if limits is not None:
+        logits = jnp.where(logits >= _floor(logits, *limits), logits, -jnp.inf)
+    return jax.random.categorical(jax.random.fold_in(key, t), logits).astype(jnp.int32)
+
+
+def _floor(logits: Array, top_k: Array, top_p: Array) -> Array:
+    """The least logit that is still drawn, `[... 1]`."""
     ordered = jnp.sort(logits, axis=-1, descending=True)
     chance = jax.nn.softmax(jnp.where(jnp.arange(ordered.shape[-1]) < top_k, ordered, -jnp.inf), axis=-1)
     # A token stays if those before it do not reach top_p; the likeliest one always does.
     before = jnp.cumsum(chance, axis=-1) - chance
     kept = jnp.maximum(((before < top_p) & (chance > 0)).sum(axis=-1, keepdims=True), 1)
-    floor = jnp.take_along_axis(ordered, kept - 1, axis=-1)
-    logits = jnp.where(logits >= floor, logits, -jnp.inf)
-    return jax.random.categorical(jax.random.fold_in(key, t), logits).astype(jnp.int32)
+    return jnp.take_along_axis(ordered, kept - 1, axis=-1)
 
 
 def _align(xp: Any, tokens: Any, mask: Any, width: int) -> tuple[Any, Any]:

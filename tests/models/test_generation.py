@@ -59,6 +59,7 @@ def test_edits_live_at_every_step(model: Decoder, prompts: tuple) -> None:
 
 
 # Several at once: each program compiles for seconds, and an edit that is lost shows in the tokens.
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
 @pytest.mark.parametrize(
     "edits",
     [
@@ -124,12 +125,24 @@ def test_one_compile_for_all_lengths_up_to_a_bound(
     assert "jit(_generate)" not in caplog.text and "jit(_step)" not in caplog.text
 
 
+def test_a_stack_of_vectors_is_a_sweep(model: Decoder, prompts: tuple) -> None:
+    tokens, mask = prompts
+    vectors = jnp.stack([vector(model, 1), vector(model, 4)])
+
+    def steered(v: jax.Array) -> jax.Array:
+        return models.generate(model, tokens, NEW, attention_mask=mask, edits={"blocks.1.resid_post": add(v)})
+
+    together = jax.jit(jax.vmap(steered))(vectors)
+    np.testing.assert_array_equal(together[0], steered(vectors[0]))
+    np.testing.assert_array_equal(together[1], steered(vectors[1]))
+
+
 def test_sampling_follows_the_distribution() -> None:
     logits = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
     many = jnp.broadcast_to(logits, (20000, 4))
 
     def share(temperature: float, top_k: int, top_p: float) -> np.ndarray:
-        sampling = (jax.random.key(0), jnp.float32(temperature), jnp.int32(top_k), jnp.float32(top_p))
+        sampling = (jax.random.key(0), jnp.float32(temperature), (jnp.int32(top_k), jnp.float32(top_p)))
         return np.bincount(_choose(many, sampling, jnp.int32(3)), minlength=4) / len(many)
 
     np.testing.assert_allclose(share(1.0, 4, 1.0), [0.5, 0.3, 0.15, 0.05], atol=0.02)
