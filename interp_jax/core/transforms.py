@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from interp_jax.core.addresses import Target
+from interp_jax.core.assembly import assemble
 from interp_jax.core.calling import Stage, Transformed, trace
-from interp_jax.core.catalog import Catalog, Found, Sites, Span
+from interp_jax.core.catalog import Catalog, Found, Sites
 from interp_jax.core.edits import Context, Intervention, as_intervention, place
 from interp_jax.core.interpreter import Interpreter
-from interp_jax.core.plan import Edit, Record, Want
+from interp_jax.core.plan import Edit, Want
 
 Array = jax.Array
 Where = str | Iterable[str] | Mapping[str, Callable[[Array], Array] | None]
@@ -199,7 +200,7 @@ def _capture(f: Any, options: tuple[tuple[str, ...], bool], reducers: Any, args:
     wants = _wants(catalog, addresses, reducers)
     interpreter = Interpreter(catalog, wants)
     outs, values = interpreter.run(jaxpr, leaves, output=output, deltas={})
-    captured = _assemble(wants, interpreter.records, values)
+    captured = assemble(wants, interpreter.records, values)
     return (jax.tree.unflatten(tree, outs), captured) if output else captured
 
 
@@ -232,7 +233,7 @@ def _grads(f: Any, addresses: tuple[str, ...], metric: Any, args: Any, kwargs: A
 
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     (value, values), slopes = jax.value_and_grad(loss, has_aux=True)(zeros)
-    return value, _assemble(wants, first.records, values), _assemble(wants, first.records, slopes)
+    return value, assemble(wants, first.records, values), assemble(wants, first.records, slopes)
 
 
 def _wants(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> list[Want]:
@@ -295,31 +296,3 @@ def _check_read(catalog: Catalog, target: Target, read: Target) -> None:
         raise ValueError(
             f"the edit of {target.name!r} reads {read.name!r}, which has layers: give the address a number"
         )
-
-
-def _assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Array]) -> dict[str, Array]:
-    """Puts together what the pieces of a loop recorded: one array per want, `[*loops ...]`."""
-    parts: list[list[tuple[tuple[Span, ...], Array]]] = [[] for _ in wants]
-    for key, value in values.items():
-        spans = records[key].spans
-        for axis, span in enumerate(spans):
-            if not span.real:
-                value = jnp.expand_dims(value, axis)
-        parts[records[key].want].append((spans, value))  # type: ignore[index]  # only captured records leave
-    captured = {}
-    for want, here in zip(wants, parts, strict=True):
-        value = _join(here, 0)
-        if want.target.layer is not None:
-            value = jnp.squeeze(value, len(here[0][0]) - 1)
-        captured[want.target.key] = value
-    return captured
-
-
-def _join(parts: list[tuple[tuple[Span, ...], Array]], axis: int) -> Array:
-    if axis == len(parts[0][0]):
-        return parts[0][1]
-    groups: dict[Span, list[Any]] = {}
-    for part in sorted(parts, key=lambda part: part[0][axis].start):
-        groups.setdefault(part[0][axis], []).append(part)
-    joined = [_join(group, axis + 1) for group in groups.values()]
-    return joined[0] if len(joined) == 1 else jnp.concatenate(joined, axis)

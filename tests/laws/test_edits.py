@@ -1,8 +1,4 @@
-"""Laws 4, 5, 9, 10, 11 and 13: what edits do, against functions edited by hand."""
-
-from functools import partial
-import gc
-import weakref
+"""Laws 4, 9, 10 and 11: what edits do, against functions edited by hand."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,14 +52,11 @@ def test_an_edit_equals_the_function_edited_by_hand(kind) -> None:
     args = params(), inputs()
     expected = by_hand({"blocks.resid_post": hand})
     for f in (scanned, looped):
-        edited = ij.intervene(f, {"blocks.resid_post": edit})
-        close(edited(*args), expected(*args))
-        slopes = jax.grad(lambda *a: edited(*a).sum(), (0, 1))(*args)  # noqa: B023  # called at once
-        close(slopes, jax.grad(lambda *a: expected(*a).sum(), (0, 1))(*args), rtol=1e-4, atol=1e-4)
+        close(ij.intervene(f, {"blocks.resid_post": edit})(*args), expected(*args))
 
 
 @given(data=st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_any_edit_at_any_address(data) -> None:
     name = data.draw(st.sampled_from(LAYERED))
     layer = data.draw(st.none() | st.integers(0, LAYERS - 1))
@@ -75,7 +68,7 @@ def test_any_edit_at_any_address(data) -> None:
     close(ij.intervene(looped, {address: edit})(*args), expected)
 
 
-@pytest.mark.parametrize("kind", [k for k in EDITS if k != "mean"])
+@pytest.mark.parametrize("kind", ["function", "add", "project", "layer", "traced", "position", "chain", "per_layer"])
 def test_intervene_commutes_with_jit_and_vmap(kind) -> None:
     edits = {"blocks.gate": EDITS[kind][0], "embed": EDITS["add"][0]}
     weights, xs = params(), jnp.stack([inputs(seed=i) for i in range(3)])
@@ -133,7 +126,7 @@ def test_via_reads_the_same_layer_and_earlier_ones() -> None:
     close(ij.intervene(scanned, edits)(*args), expected)
     close(ij.intervene(looped, edits)(*args), expected)
     grads = [jax.grad(lambda *a: ij.intervene(f, edits)(*a).sum())(*args) for f in (scanned, looped)]  # noqa: B023
-    close(*grads)
+    close(*grads, rtol=1e-4, atol=1e-4)
     xs = jnp.stack([args[1], 2 * args[1]])
     outside = ij.intervene(jax.vmap(scanned, (None, 0)), edits)(args[0], xs)
     close(outside, jax.vmap(ij.intervene(scanned, edits), (None, 0))(args[0], xs))
@@ -157,39 +150,6 @@ def test_via_refuses_what_is_not_met_before() -> None:
             ij.intervene(f, {"final": iv.via({"x": "blocks.*"}, lambda v, x: v)})(*args)
         with pytest.raises(ValueError, match="give the address a number"):
             ij.intervene(f, {"final": iv.via({"x": "blocks.gate"}, lambda v, x: v)})(*args)
-
-
-def test_gradients_at_sites() -> None:
-    weights, x = params(), inputs()
-    where = [*SITES, "blocks.3.resid_post"]
-    for f in (scanned, looped):
-        value, acts, slopes = ij.grads(f, where, lambda out: out**2)(weights, x)
-        close(value, (f(weights, x) ** 2).sum())
-        close(acts, ij.capture(f, where)(weights, x)[1])
-        for name in where[1:]:  # the derivative by another road: of an added vector that is zero
-            stacked = name.startswith("blocks.") and name.count(".") == 1
-
-            def of(delta):
-                edit = iv.add(delta)
-                return (ij.intervene(f, {name: edit})(weights, x) ** 2).sum()  # noqa: B023  # called at once
-
-            if name == "blocks.turn":
-                continue  # several iterations share one value; jax has no reverse mode of a while loop
-            assert slopes[name].shape == acts[name].shape
-            close(slopes[name], jax.grad(of)(jnp.zeros_like(acts[name])), rtol=1e-4, atol=1e-4)
-            assert stacked == (slopes[name].ndim == 4)
-
-
-def test_freezing() -> None:
-    weights, x = params(), inputs()
-    _, acts = ij.capture(scanned, "blocks.gate")(weights, x)
-    for f in (scanned, looped):
-        frozen = ij.freeze(f, "blocks.gate", acts)
-        close(frozen(weights, x), f(weights, x))
-        slopes = jax.grad(lambda w, x: frozen(w, x).sum(), 1)(weights, x)  # noqa: B023
-        # Only the residual stream is left: the derivative is that of x @ final, summed.
-        close(slopes, jnp.broadcast_to(weights["final"].sum(1), x.shape))
-        close(slopes, jax.grad(lambda w, x: ij.freeze(f, "blocks.gate")(w, x).sum(), 1)(weights, x))  # noqa: B023
 
 
 def test_a_static_layer_leaves_the_prefix_unmapped_and_cuts_what_follows() -> None:
@@ -259,90 +219,3 @@ def test_noise_is_of_its_key_and_layer() -> None:
     assert abs(float(first.std()) - 2) < 0.1
     assert abs(float(jnp.corrcoef(first.ravel(), (second - first).ravel())[0, 1])) < 0.1
     close(first, ij.intervene(f, {"x.0": iv.noise(jax.random.key(0), 2.0)})(x))
-
-
-def test_a_sweep_over_vectors_traces_and_compiles_once() -> None:
-    traces = []
-
-    def f(w, x):
-        traces.append(1)
-        return scanned(w, x)
-
-    weights, x = params(), inputs()
-    for v in jax.random.normal(jax.random.key(0), (5, D_MODEL)):
-        ij.intervene(f, {"blocks.2.resid_post": iv.add(v)})(weights, x)
-    assert len(traces) == 1
-    for v in jax.random.normal(jax.random.key(0), (5, D_MODEL)):
-        ij.capture(ij.intervene(partial(f, weights), {"blocks.2.gate": iv.add(v)}), "blocks.gate")(x)
-    assert len(traces) <= 2
-    for position in range(3):
-        ij.intervene(f, {"blocks.2.resid_post": iv.at(iv.zero(), position=position)})(weights, x)
-    assert len(traces) <= 2
-
-
-def test_the_memory_holds_functions_weakly() -> None:
-    big = jnp.ones(1000)
-    kept = weakref.ref(big)
-
-    def make(big):
-        return lambda x: ij.site(x + big, "x").sum()
-
-    f = make(big)
-    ij.intervene(f, {"x": iv.add(1.0)})(jnp.ones(1000))
-    ij.capture(f, "x")(jnp.ones(1000))
-    reference = weakref.ref(f)
-    del f, big
-    jax.clear_caches()
-    gc.collect()
-    assert reference() is None and kept() is None
-
-
-def test_functions_that_close_over_tracers() -> None:
-    weights, x = params(), inputs()
-
-    def outer(weights, x):
-        f = lambda y: looped(weights, y)  # noqa: E731
-        _, acts = ij.capture(f, "blocks.resid_post")(inputs())
-        return ij.intervene(f, {"blocks.resid_post": iv.add(acts["blocks.resid_post"].mean())})(x).sum()
-
-    expected = outer(weights, x)
-    close(jax.jit(outer)(weights, x), expected)
-    close(jax.jit(outer)(weights, 2 * x), outer(weights, 2 * x))
-    close(jax.vmap(outer, (None, 0))(weights, x[None]), expected[None])
-    close(jax.jit(jax.grad(outer))(weights, x), jax.grad(outer)(weights, x), rtol=1e-4, atol=1e-4)
-
-
-def test_keywords_and_statics() -> None:
-    def f(x, *, double: bool, name: str, times: int = 1):
-        x = ij.site(x, name)
-        for _ in range(times):
-            x = x * 2 if double else x
-        return {"out": x, "none": None}
-
-    edited = ij.intervene(f, {"a": lambda x: x + 1})
-    assert edited(jnp.ones(()), double=True, name="a", times=3)["out"] == 16
-    assert edited(jnp.ones(()), double=False, name="a")["out"] == 2
-    assert edited(jnp.ones(()), double=False, name="a")["none"] is None
-
-
-def test_a_callable_pytree_is_a_function() -> None:
-    @jax.tree_util.register_pytree_node_class
-    class Affine:
-        def __init__(self, w):
-            self.w = w
-
-        def tree_flatten(self):
-            return (self.w,), None
-
-        @classmethod
-        def tree_unflatten(cls, _, children):
-            return cls(*children)
-
-        def __call__(self, x):
-            return ij.site(x * self.w, "x")
-
-    for w in (2.0, 3.0):
-        f = Affine(jnp.float32(w))
-        assert ij.intervene(f, {"x": lambda x: x + 1})(jnp.ones(())) == w + 1
-        assert ij.capture(f.__call__, "x")(jnp.ones(()))[1]["x"] == w
-        assert ij.intervene(lambda x: ij.site(x, "y"), {"y": f})(jnp.ones(())) == w

@@ -86,7 +86,7 @@ def test_an_outer_capture_sees_the_edited_value(f) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_edits_apply_one_after_another(data) -> None:
     names = st.sampled_from(LAYERED)
     first, second = data.draw(names), data.draw(names)

@@ -1,0 +1,39 @@
+"""Captured values out of their records: what the pieces of a loop recorded, put together again."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from interp_jax.core.catalog import Span
+from interp_jax.core.plan import Record, Want
+
+Array = jax.Array
+
+
+def assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Array]) -> dict[str, Array]:
+    """One array per want, `[*loops ...]`, by its key."""
+    parts: list[list[tuple[tuple[Span, ...], Array]]] = [[] for _ in wants]
+    for key, value in values.items():
+        spans = records[key].spans
+        for axis, span in enumerate(spans):
+            if not span.real:
+                value = jnp.expand_dims(value, axis)
+        parts[records[key].want].append((spans, value))  # type: ignore[index]  # only captured records leave
+    captured = {}
+    for want, here in zip(wants, parts, strict=True):
+        value = _join(here, 0)
+        if want.target.layer is not None:
+            value = jnp.squeeze(value, len(here[0][0]) - 1)
+        captured[want.target.key] = value
+    return captured
+
+
+def _join(parts: list[tuple[tuple[Span, ...], Array]], axis: int) -> Array:
+    if axis == len(parts[0][0]):
+        return parts[0][1]
+    groups: dict[Span, list[Any]] = {}
+    for part in sorted(parts, key=lambda part: part[0][axis].start):
+        groups.setdefault(part[0][axis], []).append(part)
+    joined = [_join(group, axis + 1) for group in groups.values()]
+    return joined[0] if len(joined) == 1 else jnp.concatenate(joined, axis)
