@@ -23,6 +23,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "error")
     for package in THIRD_PARTY:
         config.addinivalue_line("filterwarnings", rf"default:::{package}(\..*)?")
+    # Raised by another library's thread or finaliser, in whichever test happens to run then.
+    for category in ("PytestUnraisableExceptionWarning", "PytestUnhandledThreadExceptionWarning"):
+        config.addinivalue_line("filterwarnings", f"default::pytest.{category}")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
