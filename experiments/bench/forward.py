@@ -22,10 +22,14 @@ ours, theirs = jnp.asarray(tokens, jnp.int32), torch.tensor(tokens)
 names = [name for name, info in ij.sites(models.forward, model, ours).items() if not info.on_demand]
 everything = jax.jit(ij.capture(models.forward, names))
 
-_, peer_forward = stopwatch(lambda: peer(theirs))
-forward = stopwatch(lambda: models.forward(model, ours))
-_, peer_cache = stopwatch(lambda: peer.run_with_cache(theirs))
-captured = stopwatch(lambda: everything(model, ours))
+seconds = stopwatch(
+    {
+        "peer forward": lambda: peer(theirs),
+        "forward": lambda: models.forward(model, ours),
+        "peer capture": lambda: peer.run_with_cache(theirs),
+        "capture": lambda: everything(model, ours),
+    }
+)
 
 logits, acts = everything(model, ours)
 peer_logits, cache = peer.run_with_cache(theirs)
@@ -35,9 +39,13 @@ stored = sum(a.nbytes for a in acts.values()) / 2**20
 
 table(
     "forward, batch 8 x 128, GPT-2-small shapes",
-    [("forward", *forward, peer_forward), ("forward, every site captured", *captured, peer_cache)],
+    [
+        ("forward", seconds["forward"], seconds["peer forward"]),
+        ("forward, every site captured", seconds["capture"], seconds["peer capture"]),
+    ],
 )
-ours_extra, peer_extra = captured[1] / forward[1] - 1, peer_cache / peer_forward - 1
+ours_extra = seconds["capture"][1] / seconds["forward"][1] - 1
+peer_extra = seconds["peer capture"][1] / seconds["peer forward"][1] - 1
 print(f"capture costs {ours_extra:+.0%} over forward (TransformerLens {peer_extra:+.0%})")
 print(f"captured: {len(names)} names, {n_arrays} arrays, {stored:.0f} MiB; TransformerLens caches {len(cache)} arrays")
 print(f"logits differ by at most {off[0]:.1e} (the largest is {off[1]:.1f})")

@@ -74,16 +74,17 @@ def layer_as_data(f, score):
 ours_clean, ours_corrupted = jnp.asarray(clean, jnp.int32), jnp.asarray(corrupted, jnp.int32)
 acts = ij.capture(models.forward, SITE, output=False)(model, ours_clean)
 
-_, peer_seconds = stopwatch(peer_sweep)
+sweeps = {
+    f"{plan.__name__}, {what}": partial(plan(f, score), model, acts, ours_corrupted)
+    for plan in (static_layers, layer_as_data)
+    for what, (f, score) in (("every logit", everywhere), ("logits_at", last_only))
+}
+seconds = stopwatch({"peer": peer_sweep, **sweeps})
 reference = peer_sweep().numpy()
-rows, worst = [], 0.0
-for plan in (static_layers, layer_as_data):
-    for where, (f, score) in (("every logit", everywhere), ("logits_at", last_only)):
-        sweep = plan(f, score)
-        rows.append(
-            (f"{plan.__name__}, {where}", *stopwatch(lambda s=sweep: s(model, acts, ours_corrupted)), peer_seconds)
-        )
-        worst = max(worst, np.abs(sweep(model, acts, ours_corrupted) - reference).max())
+off = max(np.abs(sweep() - reference).max() for sweep in sweeps.values())
 
-table(f"activation patching of resid_pre, {n_layers} layers x {N_POSITIONS} positions, GPT-2-small shapes", rows)
-print(f"maps differ by at most {worst:.1e}; effects range from {reference.min():.3f} to {reference.max():.3f}")
+table(
+    f"activation patching of resid_pre, {n_layers} layers x {N_POSITIONS} positions, GPT-2-small shapes",
+    [(name, seconds[name], seconds["peer"]) for name in sweeps],
+)
+print(f"maps differ by at most {off:.1e}; effects range from {reference.min():.3f} to {reference.max():.3f}")

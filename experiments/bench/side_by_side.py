@@ -40,20 +40,24 @@ def gpt2_small():
     return model, peer
 
 
-def stopwatch(run, n: int = 5) -> tuple[float, float]:
-    """Seconds of the first call, which compiles, and the median of the next `n`."""
-    seconds = []
+def stopwatch(runs: dict, n: int = 5) -> dict[str, tuple[float, float]]:
+    """For each run, seconds of its first call, which compiles, and the median of `n` more.
+
+    The runs take turns, so that whatever else the machine does meanwhile slows all of them alike.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(n + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        seconds.append(time.perf_counter() - start)
-    return seconds[0], statistics.median(seconds[1:])
+        for name, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: (first, statistics.median(rest)) for name, (first, *rest) in seconds.items()}
 
 
 def table(title: str, rows: list[tuple]) -> None:
-    """Prints rows of (what, seconds of our first call, of a steady one, of TransformerLens)."""
+    """Prints rows of (what, ours, TransformerLens's), each of the two as `stopwatch` gives it."""
     print(f"\n{title}; {os.cpu_count()} cores, median of five, one run")
     print(f"{'':40} {'steady':>9} {'compile':>9} {'TransformerLens':>16} {'ratio':>7} {'with compile':>13}")
-    for what, first, steady, peer in rows:
+    for what, (first, steady), (_, peer) in rows:
         ratios = f"{peer / steady:6.1f}x {peer / first:12.1f}x"
         print(f"{what:40} {steady:8.3f}s {first - steady:8.2f}s {peer:15.3f}s {ratios}")
