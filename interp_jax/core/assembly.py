@@ -1,5 +1,6 @@
 """Captured values out of their records: what the pieces of a loop recorded, put together again."""
 
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -36,4 +37,15 @@ def _join(parts: list[tuple[tuple[Span, ...], Array]], axis: int) -> Array:
     for part in sorted(parts, key=lambda part: part[0][axis].start):
         groups.setdefault(part[0][axis], []).append(part)
     joined = [_join(group, axis + 1) for group in groups.values()]
-    return joined[0] if len(joined) == 1 else jnp.concatenate(joined, axis)
+    return joined[0] if len(joined) == 1 else _stack(joined, axis)
+
+
+def _stack(pieces: list[Array], axis: int) -> Array:
+    """Concatenates. Each piece is written into one buffer as soon as it is known, where a concatenation would keep all
+    of them until the last and then copy them. The buffer begins as copies of the first piece, of its sharding."""
+    lengths = [piece.shape[axis] for piece in pieces]
+    first = jax.lax.slice_in_dim(pieces[0], 0, 1, axis=axis)
+    stack = jnp.broadcast_to(first, (*first.shape[:axis], sum(lengths), *first.shape[axis + 1 :]))
+    for start, piece in zip(accumulate(lengths, initial=0), pieces, strict=False):
+        stack = jax.lax.dynamic_update_slice_in_dim(stack, piece, start, axis)
+    return stack

@@ -32,9 +32,8 @@ def _jit(interp, eqn, values, place, mask, pending):
     params = eqn.params
 
     def fn(*args: Any) -> Any:
-        inner = place.inner()
-        outs = interp.eval(params["jaxpr"], args, inner, mask, pending)
-        return tuple(outs), interp.exports(inner, pending)
+        outs, records = interp.enter(params["jaxpr"], args, place, mask, pending)
+        return tuple(outs), records
 
     fn.__name__ = params["name"]
     options = {}
@@ -62,9 +61,7 @@ def _custom(interp, eqn, values, place, mask, pending):
         return interp.eval(body, values, place, mask, pending)
 
     def run(*args: Any) -> Any:
-        inner = place.inner()
-        outs = interp.eval(body, args, inner, [True] * len(mask), pending)
-        return outs, interp.exports(inner, pending)
+        return interp.enter(body, args, place, [True] * len(mask), pending)
 
     def records(*args: Any) -> Any:
         return run(*args)[1]
@@ -108,9 +105,7 @@ def _with_vjp(run: Callable[..., Any], outputs: Callable[..., Any], records: Cal
 
 def _remat(interp, eqn, values, place, mask, pending):
     def fn(*args: Any) -> Any:
-        inner = place.inner()
-        outs = interp.eval(eqn.params["jaxpr"], args, inner, mask, pending)
-        return outs, interp.exports(inner, pending)
+        return interp.enter(eqn.params["jaxpr"], args, place, mask, pending)
 
     wrapped = jax.checkpoint(fn, prevent_cse=eqn.params["prevent_cse"], policy=eqn.params["policy"])
     outs, records = wrapped(*values)
@@ -130,12 +125,7 @@ def _detail(interp, eqn, values, place, mask, pending):
         return interp.eval(*branches["detailed"], place, mask, pending)
 
     def enter(name: str) -> Any:
-        def run() -> Any:
-            inner = place.inner()
-            outs = interp.eval(*branches[name], inner, mask, pending)
-            return outs, interp.exports(inner, pending)
-
-        return run
+        return lambda: interp.enter(*branches[name], place, mask, pending)
 
     outs, records = detail(enter("fast"), enter("detailed"))
     place.scope.values.update(records)
@@ -148,12 +138,7 @@ def _cond(interp, eqn, values, place, mask, pending):
     everywhere = frozenset(r for r in pending if all(any(covers(f, r) for f in found) for found in declared))
 
     def enter(branch: Any) -> Any:
-        def run(*args: Any) -> Any:
-            inner = place.inner()
-            outs = interp.eval(branch, args, inner, mask, everywhere)
-            return outs, interp.exports(inner, everywhere)
-
-        return run
+        return lambda *args: interp.enter(branch, args, place, mask, everywhere)
 
     outs, records = jax.lax.switch(values[0], [enter(branch) for branch in eqn.params["branches"]], *values[1:])
     place.scope.values.update(records)
@@ -182,18 +167,15 @@ def _while(interp, eqn, values, place, mask, pending):
     cond_consts, body_consts, init = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
 
     def condition(state: Any) -> Any:
-        inner = place.inner()
-        (go,) = interp.eval(eqn.params["cond_jaxpr"], [*cond_consts, *state[0]], inner, [True], _NOTHING)
-        for key in interp.exports(inner, _NOTHING):
+        (go,), records = interp.enter(eqn.params["cond_jaxpr"], [*cond_consts, *state[0]], place, [True], _NOTHING)
+        for key in records:
             raise ValueError(
                 f"site {interp.records[key].name!r} stands in the condition of a while loop: it cannot be captured"
             )
         return go
 
     def body(carry: Any) -> Any:
-        inner = place.inner()
-        outs = interp.eval(eqn.params["body_jaxpr"], [*body_consts, *carry], inner, [True] * len(init), pending)
-        return outs, interp.exports(inner, pending)
+        return interp.enter(eqn.params["body_jaxpr"], [*body_consts, *carry], place, [True] * len(init), pending)
 
     records = jax.tree.map(zeros, jax.eval_shape(lambda carry: body(carry)[1], init))
     outs, records = jax.lax.while_loop(condition, lambda state: body(state[0]), (init, records))
@@ -207,9 +189,7 @@ def _shard_map(interp, eqn, values, place, mask, pending):
     manual = frozenset(params["newly_manual_axes"])
 
     def fn(*args: Any) -> Any:
-        inner = place.inner()
-        outs = interp.eval(params["jaxpr"], args, inner, [True] * len(mask), _NOTHING)
-        records = interp.exports(inner, _NOTHING)
+        outs, records = interp.enter(params["jaxpr"], args, place, [True] * len(mask), _NOTHING)
         if params["check_vma"]:
             records = {key: varying(value, manual) for key, value in records.items()}
         return tuple(outs), {key: value[None] for key, value in records.items()}

@@ -48,9 +48,22 @@ class Interpreter:
         self, jaxpr: Any, args: Sequence[Any], *, output: bool, deltas: dict[str, Array]
     ) -> tuple[list[Any], dict[str, Array]]:
         """The outputs (None where `output` is false) and the captured values by record key."""
-        place = Place((), Scope(), deltas)
-        outs = self.eval(jaxpr, args, place, [output] * len(jaxpr.jaxpr.outvars), frozenset())
-        return outs, self.exports(place, frozenset())
+        needed = [output] * len(jaxpr.jaxpr.outvars)
+        return self.enter(jaxpr, args, Place((), Scope(), deltas), needed, frozenset())
+
+    def enter(
+        self, jaxpr: Any, args: Sequence[Any], place: Place, needed: Sequence[bool], exports: frozenset[Request]
+    ) -> tuple[list[Any], dict[str, Array]]:
+        """The outputs of the body of an inner function, and the records that leave it: what is captured, or read
+        outside."""
+        inner = place._replace(scope=Scope(place.scope))
+        outs = self.eval(jaxpr, args, inner, needed, exports)
+        records = {
+            key: value
+            for key, value in inner.scope.values.items()
+            if self.records[key].want is not None or (self.records[key].name, self.records[key].spans) in exports
+        }
+        return outs, records
 
     def eval(
         self, jaxpr: Any, args: Sequence[Any], place: Place, needed: Sequence[bool], exports: frozenset[Request]
@@ -151,14 +164,6 @@ class Interpreter:
         if target.layer is None:
             return target.name, spans[:depth]
         return target.name, (*spans[: depth - 1], Span(target.layer, 1, False))
-
-    def exports(self, place: Place, pending: frozenset[Request]) -> dict[str, Array]:
-        """The records of a function body that are captured, or read outside it."""
-        return {
-            key: value
-            for key, value in place.scope.values.items()
-            if self.records[key].want is not None or (self.records[key].name, self.records[key].spans) in pending
-        }
 
     # A site.
 

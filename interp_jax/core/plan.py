@@ -73,7 +73,7 @@ class Place(NamedTuple):
       frames: the scans around, outermost first.
       scope: records met so far.
       deltas: by record key, what to add at a site, for its derivative.
-      silent: in a second copy of a function body, whose sites must not be declared again.
+      silent: at a value named by checkpoint_name, which is read and not declared again.
     """
 
     frames: tuple[Frame, ...]
@@ -89,10 +89,6 @@ class Place(NamedTuple):
     def cut(self) -> bool:
         """Whether a scan around runs in pieces, so that the sites inside must note which."""
         return any(frame.cut for frame in self.frames)
-
-    def inner(self) -> "Place":
-        """The body of an inner function, whose records are its own until they leave it."""
-        return self._replace(scope=Scope(self.scope))
 
 
 def meets(spans: tuple[Span, ...], layers: frozenset[int] | None) -> bool:

@@ -74,11 +74,10 @@ def _run_piece(interp, eqn, span: Span, consts, carry, xs, place: Place, ys_mask
 
     def body(carry: Any, scanned: Any) -> Any:
         index, here, deltas = scanned
-        inner = place.inner()._replace(frames=(*place.frames, Frame(span, index, cut=not whole)), deltas=deltas)
-        outs = interp.eval(
-            eqn.params["jaxpr"], [*consts, *carry, *here], inner, [True] * len(carry) + ys_mask, frozenset()
-        )
-        return outs[: len(carry)], (outs[len(carry) :], interp.exports(inner, frozenset()))
+        inside = place._replace(frames=(*place.frames, Frame(span, index, cut=not whole)), deltas=deltas)
+        needed = [True] * len(carry) + ys_mask
+        outs, records = interp.enter(eqn.params["jaxpr"], [*consts, *carry, *here], inside, needed, frozenset())
+        return outs[: len(carry)], (outs[len(carry) :], records)
 
     part = slice(span.start, span.start + span.length)
     carry, (ys, records) = jax.lax.scan(

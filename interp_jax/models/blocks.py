@@ -11,7 +11,7 @@ from jax import lax
 
 from interp_jax.core import detail
 from interp_jax.models import ops
-from interp_jax.models.frame import Frame
+from interp_jax.models.frame import Frame, alias
 from interp_jax.models.params import MLP, Attention, Block, Norm
 
 Array = jax.Array
@@ -30,7 +30,7 @@ def run_block(block: Block, x: Array, frame: Frame, rotary: Any, layer: int, cac
     out, cache = attend(block.attn, q, k, v, frame, rotary, layer, cache)
     x = x + frame.site(out, "blocks.attn_out", *RESIDUAL, layer=layer)
     x = frame.site(x, "blocks.resid_mid", *RESIDUAL, layer=layer)
-    mlp_in = frame.site(x, "blocks.mlp_in", *RESIDUAL, layer=layer)
+    mlp_in = alias(x, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.offset, layer=layer)
     out = run_mlp(block.mlp, normalize(block.ln2, mlp_in, frame, "blocks.ln2", layer), frame, layer)
     x = x + frame.site(out, "blocks.mlp_out", *RESIDUAL, layer=layer)
     return frame.site(x, "blocks.resid_post", *RESIDUAL, layer=layer), cache

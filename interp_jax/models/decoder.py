@@ -12,7 +12,7 @@ from interp_jax.core import site
 from interp_jax.models import ops
 from interp_jax.models.blocks import normalize, run_block
 from interp_jax.models.config import Config
-from interp_jax.models.frame import Frame, whole
+from interp_jax.models.frame import Frame, alias, whole
 from interp_jax.models.inputs import check_range, check_tokens
 from interp_jax.models.params import Block, Norm
 
@@ -157,5 +157,5 @@ def unembed(model: Decoder, x: Array, axes: tuple[str, ...], offset: Array | Non
         x = ops.affine(x, model.w_u, None)
     else:
         x = lax.dot_general(x, model.w_e, (((x.ndim - 1,), (1,)), ((), ())))
-    x = site(x, "unembed.out", axes=(*axes, "d_vocab"), offset=offset)
+    x = alias(x, "unembed.out", (*axes, "d_vocab"), offset)
     return site(x, "logits", axes=(*axes, "d_vocab"), offset=offset)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from interp_jax.core import site
+from interp_jax.core import detail, site
 from interp_jax.models.config import Config
 
 Array = jax.Array
@@ -44,6 +44,13 @@ class Frame:
         if offset is not None and "key" in axes:
             offset = {"query": self.offset, "key": self.key_offset}
         return site(x, name, layer=layer, axes=(*self.batch, *axes), offset=offset)
+
+
+def alias(x: Array, name: str, axes: tuple[str, ...], offset: Array | None, *, layer: int | None = None) -> Array:
+    """A site that is a second name of a value: on demand, so that a capture does not hold the value twice."""
+    return detail(
+        lambda x, offset: x, lambda x, offset: site(x, name, layer=layer, axes=axes, offset=offset), x, offset
+    )
 
 
 def whole(config: Config, tokens: Array, attention_mask: Array | None) -> Frame:
