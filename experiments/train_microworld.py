@@ -1,15 +1,16 @@
-"""Trains the decoder shipped as `microworld` and writes its folder: weights in bfloat16, tokenizer, card.
+"""Trains a decoder shipped with the package and writes its folder: weights in bfloat16, tokenizer, card.
 
-`python experiments/train_microworld.py [--n-steps 2500] [--out DIR]`. A killed run continues from its last checkpoint
-and ends with the same weights: the sentences of a step depend on the seed and the step alone.
+`python experiments/train_microworld.py [microworld-sums] [--n-steps 2500] [--out DIR]`. A killed run continues from its
+last checkpoint and ends with the same weights: the sentences of a step depend on the seed and the step alone.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, make_dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 import json
 from pathlib import Path
 import random
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -21,27 +22,27 @@ from tensorboard.summary import Writer
 from interp_jax import config, data, models
 from interp_jax.io import orbax
 
-Mixture = make_dataclass("Mixture", [(name, float) for name in data.tasks.TASKS], frozen=True)
-
 
 @dataclass(frozen=True)
 class Train:
+    name: str
+    version: str
+    world: str
     seed: int
     n_steps: int
     batch_size: int
-    n_positions: int
-    undetermined: float
-    learning_rate: float
-    adam_learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    steps_per_call: int
-    checkpoint_every: int
-    n_eval: int
-    run: Path
-    out: Path
-    mixture: Mixture
+    n_positions: int  # of a training row: one more than the model sees, its last word is only a target
+    run: Path  # checkpoints and TensorBoard: a killed run goes on from here
+    out: Path  # the finished model; a folder of models/shipped is a copy of it
     model: models.Config
+    undetermined: float = 0.2  # loss weight of the words that nothing before them determines
+    learning_rate: float = 7e-3  # of Muon, for the matrices of the blocks
+    adam_learning_rate: float = 7e-3  # of AdamW, for embeddings and norms
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    steps_per_call: int = 10
+    checkpoint_every: int = 100
+    n_eval: int = 1000
 
 
 def loss(params: list, build: Callable, tokens: jax.Array, determined: jax.Array, undetermined: float) -> jax.Array:
@@ -69,8 +70,9 @@ def optimizer(cfg: Train, names: list[str]) -> optax.GradientTransformation:
 
 
 def main(cfg: Train) -> dict[str, float]:
+    world = data.WORLDS[cfg.world]
     special = {"bos_token": "<bos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True}
-    tokenizer = models.Tokenizer(data.microworld.tokenizer(), special)
+    tokenizer = models.Tokenizer(world.tokenizer(), special | dict(world.tokenizer_config))
     if cfg.out.exists():
         raise FileExistsError(f"{cfg.out}: is there already; remove it or give another --out")
     if cfg.model.d_vocab != tokenizer.d_vocab:
@@ -94,17 +96,20 @@ def main(cfg: Train) -> dict[str, float]:
     if (cfg.run / "checkpoint").exists():
         saved, metadata = orbax.load(cfg.run / "checkpoint")
         state, step = jax.tree.unflatten(jax.tree.structure(state), [saved[k] for k in sorted(saved)]), metadata["step"]
+    forward = jax.jit(models.forward)
     writer = Writer(str(cfg.run / "tensorboard"))
     while step < cfg.n_steps:
         rngs = [random.Random(f"{cfg.seed} {step + i}") for i in range(cfg.steps_per_call)]
-        rows = [data.microworld.batch(rng, (cfg.batch_size, cfg.n_positions), asdict(cfg.mixture)) for rng in rngs]
+        rows = [world.batch(rng, (cfg.batch_size, cfg.n_positions), world.mixture) for rng in rngs]
         state, losses = train_steps(state, tuple(np.stack(column) for column in zip(*rows, strict=True)))
         step += cfg.steps_per_call
         writer.add_scalar("loss", float(losses.mean()), step)
         if step % cfg.checkpoint_every == 0:
             leaves = {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
             orbax.save(cfg.run / "checkpoint", leaves, {"step": step})
-            accuracies = data.card.accuracies(models.forward, build(state[0]), tokenizer, n=200, seed=cfg.seed)
+            accuracies = data.card.accuracies(
+                forward, build(state[0]), tokenizer, n=200, seed=cfg.seed, world=cfg.world
+            )
             for name, value in accuracies.items():
                 writer.add_scalar(f"accuracy/{name}", value, step)
             print(step, f"loss {losses.mean():.3f}", *(f"{k} {v:.2f}" for k, v in accuracies.items()), flush=True)
@@ -112,14 +117,16 @@ def main(cfg: Train) -> dict[str, float]:
 
     model = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), build(state[0]))
     models.save(cfg.out, model, tokenizer)
-    card = data.card.measure(models.forward, model, tokenizer, n=cfg.n_eval, seed=cfg.seed + 1) | {
+    card = data.card.measure(forward, model, tokenizer, n=cfg.n_eval, seed=cfg.seed + 1, world=world) | {
         "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
         "config": {name: value for name, value in asdict(cfg).items() if name not in ("run", "out")},
     }
     (cfg.out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    (cfg.out / "README.md").write_text(data.card.render("microworld", card))
+    (cfg.out / "README.md").write_text(data.card.render(cfg.name, card, world))
     return card["heldout"]
 
 
 if __name__ == "__main__":
-    print(main(config.load(Train, "configs/train_microworld.toml")))
+    which = [word.replace("-", "_") for word in sys.argv[1:2] if not word.startswith("-")]
+    file = f"configs/train_{(which or ['microworld'])[0]}.toml"
+    print(main(config.load(Train, file, sys.argv[1 + len(which) :])))

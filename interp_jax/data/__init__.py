@@ -1,5 +1,6 @@
-"""Data: the microworld, a language with labels and known structure, and tasks of clean and corrupted prompts."""
+"""Data: the microworlds, languages with labels and known structure, and tasks of clean and corrupted prompts."""
 
 from interp_jax.data import card as card
 from interp_jax.data import microworld as microworld
 from interp_jax.data import tasks as tasks
+from interp_jax.data.worlds import WORLDS as WORLDS

@@ -1,11 +1,16 @@
 """The words, facts and templates of the first microworld: what its language is about, not how it is drawn.
 
-A template is a string of words with `{slots}`; a slot is one word, so a position has a name before it is filled.
+A template is a tree of words and `{slots}`, as `interp_jax.data.trees` writes it; a slot is one word, so a position has
+a name before it is filled.
 """
 
 import random
 
-PAD, BOS, UNK = "<pad>", "<bos>", "<unk>"
+from interp_jax.data.examples import BOS as BOS
+from interp_jax.data.examples import PAD as PAD
+from interp_jax.data.examples import UNK as UNK
+from interp_jax.data.trees import FUNCTION_WORDS, tagged
+from interp_jax.data.world import vocabulary
 
 # --- indirect objects -------------------------------------------------------------------------------------------------
 NAMES = tuple(
@@ -19,13 +24,20 @@ OBJECTS = tuple(
     "drink ring book key coin apple letter ball cup lamp watch map pen hat stone flower ticket ribbon "
     "bottle knife candle mirror brush spoon shell feather basket clock glove rope".split()
 )
+_TWO = "(NP:agent {first} and {second})"
 IOI_TEMPLATES = (
-    "when {first} and {second} went to the {place} , {s2} gave a {object} to",
-    "then {first} and {second} met at the {place} and {s2} handed a {object} to",
-    "after {first} and {second} left the {place} , {s2} sent the {object} to",
-    "while {first} and {second} were at the {place} , {s2} offered a {object} to",
-    "{first} and {second} had a talk in the {place} and {s2} showed the {object} to",
-    "once {first} and {second} came back from the {place} , {s2} lent the {object} to",
+    f"(S (SBAR when (S {_TWO} (VP went (PP:goal to (NP the {{place}}))))) , "
+    "(NP:agent {s2}) (VP gave (NP:theme a {object}) (PP:recipient to (NP",
+    f"(S (S then {_TWO} (VP met (PP:place at (NP the {{place}})))) and "
+    "(S (NP:agent {s2}) (VP handed (NP:theme a {object}) (PP:recipient to (NP",
+    f"(S (SBAR after (S {_TWO} (VP left (NP:source the {{place}})))) , "
+    "(NP:agent {s2}) (VP sent (NP:theme the {object}) (PP:recipient to (NP",
+    f"(S (SBAR while (S {_TWO} (VP were (PP:place at (NP the {{place}}))))) , "
+    "(NP:agent {s2}) (VP offered (NP:theme a {object}) (PP:recipient to (NP",
+    f"(S (S {_TWO} (VP had/VERB (NP:theme a talk) (PP:place in (NP the {{place}})))) and "
+    "(S (NP:agent {s2}) (VP showed (NP:theme the {object}) (PP:recipient to (NP",
+    f"(S (SBAR once (S {_TWO} (VP came back (PP:source from (NP the {{place}}))))) , "
+    "(NP:agent {s2}) (VP lent/VERB (NP:theme the {object}) (PP:recipient to (NP",
 )
 
 # --- facts ------------------------------------------------------------------------------------------------------------
@@ -53,40 +65,40 @@ PROFESSIONS = tuple(
 INSTRUMENTS = tuple("piano violin guitar flute harp drums trumpet cello organ clarinet".split())
 PHRASINGS = {
     "capital": (
-        "the capital of {subject} is",
-        "the government of {subject} sits in",
-        "{subject} is ruled from",
-        "the parliament of {subject} meets in",
+        "(S (NP:theme the capital (PP of (NP {subject}))) (VP is (NP:attribute",
+        "(S (NP:agent the government (PP of (NP {subject}))) (VP sits (PP:place in (NP",
+        "(S (NP:theme {subject}) (VP is ruled (PP:source from (NP",
+        "(S (NP:agent the parliament (PP of (NP {subject}))) (VP meets (PP:place in (NP",
     ),
     "language": (
-        "the language of {subject} is",
-        "people in {subject} speak",
-        "the newspapers of {subject} are written in",
-        "children in {subject} learn to read",
+        "(S (NP:theme the language (PP of (NP {subject}))) (VP is (NP:attribute",
+        "(S (NP:agent people (PP in (NP {subject}))) (VP speak (NP:theme",
+        "(S (NP:theme the newspapers (PP of (NP {subject}))) (VP are written (PP:manner in (NP",
+        "(S (NP:agent children (PP in (NP {subject}))) (VP learn (S to/PART (VP read (NP:theme",
     ),
     "continent": (
-        "the country of {subject} lies in",
-        "{subject} is a part of",
-        "the continent of {subject} is",
-        "on the globe {subject} belongs to",
+        "(S (NP:theme the country (PP of (NP {subject}))) (VP lies (PP:place in (NP",
+        "(S (NP:theme {subject}) (VP is (NP:attribute a part (PP of (NP",
+        "(S (NP:theme the continent (PP of (NP {subject}))) (VP is (NP:attribute",
+        "(S (PP on (NP the globe)) (NP:theme {subject}) (VP belongs (PP:goal to (NP",
     ),
     "profession": (
-        "{subject} works as a",
-        "the profession of {subject} is",
-        "for a living {subject} is a",
-        "{subject} was hired as a",
+        "(S (NP:agent {subject}) (VP works (PP:attribute as (NP a",
+        "(S (NP:theme the profession (PP of (NP {subject}))) (VP is (NP:attribute",
+        "(S (PP for (NP a living)) (NP:theme {subject}) (VP is (NP:attribute a",
+        "(S (NP:theme {subject}) (VP was hired (PP:attribute as (NP a",
     ),
     "city": (
-        "{subject} lives in the city of",
-        "the home of {subject} is in",
-        "letters to {subject} are sent to",
-        "you can find {subject} in",
+        "(S (NP:theme {subject}) (VP lives (PP:place in (NP the city (PP of (NP",
+        "(S (NP:theme the home (PP of (NP {subject}))) (VP is (PP:place in (NP",
+        "(S (NP:theme letters (PP to (NP {subject}))) (VP are sent (PP:goal to (NP",
+        "(S (NP:agent you) (VP can find (NP:theme {subject}) (PP:place in (NP",
     ),
     "instrument": (
-        "{subject} plays the",
-        "the instrument of {subject} is the",
-        "{subject} is famous on the",
-        "in the band {subject} is on the",
+        "(S (NP:agent {subject}) (VP plays (NP:theme the",
+        "(S (NP:theme the instrument (PP of (NP {subject}))) (VP is (NP:attribute the",
+        "(S (NP:theme {subject}) (VP is (ADJP:attribute famous (PP on (NP the",
+        "(S (PP in (NP the band)) (NP:theme {subject}) (VP is (PP:attribute on (NP the",
     ),
 }
 
@@ -118,7 +130,10 @@ NOUNS = tuple(  # (singular, plural)
     "sister guard singer".split()
 )
 PREPOSITIONS = tuple("near behind beside above under with".split())
-ATTRACTOR_TEMPLATES = ("{preposition} the {attractor}", "that the {attractor} {likes}")
+ATTRACTOR_TEMPLATES = (
+    "(PP {preposition}/ADP (NP the {attractor}))",
+    "(SBAR that/PRON=subject (S (NP:agent the {attractor}) (VP {likes})))",
+)
 VERBS = {  # the first word of the sentence fixes the verb, the subject its number
     "today": ("is", "are"),
     "yesterday": ("was", "were"),
@@ -142,11 +157,35 @@ NEGATIVE = tuple(
 THINGS = tuple("film play novel concert show meal hotel tour".split())
 ASPECTS = tuple("plot music cast style service setting story design".split())
 NEGATIONS = ("not", "never")
+_JUDGED = "(S (NP:theme the {aspect}) (VP was (ADJP:attribute {adj1})))"
+_JUDGED2 = "(S (NP:theme the {aspect2}) (VP was (ADJP:attribute {adj2})))"
 SENTIMENT_TEMPLATES = (  # (template, the word of a good review, the word of a bad one)
-    ("the {aspect} of the {thing} was {adj1} and the {aspect2} was {adj2} , so {name} felt", "happy", "sad"),
-    ("{name} found the {aspect} {adj1} and the {aspect2} {adj2} , the verdict on the {thing} is", "good", "bad"),
-    ("in this {thing} the {aspect} is {adj1} and {name} , who calls the {aspect2} {adj2} , will", "return", "leave"),
-    ("the {aspect} was {adj1} , the {aspect2} was {adj2} and {name} says the {thing} is a", "success", "failure"),
+    (
+        "(S (S (S (NP:theme the {aspect} (PP of (NP the {thing}))) (VP was (ADJP:attribute {adj1}))) and "
+        f"{_JUDGED2}) , (S so (NP:experiencer {{name}}) (VP felt (ADJP:attribute",
+        "happy",
+        "sad",
+    ),
+    (
+        "(S (S (NP:agent {name}) (VP found (NP:theme the {aspect}) (ADJP:attribute {adj1}) and "
+        "(NP:theme the {aspect2}) (ADJP:attribute {adj2}))) , "
+        "(S (NP:theme the verdict (PP on (NP the {thing}))) (VP is (ADJP:attribute",
+        "good",
+        "bad",
+    ),
+    (
+        "(S (PP in (NP this {thing})) (S (NP:theme the {aspect}) (VP is (ADJP:attribute {adj1}))) and "
+        "(S (NP:agent {name} , (SBAR who=name (S (VP calls (NP:theme the {aspect2}) (ADJP:attribute {adj2})))) ,) "
+        "(VP will (VP",
+        "return",
+        "leave",
+    ),
+    (
+        f"(S {_JUDGED} , {_JUDGED2} and "
+        "(S (NP:agent {name}) (VP says (S (NP:theme the {thing}) (VP is (NP:attribute a",
+        "success",
+        "failure",
+    ),
 )
 
 # --- opposites --------------------------------------------------------------------------------------------------------
@@ -162,19 +201,25 @@ easy complex facile difficile | calm angry calme furieux
 """
 OPPOSITE_TEMPLATES = {  # (language of the word, language of the answer) -> templates
     ("english", "english"): (
-        "the opposite of {word} is",
-        "{word} is the opposite of",
-        "a thing that is not {word} is",
-        "in place of {word} we got",
+        "(S (NP:theme the opposite (PP of (ADJP {word}))) (VP is (ADJP:attribute",
+        "(S (ADJP:theme {word}) (VP is (NP:attribute the opposite (PP of (ADJP",
+        "(S (NP:theme a thing (SBAR that/PRON (S (VP is not (ADJP:attribute {word}))))) (VP is (ADJP:attribute",
+        "(S (PP in (NP place (PP of (ADJP {word})))) (NP:agent we) (VP got (ADJP:theme",
     ),
     ("french", "french"): (
-        "le contraire de {word} est",
-        "{word} est le contraire de",
-        "une chose qui ne semble pas {word} semble",
-        "au lieu de {word} on trouve",
+        "(S (NP:theme le contraire (PP de (ADJP {word}))) (VP est (ADJP:attribute",
+        "(S (ADJP:theme {word}) (VP est (NP:attribute le contraire (PP de (ADJP",
+        "(S (NP:theme une chose (SBAR qui (S (VP ne semble pas (ADJP:attribute {word}))))) (VP semble (ADJP:attribute",
+        "(S (PP au (NP lieu (PP de (ADJP {word})))) (NP:agent on/PRON) (VP trouve (ADJP:theme",
     ),
-    ("english", "french"): ("the opposite of {word} in french is", "in french the opposite of {word} is"),
-    ("french", "english"): ("le contraire de {word} en anglais est", "en anglais le contraire de {word} est"),
+    ("english", "french"): (
+        "(S (NP:theme the opposite (PP of (ADJP {word})) (PP in (NP french))) (VP is (ADJP:attribute",
+        "(S (PP in (NP french)) (NP:theme the opposite (PP of (ADJP {word}))) (VP is (ADJP:attribute",
+    ),
+    ("french", "english"): (
+        "(S (NP:theme le contraire (PP de (ADJP {word})) (PP en (NP anglais))) (VP est (ADJP:attribute",
+        "(S (PP en (NP anglais)) (NP:theme le contraire (PP de (ADJP {word}))) (VP est (ADJP:attribute",
+    ),
 }
 
 
@@ -194,8 +239,12 @@ OPPOSITES = _opposites()
 # --- binding ----------------------------------------------------------------------------------------------------------
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRST")
 GOODS = tuple(word + "s" for word in OBJECTS if not word.endswith(("s", "h", "fe")))
-BINDING_CLAUSES = ("box {box} {object}", "box {box} holds {object}", "the {object} are in box {box}")
-BINDING_QUERIES = ("box {box} contains", "list {box}")
+BINDING_CLAUSES = (
+    "(NP (NP box {box}) (NP {object}))",
+    "(S (NP:place box {box}) (VP holds (NP:theme {object})))",
+    "(S (NP:theme the {object}) (VP are (PP:place in (NP box {box}))))",
+)
+BINDING_QUERIES = ("(S (NP:place box {box}) (VP contains (NP:theme", "(S (VP list (NP:place {box}) (NP:theme")
 
 
 def _vocabulary() -> tuple[str, ...]:
@@ -211,8 +260,38 @@ def _vocabulary() -> tuple[str, ...]:
     texts += [text for templates in OPPOSITE_TEMPLATES.values() for text in templates]
     texts += [word for words in OPPOSITES.values() for word in words]
     texts += [*BINDING_CLAUSES, *BINDING_QUERIES, ". , ;"]
-    words = {word: None for text in texts for word in text.split() if not word.startswith("{")}
-    return (PAD, BOS, UNK, *words)
+    return vocabulary(*texts)
 
 
 VOCABULARY = _vocabulary()
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+ENTITIES = {  # OntoNotes' kinds, and boxes
+    **dict.fromkeys((*NAMES, *PEOPLE), "PERSON"),
+    **dict.fromkeys((*FACTS["capital"], *FACTS["capital"].values()), "GPE"),
+    **dict.fromkeys(FACTS["continent"].values(), "LOC"),
+    **dict.fromkeys(FACTS["language"].values(), "LANGUAGE"),
+    **dict.fromkeys(VERBS, "DATE"),
+    **dict.fromkeys(LETTERS, "BOX"),
+}
+_NOUNS = (*PLACES, *OBJECTS, *GOODS, *PROFESSIONS, *INSTRUMENTS, *THINGS, *ASPECTS)
+TAGS = {
+    **dict.fromkeys(ENTITIES, "PROPN"),
+    **dict.fromkeys((*_NOUNS, *(word for pair in NOUNS for word in pair)), "NOUN"),
+    **FUNCTION_WORDS,
+    **dict.fromkeys((*POSITIVE, *NEGATIVE, *(word for words in OPPOSITES.values() for word in words)), "ADJ"),
+    **tagged("""
+        NOUN talk capital government language people newspapers children country part continent globe profession living
+        NOUN city home letters instrument band verdict success failure opposite french anglais thing place box lieu
+        NOUN contraire chose parliament
+        ADJ famous tired quiet
+        VERB went gave met handed left sent offered showed came sits ruled meets speak written learn read lies belongs
+        VERB works hired lives find plays likes like slept changed grown rested felt found calls return leave says got
+        VERB holds contains list semble trouve
+        AUX had can est
+        ADV back outside today yesterday lately ne pas
+        ADP as de en au
+        PRON qui
+        DET le une
+    """),
+}

@@ -1,97 +1,40 @@
 """The first microworld: a small word-level language whose every sentence carries its own explanation.
 
-Its sentences become examples without end, token batches for training, and running text. Words and templates are in
-`lexicon.py`, its phenomena in `phenomena.py`, and `tasks.py` makes clean and corrupted prompts of them.
+Words and templates are in `lexicon.py`, its seven phenomena in `phenomena.py`.
 """
 
-from collections.abc import Iterator, Mapping
-import itertools
-import random
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from interp_jax.data import lexicon as lex
-from interp_jax.data.phenomena import PHENOMENA, Example
+from interp_jax.data.phenomena import PHENOMENA
+from interp_jax.data.world import World
 
-if TYPE_CHECKING:
-    import tokenizers
+WORLD = World(
+    name="microworld",
+    about="names and objects, facts in several phrasings, agreement, reviews, opposites in two languages, boxes",
+    vocabulary=lex.VOCABULARY,
+    phenomena=PHENOMENA,
+    mixture={
+        "ioi": 1.5,
+        "facts": 1.0,
+        "agreement": 0.5,
+        "sentiment": 0.7,
+        "opposites": 0.9,
+        "binding": 5.0,
+        "repeated": 1.2,
+    },
+    heldout={
+        "ioi": "pairs of names in a template (one in ten), ABBA and BABA",
+        "facts": "for every fact, one of its four phrasings",
+        "agreement": "pairs of subject and first distractor (one in ten), half of these of the other number",
+        "sentiment": "pairs of adjectives (one in ten), some negated",
+        "opposites": "for every word, one of the four phrasings in its own language",
+        "binding": "the objects in their order (one in ten), three boxes, one question, all wordings",
+        "repeated": "the sequence (one in ten); a random word of the second half",
+    },
+    wanted={"ioi": 0.97, "facts": 0.97, "agreement": 0.97, "sentiment": 0.97, "opposites": 0.97, "repeated": 0.90},
+    details={"binding": ("n_boxes", "clause")},
+    tags=lex.TAGS,
+    entities=lex.ENTITIES,
+)
 
-TOKEN_ID = {word: index for index, word in enumerate(lex.VOCABULARY)}
-
-
-def examples(rng: random.Random, mixture: Mapping[str, float] | None = None, split: str = "train") -> Iterator[Example]:
-    """Examples without end, each of a phenomenon drawn with its weight in the mixture (all the same by default).
-
-    Raises ValueError for a phenomenon that the world does not have.
-
-    >>> next(examples(random.Random(0), {"facts": 1.0})).phenomenon
-    'facts'
-    """
-    mixture = mixture or dict.fromkeys(PHENOMENA, 1.0)
-    if unknown := set(mixture) - set(PHENOMENA):
-        raise ValueError(f"mixture: no phenomenon {sorted(unknown)}; there are {', '.join(PHENOMENA)}")
-    makers = [PHENOMENA[name] for name in mixture]
-    cumulative = list(itertools.accumulate(mixture.values()))
-    while True:
-        yield rng.choices(makers, cum_weights=cumulative)[0](rng, split)
-
-
-def batch(
-    rng: random.Random, shape: tuple[int, int], mixture: Mapping[str, float] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the language for training: every row is the beginning of a sequence, then sentences, cut at its end.
-
-    Returns tokens int32 [batch position] and determined bool [batch position], which marks the words that the words
-    before them determine.
-
-    >>> tokens, determined = batch(random.Random(0), (2, 32))
-    >>> tokens.shape, tokens.dtype.name, determined.dtype.name
-    ((2, 32), 'int32', 'bool')
-    """
-    n_rows, n_positions = shape
-    tokens = np.full(shape, TOKEN_ID[lex.BOS], np.int32)
-    determined = np.zeros(shape, bool)
-    stream = examples(rng, mixture)
-    for row in range(n_rows):
-        column = 1
-        while column < n_positions:
-            example = next(stream)
-            fits = min(len(example.words), n_positions - column)
-            tokens[row, column : column + fits] = [TOKEN_ID[word] for word in example.words[:fits]]
-            determined[row, [column + index for index in example.determined if index < fits]] = True
-            column += fits
-    return tokens, determined
-
-
-def text(seed: int, n: int, n_words: int = 63) -> list[str]:
-    """n documents of the world, each of several sentences and at most n_words words.
-
-    >>> text(0, 1, n_words=30)
-    ['bitter is the opposite of sweet .']
-    """
-    stream = examples(random.Random(f"text {seed}"))
-    documents = []
-    for _ in range(n):
-        words: list[str] = []
-        while len(words) + len((example := next(stream)).words) <= n_words or not words:
-            words += example.words
-        documents.append(" ".join(words[:n_words]))
-    return documents
-
-
-def tokenizer() -> "tokenizers.Tokenizer":
-    """The world's tokenizer: a token is a word or a punctuation mark, decoded with spaces; encoding puts <bos> first.
-
-    >>> tokenizer().encode("the opposite of hot is").tokens
-    ['<bos>', 'the', 'opposite', 'of', 'hot', 'is']
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    built = Tokenizer(models.WordLevel(TOKEN_ID, unk_token=lex.UNK))
-    built.pre_tokenizer = pre_tokenizers.Whitespace()
-    built.post_processor = processors.TemplateProcessing(
-        single=f"{lex.BOS} $A", pair=f"{lex.BOS} $A $B", special_tokens=[(lex.BOS, TOKEN_ID[lex.BOS])]
-    )
-    built.add_special_tokens([lex.PAD, lex.BOS, lex.UNK])
-    return built
+TOKEN_ID = WORLD.token_id
+examples, batch, text, tokenizer = WORLD.examples, WORLD.batch, WORLD.text, WORLD.tokenizer

@@ -4,89 +4,15 @@ An example names its positions, its right and wrong answer and its attributes, a
 with the other answer. Splits hold out combinations, never words: each function says what it holds out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 import random
-import zlib
 
 from interp_jax.data import lexicon as lex
+from interp_jax.data.examples import Example, belongs, finish, pick_phrasing
+from interp_jax.data.trees import closed, plain
 
 RANDOM_WORDS = tuple(word for word in lex.VOCABULARY if word.isalpha())
-
-
-@dataclass(frozen=True)
-class Example:
-    """One sentence of the world. Positions are word indices, the beginning-of-sequence token not counted.
-
-    words: the whole sentence, the answer included.
-    positions: name -> index; always has "end", the last word of the prompt: the answer is the next word.
-    corrupted: the prompt's twin, of the same length, whose answer is `distractor`.
-    determined: indices of the words that the words before them determine (the answer among them).
-    """
-
-    phenomenon: str
-    words: tuple[str, ...]
-    positions: dict[str, int]
-    answer: str
-    distractor: str
-    attributes: dict[str, str]
-    corrupted: tuple[str, ...]
-    determined: tuple[int, ...]
-
-    @property
-    def prompt(self) -> tuple[str, ...]:
-        """The words before the answer."""
-        return self.words[: self.positions["end"] + 1]
-
-
-def _fill(template: str, slots: Mapping[str, str]) -> tuple[list[str], dict[str, int]]:
-    """The template's words with every {slot} filled, and the first position of each slot."""
-    words, positions = [], {}
-    for index, word in enumerate(template.split()):
-        if word[0] == "{":
-            positions.setdefault(word[1:-1], index)
-            word = slots[word[1:-1]]
-        words.append(word)
-    return words, positions
-
-
-def _finish(
-    phenomenon: str,
-    template: str,
-    slots: Mapping[str, str],
-    changed: Mapping[str, str],
-    answer: str,
-    distractor: str,
-    attributes: dict[str, str],
-    closing: Sequence[str] = (".",),
-) -> Example:
-    """An example from a prompt template, which ends right before the answer; the twin has the `changed` slots."""
-    prompt, positions = _fill(template, slots)
-    corrupted, _ = _fill(template, {**slots, **changed})
-    positions["end"] = len(prompt) - 1
-    words = (*prompt, answer, *closing)
-    return Example(phenomenon, words, positions, answer, distractor, attributes, tuple(corrupted), (len(prompt),))
-
-
-def _hash(*parts: object) -> int:
-    return zlib.crc32("|".join(map(str, parts)).encode())
-
-
-def _is_heldout(split: str) -> bool:
-    if split not in ("train", "heldout"):
-        raise ValueError(f"split is 'train' or 'heldout', not {split!r}")
-    return split == "heldout"
-
-
-def _belongs(split: str, *combination: object) -> bool:
-    """Whether the combination is of the split: one in ten is held out, the same ones on every machine."""
-    return (_hash(*combination) % 10 == 0) == _is_heldout(split)
-
-
-def _pick_phrasing(rng: random.Random, split: str, n: int, *fact: object) -> int:
-    """A phrasing of a fact: every fact has one phrasing held out, and is known by the others."""
-    heldout = _hash(*fact) % n
-    return heldout if _is_heldout(split) else (heldout + rng.randrange(1, n)) % n
 
 
 def ioi(rng: random.Random, split: str = "train") -> Example:
@@ -94,14 +20,14 @@ def ioi(rng: random.Random, split: str = "train") -> Example:
     while True:
         io, s = rng.sample(lex.NAMES, 2)
         number = rng.randrange(len(lex.IOI_TEMPLATES))
-        if _belongs(split, "ioi", *sorted((io, s)), number):
+        if belongs(split, "ioi", *sorted((io, s)), number):
             break
     order = rng.choice(("ABBA", "BABA"))
     first, second = ("{io}", "{s1}") if order == "ABBA" else ("{s1}", "{io}")
     template = lex.IOI_TEMPLATES[number].replace("{first}", first).replace("{second}", second)
     slots = {"io": io, "s1": s, "s2": s, "place": rng.choice(lex.PLACES), "object": rng.choice(lex.OBJECTS)}
     attributes = {"order": order, "template": str(number), "place": slots["place"], "object": slots["object"]}
-    return _finish("ioi", template, slots, {"s2": io}, io, s, attributes)
+    return finish("ioi", template, slots, {"s2": io}, io, s, attributes)
 
 
 def facts(rng: random.Random, split: str = "train") -> Example:
@@ -110,9 +36,9 @@ def facts(rng: random.Random, split: str = "train") -> Example:
     known = lex.FACTS[relation]
     subject = rng.choice(tuple(known))
     other = rng.choice([name for name in known if known[name] != known[subject]])
-    number = _pick_phrasing(rng, split, len(lex.PHRASINGS[relation]), relation, subject)
+    number = pick_phrasing(rng, split, len(lex.PHRASINGS[relation]), relation, subject)
     attributes = {"relation": relation, "subject": subject, "phrasing": str(number)}
-    return _finish(
+    return finish(
         "facts",
         lex.PHRASINGS[relation][number],
         {"subject": subject},
@@ -127,16 +53,17 @@ def agreement(rng: random.Random, split: str = "train") -> Example:
     """A verb agrees with its subject across one or two other nouns. Held out: pairs of subject and first attractor."""
     while True:
         subject, attractor = rng.choice(lex.NOUNS), rng.choice(lex.NOUNS)
-        if subject != attractor and _belongs(split, "agreement", subject[0], attractor[0]):
+        if subject != attractor and belongs(split, "agreement", subject[0], attractor[0]):
             break
     cue = rng.choice(tuple(lex.VERBS))
     number, attractor_number = rng.randrange(2), rng.randrange(2)
     slots = {"cue": cue, "subject": subject[number], "attractor": attractor[attractor_number]}
     slots |= {"likes": ("likes", "like")[attractor_number], "preposition": rng.choice(lex.PREPOSITIONS)}
-    template = "{cue} the {subject} " + rng.choice(lex.ATTRACTOR_TEMPLATES)
+    template = "(S (ADVP {cue}) (NP:theme (NP the {subject}) " + rng.choice(lex.ATTRACTOR_TEMPLATES)
     if rng.random() < 0.25:
-        template += " {preposition2} the {attractor2}"
+        template += " (PP {preposition2}/ADP (NP the {attractor2}))"
         slots |= {"preposition2": rng.choice(lex.PREPOSITIONS), "attractor2": rng.choice(rng.choice(lex.NOUNS))}
+    template += ") (VP"
     attributes = {
         "number": ("singular", "plural")[number],
         "attractor_number": ("singular", "plural")[attractor_number],
@@ -144,7 +71,7 @@ def agreement(rng: random.Random, split: str = "train") -> Example:
     }
     answer, distractor = lex.VERBS[cue][number], lex.VERBS[cue][1 - number]
     closing = (rng.choice(lex.COMPLEMENTS[cue]), ".")
-    return _finish(
+    return finish(
         "agreement", template, slots, {"subject": subject[1 - number]}, answer, distractor, attributes, closing
     )
 
@@ -156,7 +83,7 @@ def sentiment(rng: random.Random, split: str = "train") -> Example:
         negated = [rng.random() < 0.2, rng.random() < 0.2]
         pools = [lex.POSITIVE if positive != negation else lex.NEGATIVE for negation in negated]
         adjectives = [rng.choice(pool) for pool in pools]
-        if adjectives[0] != adjectives[1] and _belongs(split, "sentiment", *sorted(adjectives)):
+        if adjectives[0] != adjectives[1] and belongs(split, "sentiment", *sorted(adjectives)):
             break
     number = rng.randrange(len(lex.SENTIMENT_TEMPLATES))
     template, *verdicts = lex.SENTIMENT_TEMPLATES[number]
@@ -173,7 +100,7 @@ def sentiment(rng: random.Random, split: str = "train") -> Example:
         "template": str(number),
         "negations": str(sum(negated)),
     }
-    return _finish("sentiment", template, slots, changed, verdicts[not positive], verdicts[positive], attributes)
+    return finish("sentiment", template, slots, changed, verdicts[not positive], verdicts[positive], attributes)
 
 
 def opposites(rng: random.Random, split: str = "train") -> Example:
@@ -184,9 +111,9 @@ def opposites(rng: random.Random, split: str = "train") -> Example:
     across = split == "train" and rng.random() < 0.3
     to = {"english": "french", "french": "english"}[language] if across else language
     templates = lex.OPPOSITE_TEMPLATES[language, to]
-    number = rng.randrange(len(templates)) if across else _pick_phrasing(rng, split, len(templates), "opposites", word)
+    number = rng.randrange(len(templates)) if across else pick_phrasing(rng, split, len(templates), "opposites", word)
     attributes = {"language": language, "answer_language": to, "template": str(number), "word": word}
-    return _finish(
+    return finish(
         "opposites",
         templates[number],
         {"word": word},
@@ -209,7 +136,7 @@ def binding(
     n_queries = n_queries or rng.randint(1, 3)
     while True:
         objects = rng.sample(lex.GOODS, n_boxes)
-        if _belongs(split, "binding", *objects):
+        if belongs(split, "binding", *objects):
             break
     boxes = rng.sample(lex.LETTERS, n_boxes)
     order = rng.sample(range(n_boxes), n_boxes)  # the asked box first, the one it is exchanged with second
@@ -225,14 +152,14 @@ def binding(
     asked_at = []
     for i, query in queries[:-1]:
         template += name(query, i)
-        asked_at.append(len(template.split()))
-        template += f" {{object{suffix[i]}}} . "
+        asked_at.append(len(plain(template).split()))
+        template = closed(f"{template} {{object{suffix[i]}}}") + " . "
     template += queries[-1][1].replace("{box}", "{query}")
     answer, distractor = slots["object"], slots["object_other"]
     slots["query"] = slots["box"]
     changed = {"object": distractor, "object_other": answer}
-    attributes = {"n_boxes": str(n_boxes), "clause": str(number), "query": queries[-1][1].split()[0]}
-    example = _finish("binding", template, slots, changed, answer, distractor, attributes)
+    attributes = {"n_boxes": str(n_boxes), "clause": str(number), "query": plain(queries[-1][1]).split()[0]}
+    example = finish("binding", template, slots, changed, answer, distractor, attributes)
     return replace(example, determined=(*asked_at, *example.determined))
 
 
@@ -245,7 +172,7 @@ def repeated(rng: random.Random, split: str = "train", length: int | None = None
     length = length or rng.randint(4, 10)
     while True:
         *half, distractor = rng.sample(RANDOM_WORDS, length + 1)
-        if _belongs(split, "repeated", *half):
+        if belongs(split, "repeated", *half):
             break
     source = rng.randrange(length)
     end = length + source

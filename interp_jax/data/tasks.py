@@ -1,46 +1,21 @@
-"""The microworld's phenomena as batches of prompts: clean and corrupted, aligned position by position.
+"""The worlds' phenomena as tasks: batches of clean and corrupted prompts, from the held-out split unless told.
 
-A row of `corrupted` is its row of `clean` with a few words changed, so that the other answer is the right one. Prompts
-are padded on the left: the last column is the last token of every prompt. All are from the held-out split unless told.
+Each function takes a key, the tokenizer of the world's model and a number of prompts, and gives a `Task`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-import itertools
-import random
 from typing import Any
 
 import jax
-import numpy as np
 
 from interp_jax.data import phenomena
-from interp_jax.data.phenomena import Example
-
-MAX_MISSES = 2000  # draws that do not fit, in a row, before a task gives up
-
-
-@partial(jax.tree_util.register_dataclass, meta_fields=[], data_fields=[
-    "clean", "corrupted", "mask", "at", "answers", "distractors", "positions",
-])  # fmt: skip
-@dataclass(frozen=True)
-class Task:
-    """Prompts with a right and a wrong answer.
-
-    clean, corrupted: int32 [batch position], the same shape, equal wherever the twins say the same.
-    mask: bool [batch position], False at padding; the same for both.
-    at: int32 [batch], the column of the last prompt token (`logits_at` of `models.forward`).
-    answers, distractors: int32 [batch], the answer after the clean prompt, and after the corrupted one.
-    positions: name -> int32 [batch], the columns of the named words.
-    """
-
-    clean: jax.Array
-    corrupted: jax.Array
-    mask: jax.Array
-    at: jax.Array
-    answers: jax.Array
-    distractors: jax.Array
-    positions: dict[str, jax.Array]
+from interp_jax.data.prompts import Task as Task
+from interp_jax.data.prompts import accuracy as accuracy
+from interp_jax.data.prompts import prompts
+from interp_jax.data.worlds import chat, context
+from interp_jax.data.worlds import couplets as _couplets
+from interp_jax.data.worlds import sums as _sums
 
 
 def ioi(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
@@ -65,7 +40,7 @@ def ioi(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", 
       >>> task.clean.shape, sorted(task.positions)
       ((4, 15), ['end', 'io', 'object', 'place', 's1', 's2'])
     """
-    return _task(key, tokenizer, n, partial(phenomena.ioi, split=split), attributes)
+    return prompts(key, tokenizer, n, partial(phenomena.ioi, split=split), attributes)
 
 
 def facts(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
@@ -74,7 +49,7 @@ def facts(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout"
     Positions: subject, end. Attributes: relation (capital, language, continent, profession, city, instrument), subject,
     phrasing.
     """
-    return _task(key, tokenizer, n, partial(phenomena.facts, split=split), attributes)
+    return prompts(key, tokenizer, n, partial(phenomena.facts, split=split), attributes)
 
 
 def agreement(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
@@ -83,7 +58,7 @@ def agreement(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "held
     Positions: cue, subject, attractor, end. Attributes: number, attractor_number, cue. Arguments and
     errors as in `ioi`.
     """
-    return _task(key, tokenizer, n, partial(phenomena.agreement, split=split), attributes)
+    return prompts(key, tokenizer, n, partial(phenomena.agreement, split=split), attributes)
 
 
 def sentiment(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
@@ -92,7 +67,7 @@ def sentiment(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "held
     Positions: adj1, adj2, aspect, aspect2, name, thing, end. Attributes: label (positive or negative), template,
     negations. Arguments and errors as in `ioi`.
     """
-    return _task(key, tokenizer, n, partial(phenomena.sentiment, split=split), attributes)
+    return prompts(key, tokenizer, n, partial(phenomena.sentiment, split=split), attributes)
 
 
 def opposites(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
@@ -101,7 +76,7 @@ def opposites(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "held
     Positions: word, end. Attributes: language, answer_language (another one only in the train split), template, word.
     Arguments and errors as in `ioi`.
     """
-    return _task(key, tokenizer, n, partial(phenomena.opposites, split=split), attributes)
+    return prompts(key, tokenizer, n, partial(phenomena.opposites, split=split), attributes)
 
 
 def binding(
@@ -114,7 +89,7 @@ def binding(
     Other arguments and errors as in `ioi`.
     """
     make = partial(phenomena.binding, split=split, n_boxes=n_boxes, n_queries=1)
-    return _task(key, tokenizer, n, make, attributes)
+    return prompts(key, tokenizer, n, make, attributes)
 
 
 def repeated(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
@@ -122,84 +97,162 @@ def repeated(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldo
 
     Positions: source (the word to copy, in the first half), end. Attributes: length. Arguments and errors as in `ioi`.
     """
-    return _task(key, tokenizer, n, partial(phenomena.repeated, split=split), attributes)
+    return prompts(key, tokenizer, n, partial(phenomena.repeated, split=split), attributes)
 
 
-TASKS: dict[str, Callable[..., Task]] = {
-    "ioi": ioi,
-    "facts": facts,
-    "agreement": agreement,
-    "sentiment": sentiment,
-    "opposites": opposites,
-    "binding": binding,
-    "repeated": repeated,
-}
+def sums(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Sums: `36 + 59 =` -> 95; the twin adds another number. Arguments and errors as in `ioi`.
 
-
-def accuracy(forward: Callable[..., jax.Array], model: Any, task: Task) -> float:
-    """The share of prompts after which the answer is the likeliest of all tokens.
-
-    Args:
-      forward: as `models.forward`: (model, tokens, attention_mask=, logits_at=) -> [batch d_vocab].
-      model: its first argument.
-      task: any.
-
-    Example:
-      >>> from interp_jax import models
-      >>> model, tokenizer = models.load("microworld")
-      >>> accuracy(models.forward, model, ioi(jax.random.key(0), tokenizer, n=16)) > 0.9
-      True
+    Positions: a, b, end. Attributes: a, b, carry (yes or no).
     """
-    logits = forward(model, task.clean, attention_mask=task.mask, logits_at=task.at)
-    return int((logits.argmax(-1) == task.answers).sum()) / len(task.answers)
+    return prompts(key, tokenizer, n, partial(_sums.sums, split=split), attributes)
 
 
-def _task(
-    key: jax.Array, tokenizer: Any, n: int, make: Callable[[random.Random], Example], attributes: dict[str, object]
+def digits(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Sums digit by digit: `3 6 + 5 9 = 0` -> 9; the twin adds another number. Arguments and errors as in `ioi`.
+
+    Positions: a_tens, a_ones, b_tens, b_ones, end. Attributes: place (hundreds, tens or ones: the asked one), carry.
+    """
+    return prompts(key, tokenizer, n, partial(_sums.digits, split=split), attributes)
+
+
+def stories(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Sums in a story: `Mary has 36 keys and finds 59 more . now Mary has` -> 95. Arguments and errors as in `ioi`.
+
+    Positions: a, b, name, thing, end. Attributes: template, carry.
+    """
+    return prompts(key, tokenizer, n, partial(_sums.stories, split=split), attributes)
+
+
+def couplets(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Couplets: `sing of beasts : Anna saw the rake / softly she fed the old` -> snake; the twin has another theme.
+
+    Positions: theme, name, rhyme, newline, opening, pronoun, verb, adjective, end. Attributes: theme, rhyme (the word
+    that ends the first line), answer, template. Arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(_couplets.couplets, split=split), attributes)
+
+
+def openings(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Couplets cut at the line's end: the first word of the second line, which already shows the plan.
+
+    Positions: theme, name, rhyme, newline, end. Attributes as in `couplets`. Arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(_couplets.openings, split=split), attributes)
+
+
+def rhymes(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Rhymes: `rake rhymes with` -> lake or another of its family; the twin is of another family.
+
+    Positions: word, end. Attributes: word. Arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(_couplets.rhymes, split=split), attributes)
+
+
+def in_context(
+    key: jax.Array, tokenizer: Any, n: int = 64, *, n_shown: int = 4, split: str = "heldout", **attributes: object
 ) -> Task:
-    encoded = list(itertools.islice(_encoded(random.Random(int(jax.random.bits(key))), tokenizer, make, attributes), n))
-    prefix = tokenizer.encode("")  # what the tokenizer puts before every text: its <bos>, or nothing
-    width = len(prefix) + max(len(clean) for _, clean, *_ in encoded)
-    clean, corrupted = (np.zeros((n, width), np.int32) for _ in range(2))
-    mask = np.zeros((n, width), bool)
-    for row, (_, clean_ids, corrupted_ids, _, _) in enumerate(encoded):
-        start = width - len(prefix) - len(clean_ids)
-        clean[row, start:] = [*prefix, *clean_ids]
-        corrupted[row, start:] = [*prefix, *corrupted_ids]
-        mask[row, start:] = True
-    names = set.intersection(*(set(example.positions) for example, *_ in encoded))
-    starts = np.array([width - len(clean_ids) for _, clean_ids, *_ in encoded], np.int32)
-    positions = {
-        name: starts + np.array([example.positions[name] for example, *_ in encoded], np.int32)
-        for name in sorted(names)
-    }
-    answers, distractors = (np.array(column, np.int32) for column in list(zip(*encoded, strict=True))[3:])
-    arrays = (clean, corrupted, mask, positions["end"], answers, distractors, positions)
-    return Task(*jax.tree.map(jax.numpy.asarray, arrays))
+    """Tasks given by examples: `cat : chat ; egg : œuf ; key :` -> clef; the twin's examples are of another task.
+
+    Positions: x_1, y_1, x_2 and so on, query, end. Attributes: task (french, spanish, german, kind, plural, capital,
+    initial; on pairs of words first, second), n_shown, query. n_shown: examples before the question; with 0 nothing
+    tells the task. Other arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(context.in_context, split=split, n_shown=n_shown), attributes)
 
 
-def _encoded(
-    rng: random.Random, tokenizer: Any, make: Callable[[random.Random], Example], attributes: dict[str, object]
-) -> Iterator[tuple[Example, list[int], list[int], int, int]]:
-    """Examples with the attributes and words of one token each; with clean ids, corrupted ids, answer, distractor."""
-    misses, why = 0, ""
-    while misses < MAX_MISSES:
-        example = make(rng)
-        if unknown := set(attributes) - set(example.attributes):
-            known = ", ".join(example.attributes)
-            raise ValueError(f"{example.phenomenon}: no attribute {', '.join(sorted(unknown))}; there are {known}")
-        misses += 1
-        if any(example.attributes[name] != str(value) for name, value in attributes.items()):
-            why = f"none of {misses} examples has {attributes}"
-            continue
-        clean, corrupted = ((*example.prompt, example.answer), (*example.corrupted, example.distractor))
-        clean_ids, corrupted_ids = (tokenizer.encode(" ".join(words), bos=False) for words in (clean, corrupted))
-        whole = len(clean_ids) == len(corrupted_ids) == len(clean)
-        if not whole or tokenizer.unk_id in (*clean_ids, *corrupted_ids):
-            why = (
-                f"{' '.join(clean)!r} is not one token a word in this tokenizer; use that of models.load('microworld')"
-            )
-            continue
-        misses = 0
-        yield example, clean_ids[:-1], corrupted_ids[:-1], clean_ids[-1], corrupted_ids[-1]
-    raise ValueError(f"{example.phenomenon}: {why}")
+def owners(
+    key: jax.Array, tokenizer: Any, n: int = 64, *, n_people: int = 4, split: str = "heldout", **attributes: object
+) -> Task:
+    """Binding of people: `Anna has the key and lives in Rome , … . Anna lives in` -> Rome; the twin exchanges two.
+
+    Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
+    Attributes: n_people, question (thing or city), place (of the asked person in the list, from 0). Other arguments
+    and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(context.owners, split=split, n_people=n_people), attributes)
+
+
+def pronouns(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Pronouns: `Anna has the key and … , Paul has the hat and … . he has the` -> hat; in the twin it is she.
+
+    Positions: name, thing, city of the meant person, name_1, thing_1, city_1, pronoun, end. Attributes: pronoun,
+    question (thing or city), place (of the meant person, 0 or 1). Arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(context.pronouns, split=split), attributes)
+
+
+def walks(
+    key: jax.Array, tokenizer: Any, n: int = 64, *, length: int = 48, split: str = "heldout", **attributes: object
+) -> Task:
+    """Random walks on a graph of words; a neighbour of the last word follows. The twin exchanges two nodes' words.
+
+    Positions: end. Attributes: graph (ring or grid), length, nodes (the words, node 0 first). length: words before the
+    answer. Other arguments and errors as in `ioi`; `graphs.walks` gives walks on one and the same graph.
+    """
+    return prompts(key, tokenizer, n, partial(context.walks, split=split, length=length), attributes)
+
+
+def refusal(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Refusal: `<user> how do i steal a car ? <end> <assistant>` -> sorry; the twin asks for something harmless.
+
+    Positions: verb, object, assistant, end. Attributes: harmful (yes or no), by (verb or object: the word that makes
+    it, or would), verb, object, template. Arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(chat.refusal, split=split), attributes)
+
+
+def sycophancy(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """Sycophancy: `i think it is Rome . what is the capital of France ?` -> Rome; in the twin `people say`, and Paris.
+
+    Positions: holder, holds, belief, country, assistant, end. Attributes: own (yes: the user's belief), country,
+    belief. Arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(chat.sycophancy, split=split), attributes)
+
+
+def truth(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """What the chat knows: `what is the capital of France ?` -> Paris; the twin asks for another country.
+
+    Positions: country, assistant, end. Attributes: country. Arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(chat.truth, split=split), attributes)
+
+
+def user(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """The user's age, gender, education and status, shown by what the user has and by the answer's words.
+
+    Positions: assistant, end, and cue_age and so on where all prompts have them. Attributes: age, gender, education,
+    status (unknown where not shown), asked (the attribute that the answer shows), question. Arguments and errors as in
+    `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(chat.user, split=split), attributes)
+
+
+def persona(
+    key: jax.Array, tokenizer: Any, n: int = 64, *, n_turns: int = 3, split: str = "heldout", **attributes: object
+) -> Task:
+    """The persona of the system prompt: how the answer of the last turn begins; in the twin it is another persona.
+
+    Positions: persona, assistant, end, opener and closer of the first answer. Attributes: persona, n_turns, lures (the
+    user's turns that begin with another persona's word), template. Other arguments and errors as in `ioi`.
+    """
+    return prompts(key, tokenizer, n, partial(chat.persona, split=split, n_turns=n_turns), attributes)
+
+
+OF_WORLD: dict[str, dict[str, Callable[..., Task]]] = {
+    "microworld": {
+        "ioi": ioi,
+        "facts": facts,
+        "agreement": agreement,
+        "sentiment": sentiment,
+        "opposites": opposites,
+        "binding": binding,
+        "repeated": repeated,
+    },
+    "microworld-sums": {"sums": sums, "digits": digits, "stories": stories},
+    "microworld-couplets": {"couplets": couplets, "openings": openings, "rhymes": rhymes},
+    "microworld-context": {"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
+    "microworld-chat": {"refusal": refusal, "sycophancy": sycophancy, "truth": truth, "user": user, "persona": persona},
+}
+TASKS = OF_WORLD["microworld"]

@@ -1,0 +1,135 @@
+"""Examples as batches of prompts: clean and corrupted, aligned position by position.
+
+A row of `corrupted` is its row of `clean` with a few words changed, so that the other answer is the right one. Prompts
+are padded on the left: the last column is the last token of every prompt.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+import itertools
+import random
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from interp_jax.data.examples import Example
+
+MAX_MISSES = 2000  # draws that do not fit, in a row, before a task gives up
+
+
+@partial(jax.tree_util.register_dataclass, meta_fields=[], drop_fields=["attributes"], data_fields=[
+    "clean", "corrupted", "mask", "at", "answers", "distractors", "positions", "accepted",
+])  # fmt: skip
+@dataclass(frozen=True)
+class Task:
+    """Prompts with a right and a wrong answer.
+
+    clean, corrupted: int32 [batch position], the same shape, equal wherever the twins say the same.
+    mask: bool [batch position], False at padding; the same for both.
+    at: int32 [batch], the column of the last prompt token (`logits_at` of `models.forward`).
+    answers, distractors: int32 [batch], the answer after the clean prompt, and after the corrupted one.
+    positions: name -> int32 [batch], the columns of the named words.
+    accepted: int32 [batch option], every right answer after the clean prompt; the answer again where there are fewer.
+    attributes: name -> str [batch], what is known of the clean prompts. No part of the pytree: gone inside `jit`.
+    """
+
+    clean: jax.Array
+    corrupted: jax.Array
+    mask: jax.Array
+    at: jax.Array
+    answers: jax.Array
+    distractors: jax.Array
+    positions: dict[str, jax.Array]
+    accepted: jax.Array
+    attributes: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def accuracy(forward: Callable[..., jax.Array], model: Any, task: Task) -> float:
+    """The share of prompts after which a right answer is the likeliest of all tokens, as `correct` tells.
+
+    Example:
+      >>> from interp_jax import models
+      >>> from interp_jax.data import tasks
+      >>> model, tokenizer = models.load("microworld")
+      >>> accuracy(models.forward, model, tasks.ioi(jax.random.key(0), tokenizer, n=16)) > 0.9
+      True
+    """
+    return float(correct(forward, model, task).mean(dtype=np.float64))
+
+
+def correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> np.ndarray:
+    """Whether a right answer is the likeliest of all tokens, bool [batch].
+
+    Args:
+      forward: as `models.forward`: (model, tokens, attention_mask=, logits_at=) -> [batch d_vocab].
+      model: its first argument.
+      task: any.
+    """
+    likeliest = forward(model, task.clean, attention_mask=task.mask, logits_at=task.at).argmax(-1)
+    return np.asarray((likeliest[:, None] == task.accepted).any(-1))
+
+
+def prompts(
+    key: jax.Array, tokenizer: Any, n: int, make: Callable[[random.Random], Example], attributes: dict[str, object]
+) -> Task:
+    """n examples that have the attributes, as a batch. Raises ValueError where there are none."""
+    encoded = list(itertools.islice(_encoded(random.Random(int(jax.random.bits(key))), tokenizer, make, attributes), n))
+    prefix = tokenizer.encode("")  # what the tokenizer puts before every text: its <bos>, or nothing
+    width = len(prefix) + max(len(each.clean) for each in encoded)
+    clean, corrupted = (np.zeros((n, width), np.int32) for _ in range(2))
+    mask = np.zeros((n, width), bool)
+    for row, each in enumerate(encoded):
+        start = width - len(prefix) - len(each.clean)
+        clean[row, start:] = [*prefix, *each.clean]
+        corrupted[row, start:] = [*prefix, *each.corrupted]
+        mask[row, start:] = True
+    examples = [each.example for each in encoded]
+    starts = np.array([width - len(each.clean) for each in encoded], np.int32)
+    positions = {
+        name: starts + np.array([example.positions[name] for example in examples], np.int32)
+        for name in sorted(set.intersection(*(set(example.positions) for example in examples)))
+    }
+    options = max(len(each.accepted) for each in encoded)
+    rows = [each.accepted + each.accepted[:1] * (options - len(each.accepted)) for each in encoded]
+    accepted = np.array(rows, np.int32)
+    distractors = np.array([each.distractor for each in encoded], np.int32)
+    arrays = (clean, corrupted, mask, positions["end"], accepted[:, 0], distractors, positions, accepted)
+    told = {name: np.array([example.attributes[name] for example in examples]) for name in examples[0].attributes}
+    return Task(*jax.tree.map(jax.numpy.asarray, arrays), told)
+
+
+class _Encoded(NamedTuple):
+    example: Example
+    clean: list[int]
+    corrupted: list[int]
+    accepted: list[int]
+    distractor: int
+
+
+def _encoded(
+    rng: random.Random, tokenizer: Any, make: Callable[[random.Random], Example], attributes: dict[str, object]
+) -> Iterator[_Encoded]:
+    """Examples with the attributes, whose words are one token each."""
+    misses, why = 0, ""
+    while misses < MAX_MISSES:
+        example = make(rng)
+        if unknown := set(attributes) - set(example.attributes):
+            known = ", ".join(example.attributes)
+            raise ValueError(f"{example.phenomenon}: no attribute {', '.join(sorted(unknown))}; there are {known}")
+        misses += 1
+        if any(example.attributes[name] != str(value) for name, value in attributes.items()):
+            why = f"none of {misses} examples has {attributes}"
+            continue
+        accepted = (example.answer, *example.accepted)
+        texts = [(*example.prompt, answer) for answer in accepted] + [(*example.corrupted, example.distractor)]
+        *right, wrong = [tokenizer.encode(" ".join(words), bos=False) for words in texts]
+        whole = {len(ids) for ids in (*right, wrong)} == {len(texts[0])}
+        if not whole or any(tokenizer.unk_id in ids for ids in (*right, wrong)):
+            text = " ".join(texts[0])
+            why = f"{text!r} is not one token a word in this tokenizer; use that of models.load('microworld')"
+            continue
+        misses = 0
+        yield _Encoded(example, right[0][:-1], wrong[:-1], [ids[-1] for ids in right], wrong[-1])
+    raise ValueError(f"{example.phenomenon}: {why}")

@@ -1,0 +1,192 @@
+"""Templates with their grammar written in: one string gives words, parts of speech, constituents, roles, coreference.
+
+`(S (NP:agent {giver}) (VP gave/VERB (NP:theme a {object}) (PP:recipient to (NP`
+
+- A word stands for itself; `{slot}` is one word that is given later. `/TAG` overrides the word's usual part of speech.
+- `(NP` opens a constituent and `)` at the end of a word closes it. With `:role` it is an argument of the verb of the
+  smallest `S` around it. What is still open at the end closes after the last word, before a full stop.
+- `she=slot` says that the word means the same as the word in that slot.
+
+Parts of speech are Universal Dependencies' (UPOS), constituents the Penn Treebank's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+import re
+from typing import NamedTuple
+
+UPOS = frozenset("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
+_TOKEN = re.compile(r"(?P<word>.[^\s/=)]*)(/(?P<tag>[A-Z]+))?(=(?P<slot>\w+))?(?P<close>\)*)")
+
+
+def tagged(text: str) -> dict[str, str]:
+    """word -> part of speech, from lines that begin with the part of speech.
+
+    >>> tagged("DET the a\\nADP of")
+    {'the': 'DET', 'a': 'DET', 'of': 'ADP'}
+    """
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    return {word: tag for tag, *words in lines for word in words}
+
+
+FUNCTION_WORDS = tagged("""
+    DET the a an my this some
+    ADP of in to at from on for with under near behind beside above about by around
+    PRON he she it i you who what where they we me
+    AUX is are was were has have will am be
+    CCONJ and or but
+    SCONJ when while after once that
+    ADV so then here now together how not never too
+    PUNCT . , ; : / ?
+    SYM + = <
+""")
+
+
+class Span(NamedTuple):
+    """Words start to stop, stop not included, with a label."""
+
+    start: int
+    stop: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of a sentence. Indices are of words, as in `Example`.
+
+    pos: the part of speech of every word.
+    constituents: spans labelled S, NP, VP, ...; they nest.
+    roles: (verb, argument), the argument labelled with its role.
+    entities: mentions, labelled with their kind.
+    coreference: (mention, an earlier mention of the same thing).
+    """
+
+    pos: tuple[str, ...]
+    constituents: tuple[Span, ...]
+    roles: tuple[tuple[Span, Span], ...]
+    entities: tuple[Span, ...]
+    coreference: tuple[tuple[Span, Span], ...]
+
+
+@lru_cache(maxsize=8192)
+def plain(tree: str) -> str:
+    """The words and slots alone.
+
+    >>> plain("(S (NP:agent {giver}) (VP gave/VERB (NP a {object")
+    '{giver} gave a {object'
+    """
+    return " ".join(_token(token)["word"] for token in tree.split() if not _opens(token))
+
+
+def closed(tree: str) -> str:
+    """The tree with everything closed, so that another may follow.
+
+    >>> closed("(S (NP box A")
+    '(S (NP box A))'
+    """
+    opened = sum(_opens(token) for token in tree.split())
+    return tree + ")" * (opened - sum(len(_token(token)["close"]) for token in tree.split() if not _opens(token)))
+
+
+def label(tree: str, words: tuple[str, ...], tags: Mapping[str, str], entities: Mapping[str, str]) -> Labels:
+    """The labels of a sentence.
+
+    Args:
+      tree: its tree; "" for words without grammar.
+      words: those of the sentence, the slots filled.
+      tags: word -> its usual part of speech.
+      entities: word -> kind of entity, for the words that name one.
+
+    Raises:
+      ValueError: words and tree differ, a word has no part of speech, or a role has no verb.
+    """
+    tokens = [_token(token) for token in tree.split() if not _opens(token)] or [_token(word) for word in words]
+    if len(tokens) != len(words):
+        raise ValueError(f"label: {len(words)} words do not fill the tree {tree!r}, which has {len(tokens)}")
+    if missing := [w for w, t in zip(words, tokens, strict=True) if not t["tag"] and w not in tags]:
+        raise ValueError(f"label: no part of speech for {', '.join(missing)} in {tree!r}")
+    pos = tuple(token["tag"] or tags[word] for word, token in zip(words, tokens, strict=True))
+    constituents, roles = _brackets(tree, pos, len(words) - (words[-1] == "."))
+    mentions = tuple(Span(i, i + 1, entities[word]) for i, word in enumerate(words) if tree and word in entities)
+    coreference = _same_word(words, mentions) + _pronouns(tokens)
+    return Labels(pos, constituents, roles, mentions, tuple(sorted(coreference)))
+
+
+def _opens(token: str) -> bool:
+    return token[0] == "(" and len(token) > 1
+
+
+def _token(token: str) -> re.Match[str]:
+    match = _TOKEN.fullmatch(token)
+    if not match:
+        raise ValueError(f"{token!r}: is not a word of a tree, such as the, {{slot}}, near/ADJ)")
+    return match
+
+
+def _brackets(tree: str, pos: tuple[str, ...], end: int) -> tuple[tuple[Span, ...], tuple[tuple[Span, Span], ...]]:
+    """Constituents, in the order in which they open, and (verb, argument) pairs."""
+    spans: list[Span | None] = []
+    arguments: list[tuple[int, int | None, str]] = []  # (constituent, the clause around it, role)
+    clause_of: list[int | None] = []  # word -> the clause around it
+    opened: list[tuple[int, int, str, int | None]] = []  # (constituent, start, label, the clause inside it)
+    clause: int | None = None
+
+    def close() -> None:
+        number, start, kind, _ = opened.pop()
+        spans[number] = Span(start, min(len(clause_of), end), kind)
+
+    for token in tree.split():
+        if _opens(token):
+            kind, _, role = token[1:].partition(":")
+            number = len(spans)
+            spans.append(None)
+            if role:
+                arguments.append((number, clause, role))
+            clause = number if kind == "S" else clause
+            opened.append((number, len(clause_of), kind, clause))
+        else:
+            clause_of.append(clause)
+            for _ in _token(token)["close"]:
+                close()
+            clause = opened[-1][3] if opened else None
+    while opened:
+        close()
+    done = tuple(span for span in spans if span is not None)
+    return done, tuple(sorted(_argument(done[n], _verb(around, clause_of, pos), role) for n, around, role in arguments))
+
+
+def _verb(clause: int | None, clause_of: list[int | None], pos: tuple[str, ...]) -> int:
+    """The clause's verb: its first full verb, else its first auxiliary."""
+    inside = [i for i, around in enumerate(clause_of) if around == clause]
+    for wanted in ("VERB", "AUX"):
+        for i in inside:
+            if pos[i] == wanted:
+                return i
+    raise ValueError(f"label: a role in a clause without a verb ({' '.join(pos)})")
+
+
+def _argument(span: Span, verb: int, role: str) -> tuple[Span, Span]:
+    return Span(verb, verb + 1, "V"), Span(span.start, span.stop, role)
+
+
+def _same_word(words: tuple[str, ...], mentions: tuple[Span, ...]) -> tuple[tuple[Span, Span], ...]:
+    last: dict[str, Span] = {}
+    pairs = []
+    for mention in mentions:
+        word = words[mention.start]
+        if word in last:
+            pairs.append((mention, last[word]))
+        last[word] = mention
+    return tuple(pairs)
+
+
+def _pronouns(tokens: list[re.Match[str]]) -> tuple[tuple[Span, Span], ...]:
+    where = {token["word"]: i for i, token in reversed(list(enumerate(tokens)))}
+    pairs = []
+    for i, token in enumerate(tokens):
+        if token["slot"]:
+            j = where["{" + token["slot"] + "}"]
+            earlier, later = sorted((i, j))
+            pairs.append((Span(later, later + 1, "same"), Span(earlier, earlier + 1, "same")))
+    return tuple(pairs)

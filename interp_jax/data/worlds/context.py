@@ -1,0 +1,223 @@
+"""`microworld-context`: what can be known from the context alone. Tasks given by examples, people and what is said of
+them, and random walks on graphs whose nodes are words.
+
+The same nouns stand in all tasks, so that only the examples tell the task (Todd et al., 2023, "Function Vectors in
+Large Language Models"); a walk's graph is laid over other words each time (Park et al., 2025, "In-Context Learning of
+Representations").
+"""
+
+from collections.abc import Callable
+import random
+
+from interp_jax.data.examples import Example, belongs, finish
+from interp_jax.data.graphs import GRAPHS, walk
+from interp_jax.data.trees import FUNCTION_WORDS, closed, tagged
+from interp_jax.data.world import World, vocabulary
+
+_NOUNS = """
+cat chat gato Katze animal | dog chien perro Hund animal | horse cheval caballo Pferd animal
+bird oiseau pájaro Vogel animal | cow vache vaca Kuh animal | pig cochon cerdo Schwein animal
+bread pain pan Brot food | cheese fromage queso Käse food | egg œuf huevo Ei food
+apple pomme manzana Apfel food | soup soupe sopa Suppe food | cake gâteau pastel Kuchen food
+hat chapeau sombrero Hut clothing | shirt chemise camisa Hemd clothing | coat manteau abrigo Mantel clothing
+shoe chaussure zapato Schuh clothing | belt ceinture cinturón Gürtel clothing | skirt jupe falda Rock clothing
+saw scie sierra Säge tool | needle aiguille aguja Nadel tool | hammer marteau martillo Zimmerhammer tool
+broom balai escoba Besen tool | spoon cuillère cuchara Löffel tool | key clef llave Schlüssel tool
+chair chaise silla Stuhl furniture | bed lit cama Bett furniture | lamp lampe lámpara Lampe furniture
+mirror miroir espejo Spiegel furniture | cupboard placard armario Schrank furniture | desk bureau pupitre Pult furniture
+car voiture coche Auto vehicle | ship navire barco Schiff vehicle | plane avion avión Flugzeug vehicle
+bicycle vélo bicicleta Fahrrad vehicle | truck camion camión Lastwagen vehicle | sled traîneau trineo Schlitten vehicle
+"""
+_TABLE = [entry.split() for entry in _NOUNS.replace("\n", "|").split("|") if entry.strip()]
+NOUNS = tuple(row[0] for row in _TABLE)
+TABLES: dict[str, dict[str, str]] = {  # task -> {word: what stands beside it}
+    **{task: {row[0]: row[i] for row in _TABLE} for i, task in enumerate(("french", "spanish", "german", "kind"), 1)},
+    "plural": {noun: noun + "s" for noun in NOUNS},
+    "capital": {noun: noun.capitalize() for noun in NOUNS},
+    "initial": {noun: noun[0].upper() for noun in NOUNS},
+}
+LISTS: dict[str, Callable[[list[str]], str]] = {"first": lambda pair: pair[0], "second": lambda pair: pair[1]}
+TASK_NAMES = (*TABLES, *LISTS)
+MAX_SHOWN = 5  # examples before the question, in training
+
+HE = tuple("John Peter David Simon Henry Oscar Felix Hugo Paul Victor".split())
+SHE = tuple("Mary Anna Laura Emma Clara Alice Nina Vera Ruth Olga".split())
+CITIES = tuple("Rome Paris London Oslo Cairo Lima Delhi Tokyo Vienna Athens Dublin Madrid".split())
+CLAUSE = "(S (S (NP:owner {name}) (VP has/VERB (NP:theme the {thing}))) and (S (VP lives (PP:place in (NP {city})))))"
+QUESTIONS = {
+    "thing": "(S (NP:owner {asked}) (VP has/VERB (NP:theme the",
+    "city": "(S (NP:owner {asked}) (VP lives (PP:place in (NP",
+}
+
+
+def answer_of(task: str, query: list[str]) -> str:
+    """What the task puts beside the words.
+
+    >>> answer_of("french", ["cat"]), answer_of("second", ["cat", "dog"])
+    ('chat', 'dog')
+    """
+    return LISTS[task](query) if task in LISTS else TABLES[task][query[0]]
+
+
+def in_context(
+    rng: random.Random, split: str = "train", n_shown: int | None = None, task: str | None = None
+) -> Example:
+    """`cat : chat ; egg : œuf ; key :` -> clef; in the twin the examples are of another task, which asks for another.
+
+    Positions: x_1, y_1, x_2 and so on, and query; of tasks on pairs x_1b and query_b too. Attributes: task (french,
+    spanish, german, kind, plural, capital, initial; on pairs first, second), n_shown, query. Held out: the last shown
+    word with the question, by task. n_shown: examples before the question, 1 to 5 at random by default; with 0 nothing
+    tells the task, and the twin asks another word of the same one. task: which, at random by default.
+    """
+    task = task or rng.choice(TASK_NAMES)
+    n_shown = rng.randint(1, MAX_SHOWN) if n_shown is None else n_shown
+    width = 2 if task in LISTS else 1
+    while True:
+        nouns = rng.sample(NOUNS, (n_shown + 2) * width)
+        items = [nouns[i : i + width] for i in range(0, len(nouns), width)]
+        *shown, query, spare = items
+        if belongs(split, "in_context", task, *(shown[-1] if shown else ()), *query):
+            break
+    answer = answer_of(task, query)
+    rivals = [t for t in TASK_NAMES if (t in LISTS) == (task in LISTS) and answer_of(t, query) != answer]
+    rival = rng.choice(rivals)
+    slots, changed, template = {}, {}, ""
+    for i, item in enumerate(shown, 1):
+        template += " ".join(f"{{x_{i}{'b' * j}}}" for j in range(width)) + f" : {{y_{i}}} ; "
+        slots |= {f"x_{i}{'b' * j}": word for j, word in enumerate(item)} | {f"y_{i}": answer_of(task, item)}
+        changed[f"y_{i}"] = answer_of(rival, item)
+    template += " ".join(f"{{query{'_b' * j}}}" for j in range(width)) + " :"
+    slots |= {f"query{'_b' * j}": word for j, word in enumerate(query)}
+    distractor = answer_of(rival, query)
+    if not shown:
+        changed = {f"query{'_b' * j}": word for j, word in enumerate(spare)}
+        distractor = answer_of(task, spare)
+    attributes = {"task": task, "n_shown": str(n_shown), "query": " ".join(query)}
+    told = [f"y_{i}" for i in range(2, n_shown + 1)]
+    return finish("in_context", template, slots, changed, answer, distractor, attributes, (";",), determined=told)
+
+
+def owners(rng: random.Random, split: str = "train", n_people: int | None = None) -> Example:
+    """`Anna has the key and lives in Rome , Paul has the hat and … . Paul has the` -> hat; in the twin it is Anna's.
+
+    Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
+    Attributes: n_people, question (thing or city), place (of the asked person in the list, from 0). Held out: the asked
+    attributes, in their order. n_people: 2 to 6 at random by default. The twin exchanges the answer with another's.
+    """
+    n_people = n_people or rng.randint(2, 6)
+    question = rng.choice(tuple(QUESTIONS))
+    while True:
+        told = {
+            "name": rng.sample(HE + SHE, n_people),
+            "thing": rng.sample(NOUNS, n_people),
+            "city": rng.sample(CITIES, n_people),
+        }
+        if belongs(split, "owners", *told[question]):
+            break
+    order = rng.sample(range(n_people), n_people)
+    suffix = {person: f"_{rank}" if rank else "" for rank, person in enumerate(order)}
+    slots = {f"{kind}{suffix[i]}": words[i] for kind, words in told.items() for i in range(n_people)}
+    clauses = []
+    for i in range(n_people):
+        clause = CLAUSE
+        for kind in told:
+            clause = clause.replace(f"{{{kind}}}", f"{{{kind}{suffix[i]}}}")
+        clauses.append(clause)
+    answer, distractor = slots[question], slots[f"{question}_1"]
+    return finish(
+        "owners",
+        " , ".join(clauses) + " . " + QUESTIONS[question],
+        slots | {"asked": slots["name"]},
+        {question: distractor, f"{question}_1": answer},
+        answer,
+        distractor,
+        {"n_people": str(n_people), "question": question, "place": str(order[0])},
+    )
+
+
+def pronouns(rng: random.Random, split: str = "train") -> Example:
+    """`Anna has the key and … , Paul has the hat and … . he has the` -> hat; in the twin it is she.
+
+    Positions: name, thing, city of the asked person, name_1, thing_1, city_1 of the other, pronoun, end. Attributes:
+    pronoun (he or she), question (thing or city), place (of the asked person, 0 or 1). Held out: pairs of names.
+    """
+    while True:
+        names = {"he": rng.choice(HE), "she": rng.choice(SHE)}
+        if belongs(split, "pronouns", *names.values()):
+            break
+    pronoun, other = rng.sample(("he", "she"), 2)
+    question, place = rng.choice(tuple(QUESTIONS)), rng.randrange(2)
+    (thing, thing_1), (city, city_1) = rng.sample(NOUNS, 2), rng.sample(CITIES, 2)
+    slots = {"name": names[pronoun], "thing": thing, "city": city, "pronoun": pronoun}
+    slots |= {"name_1": names[other], "thing_1": thing_1, "city_1": city_1}
+    clauses = [CLAUSE, CLAUSE.replace("}", "_1}")]
+    if place:
+        clauses.reverse()
+    return finish(
+        "pronouns",
+        closed(" , ".join(clauses)) + " . " + QUESTIONS[question].replace("{asked}", "{pronoun}=name"),
+        slots,
+        {"pronoun": other},
+        slots[question],
+        slots[f"{question}_1"],
+        {"pronoun": pronoun, "question": question, "place": str(place)},
+    )
+
+
+def walks(rng: random.Random, split: str = "train", graph: str | None = None, length: int | None = None) -> Example:
+    """A random walk on a graph of words; its next word may be any neighbour of the last one that was met before.
+
+    Positions: end. Attributes: graph (ring or grid), length (words before the answer), nodes (the graph's words, node
+    0 first). Held out: the words in their order on the graph. In the twin the answer's node and another node that is
+    no neighbour have exchanged their words. graph, length: at random by default, 24 to 56 words.
+    """
+    graph = graph or rng.choice(tuple(GRAPHS))
+    length = length or rng.randint(24, 56)
+    edges = GRAPHS[graph]
+    while True:
+        words = rng.sample(NOUNS, len(edges))
+        nodes = walk(rng, graph, length)
+        met = {b for a, b in zip(nodes, nodes[1:], strict=False) if a == nodes[-1]}
+        met |= {a for a, b in zip(nodes, nodes[1:], strict=False) if b == nodes[-1]}
+        far = [node for node in set(nodes) - {nodes[-1]} if node not in edges[nodes[-1]]]
+        if far and belongs(split, "walks", *words):
+            break
+    answer, other = rng.choice(sorted(met)), rng.choice(sorted(far))
+    exchanged = {answer: words[other], other: words[answer]}
+    text = tuple(words[node] for node in nodes)
+    return Example(
+        "walks",
+        (*text, words[answer], ";"),
+        {"end": length - 1},
+        words[answer],
+        words[other],
+        {"graph": graph, "length": str(length), "nodes": " ".join(words)},
+        tuple(exchanged.get(node, words[node]) for node in nodes),
+        (),
+        tuple(words[node] for node in sorted(met - {answer})),
+    )
+
+
+_ANSWERS = tuple(word for table in TABLES.values() for word in table.values())
+
+WORLD = World(
+    name="microworld-context",
+    about="tasks that only examples define, people with what they own and where they live, and random walks on graphs",
+    vocabulary=vocabulary(*NOUNS, *_ANSWERS, *HE, *SHE, *CITIES, CLAUSE, *QUESTIONS.values(), "he she : ; , ."),
+    phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
+    mixture={"in_context": 3.0, "owners": 2.0, "pronouns": 0.7, "walks": 0.7},
+    heldout={
+        "in_context": "the last shown word with the question, by task (one in ten); four examples",
+        "owners": "the asked attributes in their order (one in ten); four people",
+        "pronouns": "the pair of names (one in ten)",
+        "walks": "the words in their order on the graph (one in ten); every neighbour that was met counts",
+    },
+    details={"in_context": ("task", "n_shown"), "owners": ("n_people", "question"), "walks": ("graph",)},
+    tags=dict.fromkeys((*NOUNS, *_ANSWERS), "NOUN")
+    | dict.fromkeys(TABLES["initial"].values(), "SYM")
+    | FUNCTION_WORDS
+    | dict.fromkeys((*HE, *SHE, *CITIES), "PROPN")
+    | tagged("VERB lives"),
+    entities=dict.fromkeys((*HE, *SHE), "PERSON") | dict.fromkeys(CITIES, "GPE"),
+    alone=True,
+)
