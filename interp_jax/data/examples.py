@@ -3,11 +3,10 @@
 A phenomenon is a function `(rng, split) -> Example`. Splits hold out combinations, never words.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 import random
-from typing import Protocol
 import zlib
 
 from interp_jax.data.trees import plain
@@ -44,10 +43,7 @@ class Example:
         return self.words[: self.positions["end"] + 1]
 
 
-class Phenomenon(Protocol):
-    """What makes examples of one kind, of the split "train" or "heldout"."""
-
-    def __call__(self, rng: random.Random, split: str = "train") -> Example: ...
+Phenomenon = Callable[..., Example]  # (rng, split) -> an example of the split "train" or "heldout"
 
 
 @lru_cache(maxsize=8192)

@@ -8,15 +8,6 @@ import random
 
 import jax
 
-GRAPHS: dict[str, list[list[int]]] = {  # node -> its neighbours
-    "ring": [[(i - 1) % 8, (i + 1) % 8] for i in range(8)],
-    "grid": [
-        [3 * y + x for x, y in ((c - 1, r), (c + 1, r), (c, r - 1), (c, r + 1)) if 0 <= x < 3 and 0 <= y < 3]
-        for r in range(3)
-        for c in range(3)
-    ],
-}
-
 
 @dataclass(frozen=True)
 class Walks:
@@ -34,10 +25,39 @@ class Walks:
     words: tuple[str, ...]
 
 
-def walk(rng: random.Random, graph: str, length: int) -> list[int]:
-    """The nodes of a random walk, each step to one of the neighbours."""
-    edges = GRAPHS[graph]
-    nodes = [rng.randrange(len(edges))]
-    while len(nodes) < length:
-        nodes.append(rng.choice(edges[nodes[-1]]))
-    return nodes
+def walks(key: jax.Array, tokenizer: Any, n: int = 64, *, graph: str = "grid", length: int = 96) -> Walks:
+    """n random walks of `length` words on one graph, whose nodes have the same random words in all of them.
+
+    Args:
+      key: a jax PRNG key.
+      tokenizer: of `microworld-context`.
+      n: number of walks.
+      graph: "ring" (8 nodes) or "grid" (3 by 3).
+      length: words of a walk.
+
+    Raises:
+      ValueError: there is no such graph, or a word is not one token of this tokenizer.
+
+    Example:
+      >>> from interp_jax import models
+      >>> _, tokenizer = models.load("microworld-context")
+      >>> batch = walks(jax.random.key(0), tokenizer, n=4, graph="ring", length=10)
+      >>> batch.tokens.shape, batch.nodes.shape, batch.adjacency.sum(1).tolist()
+      ((4, 11), (4, 11), [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    """
+    if graph not in GRAPHS:
+        raise ValueError(f"walks: no graph {graph!r}; there are {', '.join(GRAPHS)}")
+    rng = random.Random(int(jax.random.bits(key)))
+    words = rng.sample(NOUNS, len(GRAPHS[graph]))
+    nodes = np.array([walk(rng, graph, length) for _ in range(n)], np.int32)
+    ids = np.array([tokenizer.token_id(word) for word in words], np.int32)
+    prefix = np.array([tokenizer.encode("")] * n, np.int32)
+    adjacency = np.zeros((len(words), len(words)), np.float32)
+    for node, neighbours in enumerate(GRAPHS[graph]):
+        adjacency[node, neighbours] = 1
+    return Walks(
+        tokens=jax.numpy.asarray(np.concatenate([prefix, ids[nodes]], axis=1)),
+        nodes=jax.numpy.asarray(np.concatenate([np.full_like(prefix, -1), nodes], axis=1)),
+        adjacency=jax.numpy.asarray(adjacency),
+        words=tuple(words),
+    )

@@ -143,15 +143,11 @@ def binding(
     suffix = {i: f"_{rank}" if rank > 1 else ("", "_other")[rank] for rank, i in enumerate(order)}
     slots = {f"object{suffix[i]}": objects[i] for i in order} | {f"box{suffix[i]}": boxes[i] for i in order}
     number = rng.randrange(len(lex.BINDING_CLAUSES))
-
-    def name(text: str, i: int) -> str:
-        return text.replace("{object}", f"{{object{suffix[i]}}}").replace("{box}", f"{{box{suffix[i]}}}")
-
-    template = " , ".join(name(lex.BINDING_CLAUSES[number], i) for i in range(n_boxes)) + " . "
+    template = " , ".join(_of_box(lex.BINDING_CLAUSES[number], suffix[i]) for i in range(n_boxes)) + " . "
     queries = [(i, rng.choice(lex.BINDING_QUERIES)) for i in (*rng.choices(order, k=n_queries - 1), order[0])]
     asked_at = []
     for i, query in queries[:-1]:
-        template += name(query, i)
+        template += _of_box(query, suffix[i])
         asked_at.append(len(plain(template).split()))
         template = closed(f"{template} {{object{suffix[i]}}}") + " . "
     template += queries[-1][1].replace("{box}", "{query}")
@@ -161,6 +157,10 @@ def binding(
     attributes = {"n_boxes": str(n_boxes), "clause": str(number), "query": plain(queries[-1][1]).split()[0]}
     example = finish("binding", template, slots, changed, answer, distractor, attributes)
     return replace(example, determined=(*asked_at, *example.determined))
+
+
+def _of_box(text: str, suffix: str) -> str:
+    return text.replace("{object}", f"{{object{suffix}}}").replace("{box}", f"{{box{suffix}}}")
 
 
 def repeated(rng: random.Random, split: str = "train", length: int | None = None) -> Example:

@@ -126,34 +126,25 @@ def _token(token: str) -> re.Match[str]:
 
 def _brackets(tree: str, pos: tuple[str, ...], end: int) -> tuple[tuple[Span, ...], tuple[tuple[Span, Span], ...]]:
     """Constituents, in the order in which they open, and (verb, argument) pairs."""
-    spans: list[Span | None] = []
+    spans: list[Span] = []  # open ones reach to the end
     arguments: list[tuple[int, int | None, str]] = []  # (constituent, the clause around it, role)
     clause_of: list[int | None] = []  # word -> the clause around it
-    opened: list[tuple[int, int, str, int | None]] = []  # (constituent, start, label, the clause inside it)
-    clause: int | None = None
-
-    def close() -> None:
-        number, start, kind, _ = opened.pop()
-        spans[number] = Span(start, min(len(clause_of), end), kind)
-
+    opened: list[int] = []
     for token in tree.split():
+        clause = next((number for number in reversed(opened) if spans[number].label == "S"), None)
         if _opens(token):
             kind, _, role = token[1:].partition(":")
-            number = len(spans)
-            spans.append(None)
             if role:
-                arguments.append((number, clause, role))
-            clause = number if kind == "S" else clause
-            opened.append((number, len(clause_of), kind, clause))
+                arguments.append((len(spans), clause, role))
+            opened.append(len(spans))
+            spans.append(Span(len(clause_of), end, kind))
         else:
             clause_of.append(clause)
             for _ in _token(token)["close"]:
-                close()
-            clause = opened[-1][3] if opened else None
-    while opened:
-        close()
-    done = tuple(span for span in spans if span is not None)
-    return done, tuple(sorted(_argument(done[n], _verb(around, clause_of, pos), role) for n, around, role in arguments))
+                number = opened.pop()
+                spans[number] = spans[number]._replace(stop=len(clause_of))
+    pairs = [(_verb(clause, clause_of, pos), spans[number]._replace(label=role)) for number, clause, role in arguments]
+    return tuple(spans), tuple(sorted((Span(verb, verb + 1, "V"), argument) for verb, argument in pairs))
 
 
 def _verb(clause: int | None, clause_of: list[int | None], pos: tuple[str, ...]) -> int:
@@ -164,10 +155,6 @@ def _verb(clause: int | None, clause_of: list[int | None], pos: tuple[str, ...])
             if pos[i] == wanted:
                 return i
     raise ValueError(f"label: a role in a clause without a verb ({' '.join(pos)})")
-
-
-def _argument(span: Span, verb: int, role: str) -> tuple[Span, Span]:
-    return Span(verb, verb + 1, "V"), Span(span.start, span.stop, role)
 
 
 def _same_word(words: tuple[str, ...], mentions: tuple[Span, ...]) -> tuple[tuple[Span, Span], ...]:

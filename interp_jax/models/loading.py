@@ -18,8 +18,9 @@ def load(
     """Loads a model and its tokenizer from a Hugging Face folder. Reads safetensors only; runs no code of the folder.
 
     Args:
-      name_or_path: the name of a shipped model (`"microworld"`), a folder, or a hub id (`"gpt2"`, `"owner/name"`).
-        A shipped name wins over a folder of that name: write `"./name"` for the folder.
+      name_or_path: the name of a shipped model (`"microworld"`, or `"microworld@1"`, its version 1 or an error), a
+        folder, or a hub id (`"gpt2"`, `"owner/name"`). A shipped name wins over a folder of that name: write `"./name"`
+        for the folder.
       dtype: of the parameters; None keeps what the file has.
       mesh: not supported yet.
       scan_layers: only False or None is supported yet.
@@ -28,7 +29,7 @@ def load(
       The model, and its tokenizer or None if the folder has no tokenizer.json.
 
     Raises:
-      FileNotFoundError: no such folder or hub model, a missing file, or a hub that cannot be reached.
+      FileNotFoundError: no such folder, version or hub model, a missing file, or a hub that cannot be reached.
       ValueError: a truncated file, an unsupported architecture or option, missing or surplus weights.
       NotImplementedError: `mesh` or `scan_layers=True`.
 
@@ -51,8 +52,12 @@ def load(
 
 def _find(name_or_path: str | os.PathLike[str]) -> Path:
     name = os.fspath(name_or_path)
-    if name and (SHIPPED / name / "config.json").exists() and Path(name).name == name:
-        return SHIPPED / name
+    shipped, _, version = name.partition("@")
+    if shipped and (SHIPPED / shipped / "config.json").exists() and Path(shipped).name == shipped:
+        there = read_json(SHIPPED / "manifest.json")[shipped]["version"] if version else version
+        if version != there:
+            raise FileNotFoundError(f"{name!r}: this release ships version {there}; load {shipped}@{there}")
+        return SHIPPED / shipped
     if Path(name).is_dir():
         return Path(name)
     local = isinstance(name_or_path, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from interp_jax import models
-from interp_jax.data import tasks
+from interp_jax.data import WORLDS, graphs, tasks
 
 
 @pytest.fixture(scope="module")
@@ -13,9 +13,20 @@ def tokenizer() -> models.Tokenizer:
     return models.load("microworld")[1]
 
 
-@pytest.mark.parametrize("name", tasks.TASKS)
-def test_clean_and_corrupted_are_aligned(name: str, tokenizer: models.Tokenizer) -> None:
-    task = tasks.TASKS[name](jax.random.key(0), tokenizer, n=20)
+def of_world(name: str) -> models.Tokenizer:
+    world = WORLDS[name]
+    special = {"bos_token": "<bos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True}
+    return models.Tokenizer(world.tokenizer(), special)
+
+
+EVERY = [(world, name) for world, of in tasks.OF_WORLD.items() for name in of]
+
+
+@pytest.mark.parametrize(("world", "name"), EVERY, ids=[name for _, name in EVERY])
+def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
+    assert getattr(tasks, name) is tasks.OF_WORLD[world][name]
+    tokenizer = of_world(world)
+    task = tasks.OF_WORLD[world][name](jax.random.key(0), tokenizer, n=20)
     assert task.clean.shape == task.corrupted.shape == task.mask.shape
     assert {x.dtype for x in (task.clean, task.corrupted, task.at, task.answers, task.distractors)} == {
         np.dtype("int32")
@@ -33,6 +44,9 @@ def test_clean_and_corrupted_are_aligned(name: str, tokenizer: models.Tokenizer)
         for column in task.positions.values():
             assert start < column[row] <= task.at[row]
     assert (task.positions["end"] == task.at).all()
+    assert (task.accepted[:, 0] == task.answers).all()
+    assert not (task.accepted == task.distractors[:, None]).any()
+    assert {values.shape for values in task.attributes.values()} == {(20,)}
 
 
 def test_the_twin_of_ioi_differs_at_s2_alone(tokenizer: models.Tokenizer) -> None:
@@ -77,3 +91,32 @@ def test_words_of_another_tokenizer_are_single_tokens_or_it_says_so(real_data) -
     letters = models.Tokenizer.from_folder(real_data / "stories260K")
     with pytest.raises(ValueError, match="not one token a word in this tokenizer; use that of models.load"):
         tasks.facts(jax.random.key(0), letters, n=4)
+
+
+def test_attributes_are_told_and_choose() -> None:
+    task = tasks.user(jax.random.key(0), of_world("microworld-chat"), n=40, asked="age")
+    assert set(task.attributes["asked"]) == {"age"} and set(task.attributes["age"]) == {"child", "adult", "elder"}
+    assert {"unknown", "female", "male"} == set(task.attributes["gender"])
+    assert jax.tree.unflatten(jax.tree.structure(task), jax.tree.leaves(task)).attributes == {}
+
+
+def test_the_options_of_tasks() -> None:
+    context, chat = of_world("microworld-context"), of_world("microworld-chat")
+    shots = tasks.in_context(jax.random.key(0), context, n=8, n_shown=2, task="french")
+    assert set(shots.attributes["task"]) == {"french"} and {"x_2", "y_2"} <= set(shots.positions)
+    alone = tasks.in_context(jax.random.key(0), context, n=8, n_shown=0, task="plural")
+    assert alone.clean.shape == (8, 3) and (alone.clean[:, 1] != alone.corrupted[:, 1]).all()
+    assert tasks.persona(jax.random.key(0), chat, n=2, n_turns=6).attributes["n_turns"].tolist() == ["6", "6"]
+    assert "name_6" in tasks.owners(jax.random.key(0), context, n=2, n_people=7).positions
+
+
+@pytest.mark.parametrize("graph", ["ring", "grid"])
+def test_walks_step_between_neighbours(graph: str) -> None:
+    tokenizer = of_world("microworld-context")
+    batch = graphs.walks(jax.random.key(0), tokenizer, n=5, graph=graph, length=30)
+    nodes, edges = np.asarray(batch.nodes), np.asarray(batch.adjacency)
+    assert (edges == edges.T).all() and (nodes[:, 0] == -1).all() and (batch.tokens[:, 0] == tokenizer.bos_id).all()
+    assert edges[nodes[:, 1:-1], nodes[:, 2:]].all()
+    assert [batch.words[node] for node in nodes[0, 1:]] == tokenizer.decode(batch.tokens[0, 1:]).split()
+    with pytest.raises(ValueError, match="^walks: no graph 'torus'; there are ring, grid"):
+        graphs.walks(jax.random.key(0), tokenizer, graph="torus")

@@ -1,6 +1,6 @@
-"""The training script at tiny size, and the model that it shipped."""
+"""The training script at tiny size, and the models that it shipped."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 import importlib.util
 import json
 from pathlib import Path
@@ -10,9 +10,11 @@ import jax
 import pytest
 
 from interp_jax import config, data, models
+from interp_jax.data.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "interp_jax" / "models" / "shipped" / "microworld"
+SHIPPED = ROOT / "interp_jax" / "models" / "shipped"
+CONFIGS = sorted(file.stem.removeprefix("train_") for file in (ROOT / "configs").glob("train_microworld*.toml"))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def promotion():
 def test_a_killed_run_ends_with_the_same_weights(script, promotion, tmp_path: Path, monkeypatch) -> None:
     script.main(tiny(script, tmp_path / "whole"))
 
-    cfg, batch, calls = tiny(script, tmp_path / "killed"), data.microworld.batch, []
+    cfg, batch, calls = tiny(script, tmp_path / "killed"), World.batch, []
 
     def killing_batch(*args):
         calls.append(args)
@@ -48,7 +50,7 @@ def test_a_killed_run_ends_with_the_same_weights(script, promotion, tmp_path: Pa
         return batch(*args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(data.microworld, "batch", killing_batch)
+        patch.setattr(World, "batch", killing_batch)
         script.main(cfg)
     assert not cfg.out.exists()
     script.main(cfg)
@@ -58,16 +60,22 @@ def test_a_killed_run_ends_with_the_same_weights(script, promotion, tmp_path: Pa
     assert list((tmp_path / "killed" / "run" / "tensorboard").iterdir())
 
 
-def test_the_shipped_model_is_small_and_in_bfloat16() -> None:
-    assert (SHIPPED / "model.safetensors").stat().st_size <= 8_000_000
-    model, tokenizer = models.load("microworld")
-    assert model.dtype == "bfloat16" and tokenizer is not None
-    assert tokenizer.backend.get_vocab() == data.microworld.tokenizer().get_vocab()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_model_has_its_settings(name: str, script) -> None:
+    cfg = config.load(script.Train, f"configs/train_{name}.toml", ())
+    assert cfg.name.replace("-", "_") == name and cfg.world in data.WORLDS
+    card = json.loads((SHIPPED / cfg.name / "card.json").read_text())
+    assert card["config"]["model"] == asdict(cfg.model) and card["config"]["seed"] == cfg.seed
+    model, tokenizer = models.load(cfg.name)
+    assert model.config == cfg.model
+    assert tokenizer.backend.get_vocab() == data.WORLDS[cfg.world].tokenizer().get_vocab()
 
 
-def test_the_shipped_model_reaches_its_card() -> None:
-    card = json.loads((SHIPPED / "card.json").read_text())
-    model, tokenizer = models.load("microworld")
-    fresh = data.card.accuracies(models.forward, model, tokenizer, n=400, seed=12345)
-    for name, promised in card["heldout"].items():
-        assert fresh[name] >= promised - 0.03, f"{name}: {fresh[name]:.3f}, the card says {promised:.3f}"
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_shipped_model_reaches_its_card(name: str, script) -> None:
+    cfg = config.load(script.Train, f"configs/train_{name}.toml", ())
+    card = json.loads((SHIPPED / cfg.name / "card.json").read_text())
+    model, tokenizer = models.load(cfg.name)
+    fresh = data.card.accuracies(models.forward, model, tokenizer, n=400, seed=12345, world=cfg.world)
+    for phenomenon, promised in card["heldout"].items():
+        assert fresh[phenomenon] >= promised - 0.03, f"{phenomenon}: {fresh[phenomenon]:.3f}, the card: {promised:.3f}"

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import random
 
 from interp_jax.data.examples import Example, belongs, finish
-from interp_jax.data.graphs import GRAPHS, walk
 from interp_jax.data.trees import FUNCTION_WORDS, closed, tagged
 from interp_jax.data.world import World, vocabulary
 
@@ -47,6 +46,15 @@ CLAUSE = "(S (S (NP:owner {name}) (VP has/VERB (NP:theme the {thing}))) and (S (
 QUESTIONS = {
     "thing": "(S (NP:owner {asked}) (VP has/VERB (NP:theme the",
     "city": "(S (NP:owner {asked}) (VP lives (PP:place in (NP",
+}
+
+GRAPHS: dict[str, list[list[int]]] = {  # node -> its neighbours
+    "ring": [[(i - 1) % 8, (i + 1) % 8] for i in range(8)],
+    "grid": [
+        [3 * y + x for x, y in ((c - 1, r), (c + 1, r), (c, r - 1), (c, r + 1)) if 0 <= x < 3 and 0 <= y < 3]
+        for r in range(3)
+        for c in range(3)
+    ],
 }
 
 
@@ -196,6 +204,15 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
         (),
         tuple(words[node] for node in sorted(met - {answer})),
     )
+
+
+def walk(rng: random.Random, graph: str, length: int) -> list[int]:
+    """The nodes of a random walk, each step to one of the neighbours."""
+    edges = GRAPHS[graph]
+    nodes = [rng.randrange(len(edges))]
+    while len(nodes) < length:
+        nodes.append(rng.choice(edges[nodes[-1]]))
+    return nodes
 
 
 _ANSWERS = tuple(word for table in TABLES.values() for word in table.values())

@@ -54,6 +54,7 @@ def _rhymes() -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
 
 
 RHYMES, THEME_OF = _rhymes()
+_WORDS = tuple(RHYMES)
 
 
 def rhyme(word: str, theme: str) -> str:
@@ -67,15 +68,8 @@ def rhyme(word: str, theme: str) -> str:
 
 def plan(word: str) -> dict[str, str]:
     """The opening, verb and adjective of a second line that ends in the word."""
-
-    def pick(slot: str, choices: tuple[str, ...]) -> str:
-        return choices[stable_hash("couplets", slot, word) % len(choices)]
-
-    return {
-        "opening": pick("opening", OPENINGS),
-        "verb": pick("verb", VERBS[THEME_OF[word]]),
-        "adjective": pick("adjective", ADJECTIVES),
-    }
+    choices = {"opening": OPENINGS, "verb": VERBS[THEME_OF[word]], "adjective": ADJECTIVES}
+    return {slot: words[stable_hash("couplets", slot, word) % len(words)] for slot, words in choices.items()}
 
 
 def couplets(rng: random.Random, split: str = "train") -> Example:
@@ -86,7 +80,7 @@ def couplets(rng: random.Random, split: str = "train") -> Example:
     line is built towards its own last word.
     """
     while True:
-        word, theme = rng.choice(tuple(RHYMES)), rng.choice(THEMES)
+        word, theme = rng.choice(_WORDS), rng.choice(THEMES)
         answer = rhyme(word, theme)
         if answer != word and belongs(split, "couplets", word, theme):
             break
@@ -137,7 +131,7 @@ def rhymes(rng: random.Random, split: str = "train") -> Example:
     Positions: word, end. Attributes: word. Held out: pairs of words; every rhyme is accepted.
     """
     while True:
-        word = rng.choice(tuple(RHYMES))
+        word = rng.choice(_WORDS)
         answer = rng.choice([w for w in RHYMES[word] if w != word])
         if belongs(split, "rhymes", *sorted((word, answer))):
             break

@@ -7,7 +7,7 @@ digit first, so that a carry must be foreseen. One pair of numbers in ten, in ei
 from dataclasses import replace
 import random
 
-from interp_jax.data.examples import Example, belongs, finish
+from interp_jax.data.examples import Example, belongs, finish, is_heldout
 from interp_jax.data.trees import FUNCTION_WORDS, tagged
 from interp_jax.data.world import World, vocabulary
 
@@ -29,10 +29,13 @@ STORIES = (
 
 
 def numbers(rng: random.Random, split: str) -> tuple[int, int]:
-    """Two numbers whose pair is of the split."""
+    """Two numbers whose pair is of the split. A sum that only one pair has is never held out."""
     while True:
         a, b = rng.randrange(LIMIT), rng.randrange(LIMIT)
-        if belongs(split, "sums", *sorted((a, b))):
+        if 1 < a + b < 2 * LIMIT - 3:
+            if belongs(split, "sums", *sorted((a, b))):
+                return a, b
+        elif not is_heldout(split):
             return a, b
 
 
