@@ -5,8 +5,12 @@ Reference: Park et al. (2025), "ICLR: In-Context Learning of Representations", h
 
 from dataclasses import dataclass
 import random
+from typing import Any
 
 import jax
+import numpy as np
+
+from interp_jax.data.worlds.context import GRAPHS, NOUNS, walk
 
 
 @dataclass(frozen=True)

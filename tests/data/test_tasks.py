@@ -32,21 +32,23 @@ def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
         np.dtype("int32")
     }
     assert (np.asarray(task.at) == task.clean.shape[1] - 1).all()
-    for row in range(20):
-        mask = np.asarray(task.mask[row])
+    assert {values.shape for values in task.attributes.values()} == {(20,)}
+    clean, corrupted, masks, at, answers = map(
+        np.asarray, (task.clean, task.corrupted, task.mask, task.at, task.answers)
+    )
+    columns = np.array(list(task.positions.values()))
+    for row, mask in enumerate(masks):
         start = int(mask.argmax())
         assert mask[start:].all()
-        assert task.clean[row, start] == task.corrupted[row, start] == tokenizer.bos_id
-        assert (task.clean[row, :start] == tokenizer.pad_id).all()
-        assert not np.isin([tokenizer.unk_id, tokenizer.pad_id], task.clean[row, start:]).any()
-        assert task.answers[row] != task.distractors[row]
-        assert (task.clean[row] != task.corrupted[row]).any()
-        for column in task.positions.values():
-            assert start < column[row] <= task.at[row]
+        assert clean[row, start] == corrupted[row, start] == tokenizer.bos_id
+        assert (clean[row, :start] == tokenizer.pad_id).all()
+        assert not np.isin([tokenizer.unk_id, tokenizer.pad_id], clean[row, start:]).any()
+        assert (clean[row] != corrupted[row]).any()
+        assert (start < columns[:, row]).all() and (columns[:, row] <= at[row]).all()
+    assert (answers != np.asarray(task.distractors)).all()
     assert (task.positions["end"] == task.at).all()
     assert (task.accepted[:, 0] == task.answers).all()
     assert not (task.accepted == task.distractors[:, None]).any()
-    assert {values.shape for values in task.attributes.values()} == {(20,)}
 
 
 def test_the_twin_of_ioi_differs_at_s2_alone(tokenizer: models.Tokenizer) -> None:

@@ -1,0 +1,130 @@
+"""Sentences of a world with labelled spans, as edge probes take them.
+
+Reference: Tenney et al. (2019), "What do you learn from context? Probing for sentence structure in contextualized word
+representations", https://arxiv.org/abs/1905.06316.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+import itertools
+import random
+from typing import Any
+
+import jax
+import numpy as np
+
+from interp_jax.data.trees import Labels, Span
+from interp_jax.data.world import World
+from interp_jax.data.worlds import WORLDS
+
+KINDS = ("pos", "constituents", "roles", "entities", "coreference")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Sentences, and items in them: a span, or two spans, with a label.
+
+    tokens: int32 [batch position], padded on the left.
+    mask: bool [batch position], False at padding.
+    rows: int32 [item], the sentence of each item.
+    spans, others: int32 [item 2], columns start to stop, stop not included. Of roles the verb and the argument, of
+      coreference the later mention and the earlier one; otherwise both are the one span.
+    labels: int32 [item], indices into `names`.
+    names: the labels, sorted; of coreference "different" and "same".
+    """
+
+    tokens: jax.Array
+    mask: jax.Array
+    rows: jax.Array
+    spans: jax.Array
+    others: jax.Array
+    labels: jax.Array
+    names: tuple[str, ...]
+
+
+def labelled(
+    key: jax.Array, tokenizer: Any, n: int = 64, *, kind: str, world: str = "microworld", split: str = "heldout"
+) -> Labelled:
+    """n sentences with all their labelled spans of one kind.
+
+    Args:
+      key: a jax PRNG key.
+      tokenizer: of the world's model.
+      n: number of sentences; of the kind that has such labels.
+      kind: "pos", "constituents", "roles", "entities" or "coreference".
+      world: its name.
+      split: "heldout" or "train".
+
+    Raises:
+      ValueError: an unknown kind, world or split, or a word that is not one token of this tokenizer.
+
+    Example:
+      >>> from interp_jax import models
+      >>> _, tokenizer = models.load("microworld")
+      >>> batch = labelled(jax.random.key(0), tokenizer, n=8, kind="roles")
+      >>> batch.spans.shape == batch.others.shape, "agent" in batch.names
+      (True, True)
+    """
+    if kind not in KINDS or world not in WORLDS:
+        raise ValueError(
+            f"labelled: kind {kind!r} of world {world!r}; there are {', '.join(KINDS)} of {', '.join(WORLDS)}"
+        )
+    rng = random.Random(int(jax.random.bits(key)))
+    drawn = list(itertools.islice(_sentences(rng, WORLDS[world], kind, split), n))
+    ids = [tokenizer.encode(" ".join(words)) for words, _ in drawn]
+    prefix = len(tokenizer.encode(""))
+    whole = [
+        len(row) == len(words) + prefix and tokenizer.unk_id not in row
+        for (words, _), row in zip(drawn, ids, strict=True)
+    ]
+    if not all(whole):
+        words = drawn[whole.index(False)][0]
+        raise ValueError(
+            f"labelled: {' '.join(words)!r} is not one token a word in this tokenizer; use that of {world}"
+        )
+    width = max(map(len, ids))
+    tokens, mask = np.full((n, width), tokenizer.pad_id, np.int32), np.zeros((n, width), bool)
+    for row, line in enumerate(ids):
+        tokens[row, width - len(line) :], mask[row, width - len(line) :] = line, True
+    items = [(row, *item) for row, (_, found) in enumerate(drawn) for item in found]
+    names = sorted({label for *_, label in items})
+    rows = np.array([row for row, *_ in items], np.int32)
+    starts = np.array([width - len(line) + prefix for line in ids], np.int32)[rows, None]
+    spans, others = (np.array([item[i][:2] for item in items], np.int32) + starts for i in (1, 2))
+    labels = np.array([names.index(label) for *_, label in items], np.int32)
+    return Labelled(*map(jax.numpy.asarray, (tokens, mask, rows, spans, others, labels)), names=tuple(names))
+
+
+_Item = tuple[Span, Span, str]
+
+
+def _sentences(
+    rng: random.Random, world: World, kind: str, split: str
+) -> Iterator[tuple[tuple[str, ...], list[_Item]]]:
+    for example in world.examples(rng, split=split):
+        items = _items(rng, world.labels(example), kind) if example.tree or kind == "pos" else []
+        if items:
+            yield example.words, items
+
+
+def _items(rng: random.Random, labels: Labels, kind: str) -> list[_Item]:
+    if kind == "pos":
+        return [(Span(i, i + 1, tag), Span(i, i + 1, tag), tag) for i, tag in enumerate(labels.pos)]
+    if kind == "roles":
+        return [(verb, argument, argument.label) for verb, argument in labels.roles]
+    if kind == "coreference":
+        return _pairs(rng, labels)
+    return [(span, span, span.label) for span in (labels.entities if kind == "entities" else labels.constituents)]
+
+
+def _pairs(rng: random.Random, labels: Labels) -> list[_Item]:
+    """Every pair that means the same, and as many that do not, where there are."""
+    thing = {span.start: span.start for span in labels.entities}  # mention -> the first one of the same thing
+    for later, earlier in labels.coreference:
+        thing[later.start] = thing.setdefault(earlier.start, earlier.start)
+    mentions = [Span(start, start + 1, "") for start in sorted(thing)]
+    pairs = [(b, a) for a, b in itertools.combinations(mentions, 2)]
+    same = [pair for pair in pairs if thing[pair[0].start] == thing[pair[1].start]]
+    different = [pair for pair in pairs if pair not in same]
+    chosen = rng.sample(different, min(len(same), len(different)))
+    return [(a, b, "same") for a, b in same] + [(a, b, "different") for a, b in chosen]
