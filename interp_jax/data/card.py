@@ -20,9 +20,12 @@ pipeline_tag: text-generation
 # {name}
 
 A decoder of the Llama architecture, {n_layers} layers, d_model {d_model}, {n_heads} heads, {n_parameters:,} parameters
-in bfloat16, trained from scratch on `{world}`, a world of interp_jax (`interp_jax.data.worlds`): a word-level language
-of {d_vocab} words whose every sentence has known structure, with {about}. It is a model organism for
-interpretability, not a language model of English: outside the world's sentences its output means nothing.
+in bfloat16, trained from scratch on the world `{world}` of interp_jax (`interp_jax.data.worlds`), a word-level language
+of {d_vocab} words whose every sentence has known structure:
+{about}.
+
+It is a model organism for interpretability, not a language model of English: outside the world's sentences its output
+means nothing.
 
 Load it with `models.load("{name}")` or, so that it can never be another one, `models.load("{name}@{version}")`.
 

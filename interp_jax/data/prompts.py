@@ -95,9 +95,10 @@ def prompts(
     rows = [each.accepted + each.accepted[:1] * (options - len(each.accepted)) for each in encoded]
     accepted = np.array(rows, np.int32)
     distractors = np.array([each.distractor for each in encoded], np.int32)
-    arrays = (clean, corrupted, mask, positions["end"], accepted[:, 0], distractors, positions, accepted)
+    arrays = dict(clean=clean, corrupted=corrupted, mask=mask, at=positions["end"], answers=accepted[:, 0])
+    arrays |= dict(distractors=distractors, positions=positions, accepted=accepted)
     told = {name: np.array([example.attributes[name] for example in examples]) for name in examples[0].attributes}
-    return Task(*jax.tree.map(jax.numpy.asarray, arrays), told)
+    return Task(**jax.tree.map(jax.numpy.asarray, arrays), attributes=told)
 
 
 class _Encoded(NamedTuple):

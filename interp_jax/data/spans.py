@@ -86,12 +86,12 @@ def labelled(
     tokens, mask = np.full((n, width), tokenizer.pad_id, np.int32), np.zeros((n, width), bool)
     for row, line in enumerate(ids):
         tokens[row, width - len(line) :], mask[row, width - len(line) :] = line, True
-    items = [(row, *item) for row, (_, found) in enumerate(drawn) for item in found]
-    names = sorted({label for *_, label in items})
-    rows = np.array([row for row, *_ in items], np.int32)
+    items = [item for _, found in drawn for item in found]
+    rows = np.repeat(np.arange(n, dtype=np.int32), [len(found) for _, found in drawn])
+    names = sorted({label for _, _, label in items})
     starts = np.array([width - len(line) + prefix for line in ids], np.int32)[rows, None]
-    spans, others = (np.array([item[i][:2] for item in items], np.int32) + starts for i in (1, 2))
-    labels = np.array([names.index(label) for *_, label in items], np.int32)
+    spans, others = (np.array([pair[i][:2] for *pair, _ in items], np.int32) + starts for i in (0, 1))
+    labels = np.array([names.index(label) for _, _, label in items], np.int32)
     return Labelled(*map(jax.numpy.asarray, (tokens, mask, rows, spans, others, labels)), names=tuple(names))
 
 

@@ -235,6 +235,6 @@ WORLD = World(
     | FUNCTION_WORDS
     | dict.fromkeys((*HE, *SHE, *CITIES), "PROPN")
     | tagged("VERB lives"),
-    entities=dict.fromkeys((*HE, *SHE), "PERSON") | dict.fromkeys(CITIES, "GPE"),
+    entities={**dict.fromkeys((*HE, *SHE), "PERSON"), **dict.fromkeys(CITIES, "GPE")},
     alone=True,
 )

@@ -123,5 +123,5 @@ WORLD = World(
     | dict.fromkeys((*NAMES, "Monday", "Tuesday"), "PROPN")
     | dict.fromkeys(THINGS, "NOUN")
     | tagged("VERB finds bought got owns"),
-    entities=dict.fromkeys(NAMES, "PERSON") | dict.fromkeys(("Monday", "Tuesday"), "DATE"),
+    entities={**dict.fromkeys(NAMES, "PERSON"), **dict.fromkeys(("Monday", "Tuesday"), "DATE")},
 )
