@@ -55,7 +55,7 @@ def _words_and_slots(template: str) -> tuple[tuple[str, ...], tuple[tuple[int, s
 def fill(template: str, slots: Mapping[str, str]) -> tuple[list[str], dict[str, int]]:
     """The template's words with every {slot} filled, and the first position of each slot.
 
-    >>> fill("(S (NP the {thing} (PP of (NP {name", {"thing": "key", "name": "Anna"})
+    >>> fill("(NP the {thing} (PP of (NP {name}", {"thing": "key", "name": "Anna"})
     (['the', 'key', 'of', 'Anna'], {'thing': 1, 'name': 3})
     """
     pattern, where = _words_and_slots(template)

@@ -73,8 +73,8 @@ class Labels:
 def plain(tree: str) -> str:
     """The words and slots alone.
 
-    >>> plain("(S (NP:agent {giver}) (VP gave/VERB (NP a {object")
-    '{giver} gave a {object'
+    >>> plain("(S (NP:agent {giver}) (VP gave/VERB (NP a {object}")
+    '{giver} gave a {object}'
     """
     return " ".join(_token(token)["word"] for token in tree.split() if not _opens(token))
 

@@ -121,7 +121,7 @@ class World:
         >>> example = microworld.WORLD.phenomena["ioi"](random.Random(0))
         >>> labels = microworld.WORLD.labels(example)
         >>> [" ".join(example.words[a.start : a.stop]) for _, a in labels.roles if a.label == "recipient"]
-        ['to Paul']
+        ['to Rose']
         """
         return trees.label(example.tree, example.words, self.tags, self.entities)
 
@@ -146,7 +146,7 @@ class World:
 def vocabulary(*texts: str) -> tuple[str, ...]:
     """Every word of the texts and templates once, in their order, after the special tokens.
 
-    >>> vocabulary("the key", "(NP the {thing")
+    >>> vocabulary("the key", "(NP the {thing}")
     ('<pad>', '<bos>', '<unk>', 'the', 'key')
     """
     words = [word for text in texts for word in trees.plain(text).split() if not word.startswith("{")]
