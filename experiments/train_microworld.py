@@ -57,9 +57,10 @@ def optimizer(cfg: Train, names: list[str]) -> optax.GradientTransformation:
         return optax.warmup_cosine_decay_schedule(0.0, peak, cfg.warmup_steps, cfg.n_steps, 0.02 * peak)
 
     # Muon takes the matrices of the blocks: which axes each sums over, and which it gives. AdamW takes the rest.
-    matrices = dict.fromkeys(("w_q", "w_k", "w_v"), MuonDimensionNumbers(0, (1, 2)))
-    matrices |= {"w_o": MuonDimensionNumbers((0, 1), 2)}
-    matrices |= dict.fromkeys(("w_in", "w_gate", "w_out"), MuonDimensionNumbers(0, 1))
+    heads, one = MuonDimensionNumbers(0, (1, 2)), MuonDimensionNumbers(0, 1)
+    matrices = dict(
+        w_q=heads, w_k=heads, w_v=heads, w_o=MuonDimensionNumbers((0, 1), 2), w_in=one, w_gate=one, w_out=one
+    )
     muon = optax.contrib.muon(
         schedule(cfg.learning_rate),
         adam_learning_rate=schedule(cfg.adam_learning_rate),
@@ -97,6 +98,7 @@ def main(cfg: Train) -> dict[str, float]:
         saved, metadata = orbax.load(cfg.run / "checkpoint")
         state, step = jax.tree.unflatten(jax.tree.structure(state), [saved[k] for k in sorted(saved)]), metadata["step"]
     forward = jax.jit(models.forward)
+    evaluate = partial(data.card.accuracies, forward, n=200, seed=cfg.seed, world=cfg.world)
     writer = Writer(str(cfg.run / "tensorboard"))
     while step < cfg.n_steps:
         rngs = [random.Random(f"{cfg.seed} {step + i}") for i in range(cfg.steps_per_call)]
@@ -107,9 +109,7 @@ def main(cfg: Train) -> dict[str, float]:
         if step % cfg.checkpoint_every == 0:
             leaves = {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
             orbax.save(cfg.run / "checkpoint", leaves, {"step": step})
-            accuracies = data.card.accuracies(
-                forward, build(state[0]), tokenizer, n=200, seed=cfg.seed, world=cfg.world
-            )
+            accuracies = evaluate(model=build(state[0]), tokenizer=tokenizer)
             for name, value in accuracies.items():
                 writer.add_scalar(f"accuracy/{name}", value, step)
             print(step, f"loss {losses.mean():.3f}", *(f"{k} {v:.2f}" for k, v in accuracies.items()), flush=True)
@@ -127,6 +127,6 @@ def main(cfg: Train) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    which = [word.replace("-", "_") for word in sys.argv[1:2] if not word.startswith("-")]
-    file = f"configs/train_{(which or ['microworld'])[0]}.toml"
-    print(main(config.load(Train, file, sys.argv[1 + len(which) :])))
+    which = [word for word in sys.argv[1:2] if not word.startswith("-")] or ["microworld"]
+    file = f"configs/train_{which[0].replace('-', '_')}.toml"
+    print(main(config.load(Train, file, [word for word in sys.argv[1:] if word not in which])))
