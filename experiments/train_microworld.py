@@ -57,10 +57,8 @@ def optimizer(cfg: Train, names: list[str]) -> optax.GradientTransformation:
         return optax.warmup_cosine_decay_schedule(0.0, peak, cfg.warmup_steps, cfg.n_steps, 0.02 * peak)
 
     # Muon takes the matrices of the blocks: which axes each sums over, and which it gives. AdamW takes the rest.
-    heads, one = MuonDimensionNumbers(0, (1, 2)), MuonDimensionNumbers(0, 1)
-    matrices = dict(
-        w_q=heads, w_k=heads, w_v=heads, w_o=MuonDimensionNumbers((0, 1), 2), w_in=one, w_gate=one, w_out=one
-    )
+    heads, back, one = (MuonDimensionNumbers(*axes) for axes in ((0, (1, 2)), ((0, 1), 2), (0, 1)))
+    matrices = dict(w_q=heads, w_k=heads, w_v=heads, w_o=back, w_in=one, w_gate=one, w_out=one)
     muon = optax.contrib.muon(
         schedule(cfg.learning_rate),
         adam_learning_rate=schedule(cfg.adam_learning_rate),
