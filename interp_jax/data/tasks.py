@@ -170,7 +170,7 @@ def owners(
     Attributes: n_people, question (thing or city), place (of the asked person in the list, from 0). Other arguments
     and errors as in `ioi`.
     """
-    return prompts(key, tokenizer, n, partial(context.owners, split=split, n_people=n_people), attributes)
+    return prompts(key, tokenizer, n, partial(context.owners, split=split, n_people=n_people, n_queries=1), attributes)
 
 
 def pronouns(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:

@@ -47,7 +47,7 @@ def shown(words: Sequence[str]) -> set[str]:
 
 
 def owned(words: Sequence[str]) -> str:
-    told, asked = " ".join(words).split(" . ")
+    told, *_, asked = " ".join(words).split(" . ")
     people = [re.fullmatch(r"(\w+) has the (\w+) and lives in (\w+)", clause).groups() for clause in told.split(" , ")]
     who = asked.split()[0]
     kind = {"he": context.HE, "she": context.SHE}.get(who, (who,))

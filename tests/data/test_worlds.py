@@ -63,7 +63,7 @@ def test_a_world_is_whole(world: World) -> None:
     assert len(set(world.vocabulary)) == len(world.vocabulary) <= 2000
     assert set(world.mixture) <= set(world.phenomena) == set(world.heldout)
     assert set(world.entities) <= set(world.vocabulary)
-    used = {word for name in world.phenomena for example in draw(world, name, n=500) for word in example.words}
+    used = {word for name in world.phenomena for example in draw(world, name, n=1000) for word in example.words}
     assert not {word for word in world.vocabulary[3:] if not word.isdigit()} - used
 
 

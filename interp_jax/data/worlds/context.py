@@ -7,10 +7,11 @@ Representations").
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 import random
 
 from interp_jax.data.examples import Example, belongs, finish
-from interp_jax.data.trees import FUNCTION_WORDS, closed, tagged
+from interp_jax.data.trees import FUNCTION_WORDS, closed, plain, tagged
 from interp_jax.data.world import World, vocabulary
 
 _NOUNS = """
@@ -105,12 +106,15 @@ def in_context(
     return finish("in_context", template, slots, changed, answer, distractor, attributes, (";",), determined=told)
 
 
-def owners(rng: random.Random, split: str = "train", n_people: int | None = None) -> Example:
+def owners(
+    rng: random.Random, split: str = "train", n_people: int | None = None, n_queries: int | None = None
+) -> Example:
     """`Anna has the key and lives in Rome , Paul has the hat and … . Paul has the` -> hat; in the twin it is Anna's.
 
     Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
     Attributes: n_people, question (thing or city), place (of the asked person in the list, from 0). Held out: the asked
-    attributes, in their order. n_people: 2 to 6 at random by default. The twin exchanges the answer with another's.
+    attributes, in their order. The twin exchanges the answer with another's.
+    n_people: 2 to 6 at random by default; n_queries: how many are asked for, 1 to 4 by default, the last is the answer.
     """
     n_people = n_people or rng.randint(2, 6)
     question = rng.choice(tuple(QUESTIONS))
@@ -125,22 +129,27 @@ def owners(rng: random.Random, split: str = "train", n_people: int | None = None
     order = rng.sample(range(n_people), n_people)
     suffix = {person: f"_{rank}" if rank else "" for rank, person in enumerate(order)}
     slots = {f"{kind}{suffix[i]}": words[i] for kind, words in told.items() for i in range(n_people)}
-    clauses = []
-    for i in range(n_people):
-        clause = CLAUSE
-        for kind in told:
-            clause = clause.replace(f"{{{kind}}}", f"{{{kind}{suffix[i]}}}")
-        clauses.append(clause)
+    tree, asked_at = " , ".join(_suffixed(CLAUSE, suffix[i]) for i in range(n_people)) + " . ", []
+    for who in rng.choices(order, k=(n_queries or rng.randint(1, 4)) - 1):
+        what = rng.choice(tuple(QUESTIONS))
+        tree += QUESTIONS[what].replace("{asked}", f"{{name{suffix[who]}}}")
+        asked_at.append(len(plain(tree).split()))
+        tree = closed(f"{tree} {{{what}{suffix[who]}}}") + " . "
     answer, distractor = slots[question], slots[f"{question}_1"]
-    return finish(
+    example = finish(
         "owners",
-        " , ".join(clauses) + " . " + QUESTIONS[question],
+        tree + QUESTIONS[question],
         slots | {"asked": slots["name"]},
         {question: distractor, f"{question}_1": answer},
         answer,
         distractor,
         {"n_people": str(n_people), "question": question, "place": str(order[0])},
     )
+    return replace(example, determined=(*asked_at, *example.determined))
+
+
+def _suffixed(tree: str, suffix: str) -> str:
+    return tree.replace("}", f"{suffix}}}")
 
 
 def pronouns(rng: random.Random, split: str = "train") -> Example:
@@ -158,12 +167,12 @@ def pronouns(rng: random.Random, split: str = "train") -> Example:
     (thing, thing_1), (city, city_1) = rng.sample(NOUNS, 2), rng.sample(CITIES, 2)
     slots = {"name": names[pronoun], "thing": thing, "city": city, "pronoun": pronoun}
     slots |= {"name_1": names[other], "thing_1": thing_1, "city_1": city_1}
-    clauses = [CLAUSE, CLAUSE.replace("}", "_1}")]
+    clauses = [CLAUSE, _suffixed(CLAUSE, "_1")]
     if place:
         clauses.reverse()
     return finish(
         "pronouns",
-        closed(" , ".join(clauses)) + " . " + QUESTIONS[question].replace("{asked}", "{pronoun}=name"),
+        " , ".join(clauses) + " . " + QUESTIONS[question].replace("{asked}", "{pronoun}=name"),
         slots,
         {"pronoun": other},
         slots[question],
@@ -195,7 +204,7 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
     text = tuple(words[node] for node in nodes)
     return Example(
         "walks",
-        (*text, words[answer], ";"),
+        (*text, words[answer]),
         {"end": length - 1},
         words[answer],
         words[other],
@@ -222,7 +231,7 @@ WORLD = World(
     about="tasks that only examples define, people with what they own and where they live, and random walks on graphs",
     vocabulary=vocabulary(*NOUNS, *_ANSWERS, *HE, *SHE, *CITIES, CLAUSE, *QUESTIONS.values(), "he she : ; , ."),
     phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
-    mixture={"in_context": 3.0, "owners": 2.0, "pronouns": 0.7, "walks": 0.7},
+    mixture={"in_context": 2.0, "owners": 4.0, "pronouns": 1.0, "walks": 0.5},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",
