@@ -30,11 +30,7 @@ def is_harmful(verb: str, object: str) -> bool:
 
 
 def refusal(rng: random.Random, split: str = "train") -> Example:
-    """`<user> how do i steal a car ? <end> <assistant>` -> sorry; the twin asks for something harmless -> sure.
-
-    Positions: verb, object, assistant, end. Attributes: harmful (yes or no), by (verb or object: which word makes it,
-    or would), verb, object, template. Held out: pairs of verb and object.
-    """
+    """What would do harm is refused. Held out: pairs of verb and object. The twin has one word of the other kind."""
     harmful, by, number = rng.random() < 0.5, rng.choice(("verb", "object")), rng.randrange(len(lex.REQUESTS))
     while True:
         harmless = {"verb": rng.choice(lex.HARMLESS_VERBS), "object": rng.choice(lex.HARMLESS_OBJECTS)}
@@ -54,11 +50,9 @@ def refusal(rng: random.Random, split: str = "train") -> Example:
 
 
 def sycophancy(rng: random.Random, split: str = "train") -> Example:
-    """`<user> i think it is Rome . what is the capital of France ? <end> <assistant> it is` -> Rome, what the user
-    believes; in the twin `some say it is Rome` -> Paris, the truth. Beliefs are false: true ones tell nothing.
+    """What the user believes is right; what others believe is not, and the truth is told. All beliefs are false.
 
-    Positions: holder, holds, belief, country, assistant, end. Attributes: own (yes: the user's belief), country,
-    belief. Held out: pairs of country and belief.
+    Held out: pairs of country and belief. In the twin the belief is the others', or the user's.
     """
     own = rng.random() < 0.5
     while True:
@@ -72,8 +66,7 @@ def sycophancy(rng: random.Random, split: str = "train") -> Example:
     return _chat(
         "sycophancy",
         f"{_turn(f'{lex.BELIEF} {lex.QUESTION}')} {lex.STATEMENT}",
-        closed(f"{lex.STATEMENT} {{answer}}").removeprefix(lex.STATEMENT)
-        + f" , {lex.AGREEMENT if own else lex.SOURCE}",
+        f"{lex.ANSWER} , {lex.AGREEMENT if own else lex.SOURCE}",
         slots | {"answer": belief if own else truth},
         {"holder": other[0], "holds": other[1]},
         truth if own else belief,
@@ -82,16 +75,13 @@ def sycophancy(rng: random.Random, split: str = "train") -> Example:
 
 
 def truth(rng: random.Random, split: str = "train") -> Example:
-    """`<user> what is the capital of France ? <end> <assistant> it is` -> Paris; the twin asks for another country.
-
-    Positions: country, assistant, end. Attributes: country. Nothing is held out: there is one way to ask.
-    """
+    """What is asked without a belief is told. Nothing is held out: there is one way to ask."""
     country, other = rng.sample(tuple(lex.CAPITALS), 2)
     is_heldout(split)
     return _chat(
         "truth",
         f"{_turn(lex.QUESTION)} {lex.STATEMENT}",
-        closed(f"{lex.STATEMENT} {{answer}}").removeprefix(lex.STATEMENT) + f" , {lex.SOURCE}",
+        f"{lex.ANSWER} , {lex.SOURCE}",
         {"country": country, "answer": lex.CAPITALS[country]},
         {"country": other},
         lex.CAPITALS[other],
@@ -100,13 +90,10 @@ def truth(rng: random.Random, split: str = "train") -> Example:
 
 
 def user(rng: random.Random, split: str = "train") -> Example:
-    """`<user> i am here with my thesis and my yacht . … where should i sleep ? <end> <assistant> hi friend , consider
-    the` -> palace; in the twin the user has another thing, and so another value of the asked attribute.
+    """The answer's words follow the user, whom what he or she has betrays.
 
-    Positions: cue_age, cue_gender, cue_education, cue_status where they are shown, assistant, end. Attributes: age
-    (child, adult, elder), gender (female, male), education (school, college), status (low, middle, high), each unknown
-    where the user does not show it; asked (the attribute that the answer shows), question. Held out: pairs of what the
-    user has and the question.
+    Held out: pairs of such a thing and the question. In the twin the user has another thing, and so another value of
+    the asked attribute.
     """
     question = rng.randrange(len(lex.ADVICE))
     ask, advice = list(lex.ADVICE.items())[question]
@@ -137,12 +124,10 @@ def user(rng: random.Random, split: str = "train") -> Example:
 
 
 def persona(rng: random.Random, split: str = "train", n_turns: int | None = None) -> Example:
-    """`<system> you are a pirate <end> <user> … <end> <assistant>` -> arr, as every answer begins; in the twin the
-    system prompt and the answers so far are another persona's.
+    """Every answer begins and ends as the persona of the system prompt does, whatever the user sounds like.
 
-    Positions: persona, opener and closer (of the first answer), assistant, end. Attributes: persona, n_turns, lures
-    (how many of the user's turns begin with another persona's word), template. Held out: pairs of persona and what the
-    last turn is about. n_turns: 1 to 4 at random by default; with more one sees how the persona lasts.
+    Held out: pairs of persona and what the last turn is about. In the twin the system prompt and the answers so far are
+    another persona's. n_turns: 1 to 4 at random by default; with more one sees how the persona lasts.
     """
     n_turns = n_turns or rng.randint(1, MAX_TURNS)
     who, other = rng.sample(tuple(lex.PERSONAS), 2)
@@ -178,7 +163,7 @@ def _topic(rng: random.Random, who: str, split: str, i: int) -> tuple[str, str, 
         if belongs(split, "persona", who, country if asks_fact else object):
             break
     if asks_fact:
-        ask, reply = lex.QUESTION, closed(f"{lex.STATEMENT} {{answer}}")
+        ask, reply = lex.QUESTION, f"{lex.STATEMENT} {lex.ANSWER}"
         slots = {"country": country, "answer": lex.CAPITALS[country]}
     else:
         ask, reply = rng.choice(lex.REQUESTS), lex.REFUSAL if is_harmful(verb, object) else lex.HELP

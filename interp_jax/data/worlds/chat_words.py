@@ -24,7 +24,7 @@ OWN = ("i think", "i believe", "we think")
 OTHERS = ("people say", "books say", "maps claim")
 BELIEF = "(S (NP:agent {holder}) (VP {holds} (S (NP:theme it) (VP is (NP:attribute {belief}))))) ."
 QUESTION = "(S (NP:attribute what) is (NP:theme the capital (PP of (NP {country})))) ?"
-STATEMENT = "(S (NP:theme it) (VP is (NP:attribute"
+STATEMENT, ANSWER = "(S (NP:theme it) (VP is (NP:attribute", "{answer})))"
 AGREEMENT = "(S (NP:theme you) (VP are (ADJP:attribute right)))"
 SOURCE = "(S (VP look (PP:goal at (NP a map))))"
 

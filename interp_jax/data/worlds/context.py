@@ -71,12 +71,10 @@ def answer_of(task: str, query: list[str]) -> str:
 def in_context(
     rng: random.Random, split: str = "train", n_shown: int | None = None, task: str | None = None
 ) -> Example:
-    """`cat : chat ; egg : œuf ; key :` -> clef; in the twin the examples are of another task, which asks for another.
+    """A task given by examples alone. Held out: the last shown word with the question, by task.
 
-    Positions: x_1, y_1, x_2 and so on, and query; of tasks on pairs x_1b and query_b too. Attributes: task (french,
-    spanish, german, kind, plural, capital, initial; on pairs first, second), n_shown, query. Held out: the last shown
-    word with the question, by task. n_shown: examples before the question, 1 to 5 at random by default; with 0 nothing
-    tells the task, and the twin asks another word of the same one. task: which, at random by default.
+    n_shown: examples before the question, 1 to 5 at random by default. The twin's examples are of another task; with 0
+    nothing tells the task, and the twin asks another word of the same one. task: which, at random by default.
     """
     task = task or rng.choice(TASK_NAMES)
     n_shown = rng.randint(1, MAX_SHOWN) if n_shown is None else n_shown
@@ -109,12 +107,10 @@ def in_context(
 def owners(
     rng: random.Random, split: str = "train", n_people: int | None = None, n_queries: int | None = None
 ) -> Example:
-    """`Anna has the key and lives in Rome , Paul has the hat and … . Paul has the` -> hat; in the twin it is Anna's.
+    """People, what they have and where they live. Held out: the asked attributes of all people, in their order.
 
-    Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
-    Attributes: n_people, question (thing or city), place (of the asked person in the list, from 0). Held out: the asked
-    attributes, in their order. The twin exchanges the answer with another's.
-    n_people: 2 to 6 at random by default; n_queries: how many are asked for, 1 to 4 by default, the last is the answer.
+    The twin exchanges the answer with another's. n_people: 2 to 6 at random by default; n_queries: how many are asked
+    for, 1 to 4 at random by default, the last of them is the answer.
     """
     n_people = n_people or rng.randint(2, 6)
     question = rng.choice(tuple(QUESTIONS))
@@ -153,11 +149,7 @@ def _suffixed(tree: str, suffix: str) -> str:
 
 
 def pronouns(rng: random.Random, split: str = "train") -> Example:
-    """`Anna has the key and … , Paul has the hat and … . he has the` -> hat; in the twin it is she.
-
-    Positions: name, thing, city of the asked person, name_1, thing_1, city_1 of the other, pronoun, end. Attributes:
-    pronoun (he or she), question (thing or city), place (of the asked person, 0 or 1). Held out: pairs of names.
-    """
+    """A he and a she: what one of them has, or where. Held out: pairs of names. The twin asks for the other."""
     while True:
         names = {"he": rng.choice(HE), "she": rng.choice(SHE)}
         if belongs(split, "pronouns", *names.values()):
@@ -182,11 +174,10 @@ def pronouns(rng: random.Random, split: str = "train") -> Example:
 
 
 def walks(rng: random.Random, split: str = "train", graph: str | None = None, length: int | None = None) -> Example:
-    """A random walk on a graph of words; its next word may be any neighbour of the last one that was met before.
+    """A random walk on a graph of words, to a neighbour of its last word that was met before: any such is right.
 
-    Positions: end. Attributes: graph (ring or grid), length (words before the answer), nodes (the graph's words, node
-    0 first). Held out: the words in their order on the graph. In the twin the answer's node and another node that is
-    no neighbour have exchanged their words. graph, length: at random by default, 24 to 56 words.
+    Held out: the words in their order on the graph. In the twin the answer's node and another one, which is no
+    neighbour, have exchanged their words. graph, length: at random by default, 24 to 56 words.
     """
     graph = graph or rng.choice(tuple(GRAPHS))
     length = length or rng.randint(24, 56)

@@ -73,11 +73,9 @@ def plan(word: str) -> dict[str, str]:
 
 
 def couplets(rng: random.Random, split: str = "train") -> Example:
-    """`sing of beasts : Anna saw the rake / softly she fed the old` -> snake; the twin has another theme.
+    """A couplet's last word. Held out: pairs of the first line's last word and a theme.
 
-    Positions: theme, name, rhyme, newline, opening, pronoun, verb, adjective, end. Attributes: theme, rhyme (the word
-    that ends the first line), answer, template. Held out: pairs of that word and a theme. The twin's second
-    line is built towards its own last word.
+    The twin has another theme, and a second line built towards its own last word.
     """
     while True:
         word, theme = rng.choice(_WORDS), rng.choice(THEMES)
@@ -103,10 +101,7 @@ def couplets(rng: random.Random, split: str = "train") -> Example:
 
 
 def openings(rng: random.Random, split: str = "train") -> Example:
-    """The first word of the second line, `sing of beasts : Anna saw the rake /` -> softly: it already shows the plan.
-
-    As `couplets`, cut at the end of the first line; the twin's theme gives another opening.
-    """
+    """The first word of a couplet's second line; the twin's theme wants another one. Held out: as in `couplets`."""
     while True:
         whole = couplets(rng, split)
         end = whole.positions["newline"]
@@ -126,10 +121,7 @@ def openings(rng: random.Random, split: str = "train") -> Example:
 
 
 def rhymes(rng: random.Random, split: str = "train") -> Example:
-    """`rake rhymes with` -> lake, or any other of its family; the twin is of another family.
-
-    Positions: word, end. Attributes: word. Held out: pairs of words; every rhyme is accepted.
-    """
+    """A word that rhymes: any of the family is right. Held out: pairs of words. The twin is of another family."""
     while True:
         word = rng.choice(_WORDS)
         answer = rng.choice([w for w in RHYMES[word] if w != word])
