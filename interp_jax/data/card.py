@@ -44,7 +44,7 @@ Splits hold out combinations, never words.
 ## Training
 
 `python experiments/train_microworld.py {name}`, seed {seed}: {n_steps:,} steps of {batch_size} rows of
-{n_positions} words, sentences one after the other in a row. Muon for the matrices, AdamW for embeddings and norms,
+{n_positions} words, sentences one after the other in a row{alone}. Muon for the matrices, AdamW for embeddings and norms,
 cosine schedule. The loss weighs the words that those before them determine by 1, the others by {undetermined}:
 determined words are therefore too probable where another word could stand.
 Shares of the phenomena: {mixture}.
@@ -119,6 +119,7 @@ def render(name: str, card: dict[str, Any], world: World = microworld.WORLD) -> 
         **{**config, **config["model"], "mixture": shares, "world": world.name},
         **{key: card[key] for key in ("n_parameters", "n_examples", "eval_seed")},
         about=world.about,
+        alone=", each after its own <bos>" if world.alone else "",
         detail=_detail(card["details"]),
         rows="\n".join(rows),
         missed=f"Not reached: {', '.join(missed)}." if missed else "All that was wanted is reached.",

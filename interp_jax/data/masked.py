@@ -4,15 +4,42 @@ Reference: Devlin et al. (2019), "BERT", https://arxiv.org/abs/1810.04805.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import tokenizers
 
+CARD = """---
+license: cc-by-sa-4.0
+library_name: interp_jax
+pipeline_tag: fill-mask
+---
+# {name}
+
+An encoder of the BERT architecture, {n_layers} layers, d_model {d_model}, {n_heads} heads, {n_parameters:,} parameters
+in bfloat16, trained from scratch by masked language modelling on the validation and test files of WikiText-2
+(CC-BY-SA-3.0) and the dev file of Universal Dependencies English EWT (CC-BY-SA-4.0): {n_tokens:,} word pieces, one row
+in twenty held out. Its {d_vocab:,} lower-case word pieces were trained on the same texts. It is small and has seen
+little: a model to try encoders and probes on, not one of English.
+
+Load it with `models.load("{name}")`, or `models.load("{name}@{version}")`.
+
+| on held-out rows, one token in seven hidden | |
+|---|---|
+| hidden pieces told | {accuracy:.1%} |
+| the same by always saying the commonest piece | {commonest:.1%} |
+| cross-entropy, nats | {cross_entropy:.3f} |
+| the same by the pieces' frequencies | {unigram:.3f} |
+
+`python experiments/train_bert.py`, seed {seed}: {n_steps:,} steps of {batch_size} rows of {n_positions} pieces. Muon
+for the matrices, AdamW for the rest, cosine schedule.
+"""
+
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4
 PAD, UNK, CLS, SEP, MASK = range(5)
+CONFIG = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}  # of its tokenizer
 
 
 def wordpieces(texts: Iterable[str], d_vocab: int) -> "tokenizers.Tokenizer":
@@ -81,3 +108,26 @@ def hide(
     seen = np.where(told & (kind < 0.8), np.int32(MASK), tokens)
     random_token = rng.integers(len(SPECIAL), d_vocab, tokens.shape, np.int32)
     return np.where(told & (kind >= 0.9), random_token, seen), told
+
+
+def baselines(train: np.ndarray, heldout: np.ndarray) -> dict[str, float]:
+    """What is told without looking: accuracy of the commonest token, cross-entropy of the tokens' frequencies, in nats.
+
+    Args:
+      train, heldout: int32 [row position]; frequencies are the former's, with one added to each.
+
+    >>> found = baselines(np.array([[7, 7, 7, 8]]), np.array([[7, 8]]))
+    >>> found["commonest"], round(found["unigram"], 3)
+    (0.5, 0.752)
+    """
+    counted, asked = (tokens[tokens >= len(SPECIAL)] for tokens in (train, heldout))
+    counts = np.bincount(counted, minlength=max(counted.max(), asked.max()) + 1) + 1
+    counts[: len(SPECIAL)] = 0
+    surprise = np.log(counts.sum()) - np.log(counts[asked])
+    return {"commonest": float((asked == counts.argmax()).mean()), "unigram": float(surprise.mean())}
+
+
+def render(card: dict[str, Any]) -> str:
+    """The card of an encoder as a Markdown page, from what the training script measured."""
+    config = card["config"]
+    return CARD.format(**{**config["model"], **config, **card})

@@ -235,7 +235,8 @@ def persona(
     """The persona of the system prompt: how the answer of the last turn begins; in the twin it is another persona.
 
     Positions: persona, assistant, end, opener and closer of the first answer. Attributes: persona, n_turns, lures (the
-    user's turns that begin with another persona's word), template. Other arguments and errors as in `ioi`.
+    user's turns that begin with another persona's word), template. n_turns: trained up to 4, the persona fades after
+    that. Other arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(chat.persona, split=split, n_turns=n_turns), attributes)
 
