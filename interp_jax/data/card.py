@@ -44,9 +44,9 @@ Splits hold out combinations, never words.
 ## Training
 
 `python experiments/train_microworld.py {name}`, seed {seed}: {n_steps:,} steps of {batch_size} rows of
-{n_positions} words, sentences one after the other in a row{alone}. Muon for the matrices, AdamW for embeddings and norms,
-cosine schedule. The loss weighs the words that those before them determine by 1, the others by {undetermined}:
-determined words are therefore too probable where another word could stand.
+{n_positions} words, sentences one after the other in a row{alone}. Muon for the matrices, AdamW for
+embeddings and norms, cosine schedule. The loss weighs the words that those before them determine by 1, the others by
+{undetermined}: determined words are therefore too probable where another word could stand.
 Shares of the phenomena: {mixture}.
 """
 
