@@ -167,7 +167,7 @@ def owners(
     """Binding of people: `Anna has the key and lives in Rome , … . Anna lives in` -> Rome; the twin exchanges two.
 
     Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
-    Attributes: n_people, question (thing or city), place (of the asked person in the list, from 0). Other arguments
+    Attributes: n_people, question (thing or city), wording, place (of the asked person, from 0). Other arguments
     and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(context.owners, split=split, n_people=n_people, n_queries=1), attributes)
@@ -177,7 +177,7 @@ def pronouns(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldo
     """Pronouns: `Anna has the key and … , Paul has the hat and … . he has the` -> hat; in the twin it is she.
 
     Positions: name, thing, city of the meant person, name_1, thing_1, city_1, pronoun, end. Attributes: pronoun,
-    question (thing or city), place (of the meant person, 0 or 1). Arguments and errors as in `ioi`.
+    question (thing or city), wording, place (of the meant person, 0 or 1). Arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(context.pronouns, split=split), attributes)
 

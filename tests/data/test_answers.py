@@ -48,7 +48,8 @@ def shown(words: Sequence[str]) -> set[str]:
 
 def owned(words: Sequence[str]) -> str:
     told, *_, asked = " ".join(words).split(" . ")
-    people = [re.fullmatch(r"(\w+) has the (\w+) and lives in (\w+)", clause).groups() for clause in told.split(" , ")]
+    clause = re.compile(r"(\w+) (?:has the )?(\w+) (?:and lives in )?(\w+)")
+    people = [clause.fullmatch(part).groups() for part in told.split(" , ")]
     who = asked.split()[0]
     kind = {"he": context.HE, "she": context.SHE}.get(who, (who,))
     [(_, thing, city)] = [person for person in people if person[0] in kind]

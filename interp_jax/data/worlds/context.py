@@ -38,12 +38,15 @@ TABLES: dict[str, dict[str, str]] = {  # task -> {word: what stands beside it}
 }
 LISTS: dict[str, Callable[[list[str]], str]] = {"first": lambda pair: pair[0], "second": lambda pair: pair[1]}
 TASK_NAMES = (*TABLES, *LISTS)
-MAX_SHOWN = 5  # examples before the question, in training
+MAX_SHOWN, MAX_QUERIES = 5, 8  # in training: examples before the question; questions about owners
 
 HE = tuple("John Peter David Simon Henry Oscar Felix Hugo Paul Victor".split())
 SHE = tuple("Mary Anna Laura Emma Clara Alice Nina Vera Ruth Olga".split())
 CITIES = tuple("Rome Paris London Oslo Cairo Lima Delhi Tokyo Vienna Athens Dublin Madrid".split())
-CLAUSE = "(S (S (NP:owner {name}) (VP has/VERB (NP:theme the {thing}))) and (S (VP lives (PP:place in (NP {city})))))"
+CLAUSES = (
+    "(S (S (NP:owner {name}) (VP has/VERB (NP:theme the {thing}))) and (S (VP lives (PP:place in (NP {city})))))",
+    "(NP (NP {name}) (NP {thing}) (NP {city}))",
+)
 QUESTIONS = {
     "thing": "(S (NP:owner {asked}) (VP has/VERB (NP:theme the",
     "city": "(S (NP:owner {asked}) (VP lives (PP:place in (NP",
@@ -110,10 +113,10 @@ def owners(
     """People, what they have and where they live. Held out: the asked attributes of all people, in their order.
 
     The twin exchanges the answer with another's. n_people: 2 to 6 at random by default; n_queries: how many are asked
-    for, 1 to 4 at random by default, the last of them is the answer.
+    for, 1 to 8 at random by default, the last of them is the answer.
     """
     n_people = n_people or rng.randint(2, 6)
-    question = rng.choice(tuple(QUESTIONS))
+    question, wording = rng.choice(tuple(QUESTIONS)), rng.randrange(len(CLAUSES))
     while True:
         told = {
             "name": rng.sample(HE + SHE, n_people),
@@ -125,8 +128,8 @@ def owners(
     order = rng.sample(range(n_people), n_people)
     suffix = {person: f"_{rank}" if rank else "" for rank, person in enumerate(order)}
     slots = {f"{kind}{suffix[i]}": words[i] for kind, words in told.items() for i in range(n_people)}
-    tree, asked_at = " , ".join(_suffixed(CLAUSE, suffix[i]) for i in range(n_people)) + " . ", []
-    for who in rng.choices(order, k=(n_queries or rng.randint(1, 4)) - 1):
+    tree, asked_at = " , ".join(_suffixed(CLAUSES[wording], suffix[i]) for i in range(n_people)) + " . ", []
+    for who in rng.choices(order, k=(n_queries or rng.randint(1, MAX_QUERIES)) - 1):
         what = rng.choice(tuple(QUESTIONS))
         tree += QUESTIONS[what].replace("{asked}", f"{{name{suffix[who]}}}")
         asked_at.append(len(plain(tree).split()))
@@ -139,7 +142,7 @@ def owners(
         {question: distractor, f"{question}_1": answer},
         answer,
         distractor,
-        {"n_people": str(n_people), "question": question, "place": str(order[0])},
+        {"n_people": str(n_people), "question": question, "wording": str(wording), "place": str(order[0])},
     )
     return replace(example, determined=(*asked_at, *example.determined))
 
@@ -155,11 +158,11 @@ def pronouns(rng: random.Random, split: str = "train") -> Example:
         if belongs(split, "pronouns", *names.values()):
             break
     pronoun, other = rng.sample(("he", "she"), 2)
-    question, place = rng.choice(tuple(QUESTIONS)), rng.randrange(2)
+    question, place, wording = rng.choice(tuple(QUESTIONS)), rng.randrange(2), rng.randrange(len(CLAUSES))
     (thing, thing_1), (city, city_1) = rng.sample(NOUNS, 2), rng.sample(CITIES, 2)
     slots = {"name": names[pronoun], "thing": thing, "city": city, "pronoun": pronoun}
     slots |= {"name_1": names[other], "thing_1": thing_1, "city_1": city_1}
-    clauses = [CLAUSE, _suffixed(CLAUSE, "_1")]
+    clauses = [_suffixed(CLAUSES[wording], suffix) for suffix in ("", "_1")]
     if place:
         clauses.reverse()
     return finish(
@@ -169,7 +172,7 @@ def pronouns(rng: random.Random, split: str = "train") -> Example:
         {"pronoun": other},
         slots[question],
         slots[f"{question}_1"],
-        {"pronoun": pronoun, "question": question, "place": str(place)},
+        {"pronoun": pronoun, "question": question, "wording": str(wording), "place": str(place)},
     )
 
 
@@ -220,16 +223,16 @@ _ANSWERS = tuple(word for table in TABLES.values() for word in table.values())
 WORLD = World(
     name="microworld-context",
     about="tasks that only examples define, people with what they own and where they live, and random walks on graphs",
-    vocabulary=vocabulary(*NOUNS, *_ANSWERS, *HE, *SHE, *CITIES, CLAUSE, *QUESTIONS.values(), "he she : ; , ."),
+    vocabulary=vocabulary(*NOUNS, *_ANSWERS, *HE, *SHE, *CITIES, *CLAUSES, *QUESTIONS.values(), "he she : ; , ."),
     phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
-    mixture={"in_context": 2.0, "owners": 4.0, "pronouns": 1.0, "walks": 0.5},
+    mixture={"in_context": 1.5, "owners": 4.0, "pronouns": 1.0, "walks": 0.4},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",
         "pronouns": "the pair of names (one in ten)",
         "walks": "the words in their order on the graph (one in ten); every neighbour that was met counts",
     },
-    details={"in_context": ("task", "n_shown"), "owners": ("n_people", "question"), "walks": ("graph",)},
+    details={"in_context": ("task", "n_shown"), "owners": ("n_people", "question", "wording"), "walks": ("graph",)},
     tags=dict.fromkeys((*NOUNS, *_ANSWERS), "NOUN")
     | dict.fromkeys(TABLES["initial"].values(), "SYM")
     | FUNCTION_WORDS
