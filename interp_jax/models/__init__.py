@@ -5,8 +5,9 @@ from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder, forward
 from interp_jax.models.generation import generate
 from interp_jax.models.loading import load
+from interp_jax.models.prompts import locate, tokenize
 from interp_jax.models.stacked import weights, with_weights
-from interp_jax.models.tokenizer import Tokenizer, tokenize
+from interp_jax.models.tokenizer import Tokenizer
 
 __all__ = [
     "Config",
@@ -15,6 +16,7 @@ __all__ = [
     "forward",
     "generate",
     "load",
+    "locate",
     "save",
     "tokenize",
     "weights",
