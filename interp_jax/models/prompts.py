@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import operator
 from typing import Any
 
 import jax
@@ -52,6 +53,9 @@ def tokenize(
       >>> tokens, mask, last = models.tokenize(models.Tokenizer(backend), ["a cat", "cat"])
       >>> tokens.tolist(), mask.astype(int).tolist(), last.tolist()
       ([[1, 2], [0, 2]], [[1, 1], [0, 1]], [1, 1])
+      >>> cat = [{"role": "user", "content": "cat"}]
+      >>> models.tokenize(models.Tokenizer(backend), cat, chat="a {{ messages[0].content }}")[0].tolist()
+      [[1, 2]]
     """
     rows = []
     for i, prompt in enumerate(_prompts(prompts)):
@@ -67,7 +71,7 @@ def tokenize(
 def locate(
     tokenizer: Tokenizer,
     prompts: str | Sequence[Any],
-    spans: str | Sequence[str | tuple[int, int]],
+    spans: str | Sequence[Any],
     *,
     side: str = "left",
     bos: bool | None = None,
@@ -129,10 +133,13 @@ def _prompts(prompts: str | Sequence[Any]) -> list[Any]:
     return [prompts] if alone else list(prompts)
 
 
-def _characters(text: str, span: str | tuple[int, int]) -> tuple[int, int]:
+def _characters(text: str, span: Any) -> tuple[int, int]:
     """The span as (start, end)."""
     if not isinstance(span, str):
-        start, end = span
+        try:
+            start, end = map(operator.index, span)
+        except (TypeError, ValueError):
+            raise ValueError(f"a span is a string or (start, end) in characters, not {span!r}") from None
         if not 0 <= start < end <= len(text):
             raise ValueError(f"the span {(start, end)} is empty or outside the text of {len(text)} characters")
         return start, end

@@ -95,6 +95,7 @@ def test_bad_input_is_one_line(word_tokenizer: Tokenizer) -> None:
         ("the cat", [(3, 4)], "no token covers the characters 3 to 4"),
         ("the cat", [(2, 2)], r"the span \(2, 2\) is empty or outside the text of 7 characters"),
         ("the cat", [(4, 9)], r"the span \(4, 9\) is empty or outside"),
+        ("the cat", [(1, 2, 3)], r"a span is a string or \(start, end\) in characters, not \(1, 2, 3\)"),
         (["the cat", "the"], ["cat"], "there are 2 prompts, but 1 spans"),
         ([], "cat", "there are no prompts"),
     ):

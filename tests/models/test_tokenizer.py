@@ -97,7 +97,7 @@ def test_bad_input_is_one_line(word_tokenizer: Tokenizer) -> None:
         (lambda: models.tokenize(word_tokenizer, "the", side="top"), "side must be 'left' or 'right'"),
         (lambda: bare.encode("the", bos=True), "no bos token"),
         (lambda: models.tokenize(word_tokenizer, ["the", "\ud800"]), "prompt 1: .*must be valid Unicode"),
-        (lambda: models.tokenize(word_tokenizer, ["the", 3]), "prompt 1: a prompt must be a string, not a int"),
+        (lambda: models.tokenize(word_tokenizer, ["the", b"cat"]), "prompt 1: a prompt must be a string, not a bytes"),
     ):
         with pytest.raises(ValueError, match=says) as caught:
             call()

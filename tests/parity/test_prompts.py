@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 
@@ -63,7 +64,8 @@ STYLES = {
     {% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}
         {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
     {% endif %}
-    {% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}
+    {% if (message['role'] == 'assistant') %}{% set role = 'model' %}
+    {% else %}{% set role = message['role'] %}{% endif %}
 {{ '<start_of_turn>' + role + '
 ' + message['content'] | trim + '<end_of_turn>
 ' }}{% endfor %}
@@ -75,7 +77,8 @@ STYLES = {
 {%- endif %}
 {%- for message in loop_messages %}
     {%- if message.role == 'user' %}
-        {{- ' [INST] ' + (system + '\\n\\n' if loop.first and system is defined else '') + message.content + ' [/INST]' }}
+        {{- ' [INST] ' + (system + '\\n\\n' if loop.first and system is defined else '') }}
+        {{- message.content + ' [/INST]' }}
     {%- elif message.role == 'assistant' %}
         {%- generation %}{{- ' ' + message.content + eos_token }}{%- endgeneration %}
     {%- else %}
@@ -94,7 +97,9 @@ STYLES = {
 {{ '<|assistant|>' }}
 {% endif %}
 {% endfor %}""",
-    "everything": """{% macro show(m) %}{{ m | tojson }}{{ m | tojson(indent=2) }}{{ m.nothing }}{{ m.x is defined }}{% endmacro %}
+    "everything": """{% macro show(m) %}
+{{ m | tojson }}{{ m | tojson(indent=2) }}{{ m.nothing }}{{ m.x is defined }}
+{% endmacro %}
 {%- set ns = namespace(n=0, seen=[]) -%}
 {% for message in messages %}
     {% if message.role == 'tool' %}{% continue %}{% endif %}
