@@ -1,10 +1,12 @@
 """The same prompts in transformers: ids, offsets, and conversations through templates of five styles and more."""
 
 from pathlib import Path
+import re
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+import jinja2
 import numpy as np
 import pytest
 
@@ -161,18 +163,18 @@ def test_hard_strings(pair: tuple[Tokenizer, Any], text: str) -> None:
     same_tokens(pair, text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=30) | st.text(st.sampled_from("ab  \n.e\u0301🙂\u200d日<|endoftext|>s"), max_size=60))
 def test_any_string(pair: tuple[Tokenizer, Any], text: str) -> None:
     same_tokens(pair, text)
 
 
 def test_string_tokens(pair: tuple[Tokenizer, Any]) -> None:
-    """Of a prompt: where nothing is stripped, every token alone; else together they are the text."""
+    """Each token alone, but for a first space, which some decoders strip; all together they are the text."""
     tokenizer, peer = pair
-    every = tokenizer.to_str_tokens(range(tokenizer.d_vocab))
-    alone = peer.batch_decode([[i] for i in range(tokenizer.d_vocab)])
-    assert [string.lstrip(" ") for string in every] == [string.lstrip(" ") for string in alone]
+    some = np.random.default_rng(0).integers(0, tokenizer.d_vocab, 3000)
+    alone = peer.batch_decode(some[:, None].tolist())
+    assert [string.lstrip(" ") for string in tokenizer.to_str_tokens(some)] == [string.lstrip(" ") for string in alone]
     for text in HARD[:4]:
         assert "".join(tokenizer.to_str_tokens(text, bos=False)).lstrip(" ") == text.lstrip(" ")
 
@@ -226,28 +228,31 @@ def chatting(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: 
     return pair_of
 
 
+def refusal(peer: Any, conversation: list[dict[str, Any]]) -> str | None:
+    try:
+        peer.apply_chat_template(conversation, tokenize=False)
+    except jinja2.TemplateError as e:
+        return str(e)
+
+
 @pytest.mark.parametrize("style", list(STYLES))
 def test_templates(chatting: Any, style: str) -> None:
     tokenizer, peer = chatting(style)
-    accepted = []
-    for conversation in CONVERSATIONS:
-        for writes_on in (False, True):
-            chat = {"add_generation_prompt": writes_on}
-            try:
-                text = peer.apply_chat_template(conversation, tokenize=False, **chat)
-            except Exception as e:
-                with pytest.raises(ValueError, match=str(e).replace("/", ".")[:30]):
-                    tokenizer.render(conversation, chat=chat)
-                continue
-            assert tokenizer.render(conversation, chat=chat) == text
-            assert tokenizer.encode(conversation, chat=chat) == peer.apply_chat_template(
-                conversation, return_dict=False, **chat
-            )
-        accepted.append(conversation)
-    assert len(accepted) >= 2
-    tokens, real, _ = models.tokenize(tokenizer, accepted, chat={"add_generation_prompt": True})
-    together = peer.apply_chat_template(accepted, add_generation_prompt=True, return_dict=False)
-    assert [row[here].tolist() for row, here in zip(tokens, real, strict=True)] == together
+    refusals = [refusal(peer, conversation) for conversation in CONVERSATIONS]
+    accepted = [one for one, refused in zip(CONVERSATIONS, refusals, strict=True) if refused is None]
+    assert len(accepted) >= 3 and (len(accepted) < len(CONVERSATIONS)) == (style in ("gemma", "mistral"))
+    for conversation, says in zip(CONVERSATIONS, refusals, strict=True):
+        if says is not None:
+            with pytest.raises(ValueError, match=re.escape(says)):
+                tokenizer.render(conversation, chat=True)
+    for writes_on in (False, True):
+        ours, theirs = ({"chat": {"add_generation_prompt": writes_on}}, {"add_generation_prompt": writes_on})
+        texts = [tokenizer.render(conversation, **ours) for conversation in accepted]
+        assert texts == peer.apply_chat_template(accepted, tokenize=False, **theirs)
+        ids = peer.apply_chat_template(accepted, return_dict=False, **theirs)
+        for side in ("left", "right"):
+            tokens, real, _ = map(np.asarray, models.tokenize(tokenizer, accepted, side=side, **ours))
+            assert [row[here].tolist() for row, here in zip(tokens, real, strict=True)] == ids
 
 
 @pytest.mark.parametrize("style", ["chatml", "llama-3", "gemma", "zephyr"])
@@ -261,7 +266,7 @@ def test_a_message_to_continue(chatting: Any, style: str) -> None:
 
 def test_options_and_named_templates(chatting: Any, tmp_path: Path) -> None:
     tokenizer, peer = chatting("llama-3")
-    chat = {"date_string": "1 Jan 2025", "bos_token": "!"}
+    chat = {"date_string": "1 Jan 2025", "bos_token": "!", "add_generation_prompt": True}
     assert tokenizer.render([USER], chat=chat) == peer.apply_chat_template([USER], tokenize=False, **chat)
     peer.chat_template = {"default": STYLES["llama-3"], "short": STYLES["zephyr"]}
     peer.save_pretrained(tmp_path)
