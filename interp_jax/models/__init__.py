@@ -7,8 +7,9 @@ from interp_jax.models.encoder import Encoder
 from interp_jax.models.forwarding import forward
 from interp_jax.models.generation import generate
 from interp_jax.models.loading import load
+from interp_jax.models.prompts import locate, tokenize
 from interp_jax.models.stacked import weights, with_weights
-from interp_jax.models.tokenizer import Tokenizer, tokenize
+from interp_jax.models.tokenizer import Tokenizer
 from interp_jax.models.transformer import stack_layers, unstack_layers
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "forward",
     "generate",
     "load",
+    "locate",
     "save",
     "stack_layers",
     "tokenize",

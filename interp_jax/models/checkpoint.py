@@ -40,7 +40,7 @@ def read_folder(folder: Path, dtype: Any, mesh: Mesh | None, scan_layers: bool) 
         here = [sources[name] for name in layers]
         leaves.append(_place(path, here, leaf.shape, dtype, mesh, stacked=stacked))
     model = jax.tree.unflatten(jax.tree.structure(model), leaves)
-    return model, Tokenizer.from_folder(folder) if (folder / "tokenizer.json").exists() else None
+    return model, Tokenizer.from_folder(folder) if any(folder.glob("*tokenizer.json")) else None
 
 
 def model_class(config: Config) -> type[Transformer]:

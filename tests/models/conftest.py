@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as Backend
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers import decoders
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 
 from interp_jax.models import Config, Decoder, Tokenizer
 from interp_jax.models.checkpoint import model_class
@@ -117,3 +118,24 @@ def word_tokenizer() -> Tokenizer:
     special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
     backend.add_special_tokens(["<s>", "</s>", "<unk>"])
     return Tokenizer(backend, special)
+
+
+CHATML = """{% for message in messages %}
+<|im_start|>{{ message['role'] }}
+{{ message['content'] }}<|im_end|>
+{% endfor %}
+{% if add_generation_prompt %}
+<|im_start|>assistant
+{% endif %}"""
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Tokenizer:
+    """One token a byte, so that a character may be several, with the special tokens and the template of ChatML."""
+    special = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    names = [*special, *sorted(ByteLevel.alphabet())]
+    backend = Backend(BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))
+    backend.add_special_tokens(special)
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    return Tokenizer(backend, {"bos_token": "<s>", "eos_token": "</s>", "chat_template": CHATML})
