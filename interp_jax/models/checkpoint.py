@@ -30,6 +30,7 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 def read_folder(folder: Path, dtype: Any, mesh: Mesh | None, scan_layers: bool) -> tuple[Transformer, Tokenizer | None]:
     """The model and, if the folder has one, the tokenizer."""
+    dtype = None if dtype is None else jnp.dtype(dtype)
     config = read_config(read_json(folder / "config.json"))
     model = model_class(config).abstract(config, scan_layers=scan_layers)
     sources = _sources(folder, config)
@@ -52,16 +53,32 @@ def _place(path: str, sources: list[Source], shape: Any, dtype: Any, mesh: Mesh 
     """One parameter on its devices, read a shard at a time; of a stacked one the sources are its layers."""
 
     def read(index: Any) -> np.ndarray:
-        if stacked:
-            layers, inner = (sources[index[0]], index[1:]) if index else (sources, None)
-            value = np.stack([source.read(inner) for source in layers])
-        else:
-            value = sources[0].read(index)
-        return value if dtype is None else value.astype(dtype)
+        if not stacked:
+            return sources[0].read(index, dtype)
+        first = sources[0].read(index and index[1:], dtype)
+        out = np.empty((len(sources), *first.shape), first.dtype)
+        out[0] = first
+        for layer, source in enumerate(sources[1:], 1):
+            out[layer] = source.read(index and index[1:], dtype)
+        return out
 
     if mesh is None:
         return jnp.asarray(read(None))
-    return jax.make_array_from_callback(shape, placed(mesh, path, shape, stacked=stacked), read)
+    sharding = placed(mesh, path, shape, stacked=stacked)
+    shards = []
+    for index, devices in _by_index(sharding, shape):
+        value = read(index)
+        shards += [jax.device_put(value, device) for device in devices]
+        jax.block_until_ready(shards[-len(devices) :])
+    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+
+def _by_index(sharding: jax.sharding.NamedSharding, shape: Any) -> list[tuple[Any, list[Any]]]:
+    """The slices of a parameter, each with the devices that hold it."""
+    groups: dict[str, tuple[Any, list[Any]]] = {}
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        groups.setdefault(str(index), (index, []))[1].append(device)
+    return list(groups.values())
 
 
 def _sources(folder: Path, config: Config) -> dict[str, Source]:

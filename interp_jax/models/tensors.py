@@ -1,9 +1,11 @@
 """Parts of checkpoint tensors as our parameters, and back: transposed, split, head by head, a slice at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -31,8 +33,10 @@ class Source:
     part: int
     shapes: tuple[Shape, ...]
 
-    def read(self, index: Index | None = None) -> np.ndarray:
-        """The parameter, or a slice of it: only what is needed leaves the disk.
+    def read(self, index: Index | None = None, dtype: Any = None) -> np.ndarray:
+        """The parameter, or a slice of it along the first of its input or output axes.
+
+        Only what is needed leaves the disk, a block at a time, so that little more than the result is in memory.
 
         Raises:
           ValueError: the tensor's shape does not fit the config.
@@ -41,29 +45,38 @@ class Source:
         index = index or tuple(slice(None) for _ in shape)
         with safetensors.safe_open(self.file, "numpy") as f:
             tensor = f.get_slice(self.name)
-            found = tuple(tensor.get_shape())
-            n_in = _n_in(self.rename, len(found))
-            self._check(found, n_in)
-            rows, columns = _range(shape[:n_in], index[:n_in]), self._columns(shape[n_in:], index[n_in:])
-            if not n_in:
-                matrix = tensor[columns][None]
-            else:
-                matrix = tensor[columns, rows].T if self.rename.transpose else tensor[rows, columns]
-        lead = _lead(shape[:n_in], rows)
-        trail = _lead(shape[n_in:], _range(shape[n_in:], index[n_in:]))
-        if self.rename.interleaved:
-            matrix = matrix.reshape(-1, trail[0], len(self.shapes), math.prod(trail[1:]))[:, :, self.part]
-        inner = tuple(slice(None) if i in (0, n_in) else at for i, at in enumerate(index))
-        return matrix.reshape(*lead, *trail)[inner]
+            n_in = _n_in(self.rename, len(tensor.get_shape()))
+            self._check(tuple(tensor.get_shape()), n_in)
+            rows, columns = _range(shape[:n_in], index[:n_in]), _range(shape[n_in:], index[n_in:])
+            blocks = self._blocks(tensor, n_in, rows, columns)
+            first = next(blocks)
+            out = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype or first[1].dtype)
+            for at, block in itertools.chain([first], blocks):
+                out[at] = block
+        return out.reshape(*_taken(shape[:n_in], rows), *_taken(shape[n_in:], columns))
 
-    def _columns(self, out: Shape, index: Index) -> slice:
-        """Where the outputs stand in the tensor."""
-        at, n_parts = _range(out, index), len(self.shapes)
-        if self.rename.interleaved:
-            return slice(at.start * n_parts, at.stop * n_parts)
-        n_in = len(self.shapes[self.part]) - len(out)
-        before = sum(math.prod(shape[n_in:]) for shape in self.shapes[: self.part])
-        return slice(before + at.start, before + at.stop)
+    def _blocks(self, tensor: Any, n_in: int, rows: slice, columns: slice) -> Iterator[tuple[Any, np.ndarray]]:
+        """(where, values) of the matrix [rows columns], as the blocks of the tensor come."""
+        shape, n_parts = self.shapes[self.part], len(self.shapes)
+        if self.rename.interleaved:  # head by head: that of each of the parts, in turn
+            width = math.prod(shape[n_in + 1 :])
+            for at in _steps(columns.stop - columns.start, width):
+                here = slice((columns.start + at.start) * n_parts, (columns.start + at.stop) * n_parts)
+                block = (tensor[here, rows] if n_in else tensor[here]).reshape(
+                    -1, n_parts, width, rows.stop - rows.start
+                )
+                yield (slice(None), at), block[:, self.part].reshape(-1, block.shape[-1]).T
+            return
+        before = sum(math.prod(other[n_in:]) for other in self.shapes[: self.part])
+        columns = slice(before + columns.start, before + columns.stop)
+        if not n_in:
+            yield ..., tensor[columns]
+        elif self.rename.transpose:
+            for at in _steps(columns.stop - columns.start):
+                yield (slice(None), at), tensor[columns.start + at.start : columns.start + at.stop, rows].T
+        else:
+            for at in _steps(rows.stop - rows.start):
+                yield at, tensor[rows.start + at.start : rows.start + at.stop, columns]
 
     def _check(self, found: Shape, n_in: int) -> None:
         inputs = math.prod(self.shapes[0][:n_in])
@@ -94,7 +107,7 @@ def _n_in(rename: Rename, n_axes: int) -> int:
 
 
 def _range(shape: Shape, index: Index) -> slice:
-    """The elements of flattened axes that a slice of the first of them takes; the slices of the rest come later."""
+    """The elements of flattened axes that a slice of the first of them takes."""
     if not shape:
         return slice(0, 1)
     start, stop, _ = index[0].indices(shape[0])
@@ -102,7 +115,14 @@ def _range(shape: Shape, index: Index) -> slice:
     return slice(start * rest, stop * rest)
 
 
-def _lead(shape: Shape, taken: slice) -> Shape:
-    """The shape of flattened axes of which `taken` was taken."""
+def _taken(shape: Shape, taken: slice) -> Shape:
+    """The shape of axes of whose flattened elements `taken` was taken."""
     rest = math.prod(shape[1:])
     return ((taken.stop - taken.start) // rest, *shape[1:]) if shape else ()
+
+
+def _steps(n: int, unit: int = 1) -> Iterator[slice]:
+    """An eighth of `n` at a time, in whole units."""
+    step = max(n // unit // 8, 1) * unit
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
