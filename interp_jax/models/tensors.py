@@ -122,7 +122,7 @@ def _taken(shape: Shape, taken: slice) -> Shape:
 
 
 def _steps(n: int, unit: int = 1) -> Iterator[slice]:
-    """An eighth of `n` at a time, in whole units."""
-    step = max(n // unit // 8, 1) * unit
+    """A small part of `n` at a time, in whole units."""
+    step = max(n // unit // 32, 1) * unit
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
