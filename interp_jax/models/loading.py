@@ -28,7 +28,8 @@ def load(
         A shipped name wins over a folder of that name: write `"./name"` for the folder.
       dtype: of the parameters; None keeps what the file has.
       mesh: a `jax.sharding.Mesh` with an axis named "model", over which heads, neurons and vocabulary are split; all
-        else is replicated. Each device's shard is read from the file by itself.
+        else is replicated. Each device's shard is read from the file by itself. Its axes are taken as Auto: shard
+        tokens over `model.w_e.sharding.mesh`.
       scan_layers: stack the blocks and scan over them: the same results and site names, and one block to compile
         whatever the depth. None: a Python loop.
 

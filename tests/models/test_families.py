@@ -101,6 +101,9 @@ def test_on_a_mesh(kind: str, prompts: tuple, tmp_path: Path, scan_layers: bool,
     assert all(len(leaf.devices()) == 8 for leaf in jax.tree.leaves(model))
     f = call(model, prompts)
     close(f(model, prompts[0]), f(loop, prompts[0]))
+    captured = jax.jit(ij.capture(f, ["blocks.attn.z", "blocks.mlp.post"], output=False))
+    assert "all-gather" not in captured.lower(model, prompts[0]).compile().as_text()
+    assert not any(value.is_fully_replicated for value in captured(model, prompts[0]).values())
 
 
 def test_weights_come_back(loop: Any) -> None:
