@@ -45,7 +45,7 @@ class Source:
         index = index or tuple(slice(None) for _ in shape)
         with safetensors.safe_open(self.file, "numpy") as f:
             tensor = f.get_slice(self.name)
-            n_in = _n_in(self.rename, len(tensor.get_shape()))
+            n_in = _n_in(self.rename)
             self._check(tuple(tensor.get_shape()), n_in)
             rows, columns = _range(shape[:n_in], index[:n_in]), _range(shape[n_in:], index[n_in:])
             blocks = self._blocks(tensor, n_in, rows, columns)
@@ -62,10 +62,9 @@ class Source:
             width = math.prod(shape[n_in + 1 :])
             for at in _steps(columns.stop - columns.start, width):
                 here = slice((columns.start + at.start) * n_parts, (columns.start + at.stop) * n_parts)
-                block = (tensor[here, rows] if n_in else tensor[here]).reshape(
-                    -1, n_parts, width, rows.stop - rows.start
-                )
-                yield (slice(None), at), block[:, self.part].reshape(-1, block.shape[-1]).T
+                block = tensor[here, rows] if n_in else tensor[here]
+                heads = block.reshape(-1, n_parts, width, rows.stop - rows.start)
+                yield (slice(None), at), heads[:, self.part].reshape(-1, heads.shape[-1]).T
             return
         before = sum(math.prod(other[n_in:]) for other in self.shapes[: self.part])
         columns = slice(before + columns.start, before + columns.stop)
@@ -88,22 +87,21 @@ class Source:
 
 def join(parts: Sequence[np.ndarray], rename: Rename) -> np.ndarray:
     """The checkpoint's tensor of our parameters: the inverse of `Source.read`."""
-    flat = parts[0].ndim == 1 or rename.hf.endswith(".bias") or "_norm." in rename.hf
-    n_in = _n_in(rename, 1 if flat else 2)
+    n_in = _n_in(rename)
     matrices = [part.reshape(math.prod(part.shape[:n_in]), *part.shape[n_in:]) for part in parts]
     if rename.interleaved:
         joined = np.stack([m.reshape(m.shape[0], parts[0].shape[n_in], -1) for m in matrices], axis=2)
     else:
         joined = np.concatenate([m.reshape(m.shape[0], -1) for m in matrices], axis=1)
     joined = joined.reshape(joined.shape[0], -1)
-    if flat:
+    if rename.vector:
         return joined[0]
     return np.ascontiguousarray(joined.T if rename.transpose else joined)
 
 
-def _n_in(rename: Rename, n_axes: int) -> int:
+def _n_in(rename: Rename) -> int:
     """How many of our axes are inputs: none of a vector's, two of w_o's `[head d_head d_model]`, one of the others'."""
-    return 0 if n_axes == 1 else 2 if rename.ours[0].endswith(".w_o") else 1
+    return 0 if rename.vector else 2 if rename.ours[0].endswith(".w_o") else 1
 
 
 def _range(shape: Shape, index: Index) -> slice:

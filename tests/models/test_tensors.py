@@ -19,9 +19,9 @@ CASES = {  # rule, shapes of ours, the axes that a mesh may split
     "fused": (Rename("a.weight", ATTN), [(6, 8, 3), (6, 4, 3), (6, 4, 3)], (0, 1)),
     "fused, transposed": (Rename("a.weight", ATTN, transpose=True), [(6, 8, 3), (6, 4, 3), (6, 4, 3)], (0, 1)),
     "interleaved": (Rename("a.weight", ATTN, transpose=True, interleaved=True), [(6, 8, 3)] * 3, (0, 1)),
-    "biases": (Rename("a.bias", ("b_q", "b_k", "b_v")), [(8, 3), (4, 3), (4, 3)], (0,)),
-    "interleaved biases": (Rename("a.bias", ("b_q", "b_k", "b_v"), interleaved=True), [(8, 3)] * 3, (0,)),
-    "a norm of heads": (Rename("q_norm.weight", ("q_norm.w",)), [(8, 3)], (0,)),
+    "biases": (Rename("a.bias", ("b_q", "b_k", "b_v"), vector=True), [(8, 3), (4, 3), (4, 3)], (0,)),
+    "interleaved biases": (Rename("a.bias", ("b_q", "b_k", "b_v"), interleaved=True, vector=True), [(8, 3)] * 3, (0,)),
+    "a norm of heads": (Rename("q_norm.weight", ("q_norm.w",), vector=True), [(8, 3)], (0,)),
 }
 
 

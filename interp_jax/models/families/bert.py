@@ -45,7 +45,7 @@ BERT = Family(
     head=(
         *linear("cls.predictions.transform.dense", "head"),
         *norm("cls.predictions.transform.LayerNorm", "ln_final"),
-        Rename("cls.predictions.bias", ("b_u",)),
+        Rename("cls.predictions.bias", ("b_u",), vector=True),
     ),
     ignored=(
         "embeddings.position_ids",

@@ -21,12 +21,14 @@ class Rename:
 
     Attributes:
       interleaved: ours take turns, head by head.
+      vector: it has one axis: a bias, or what a norm multiplies by.
     """
 
     hf: str
     ours: tuple[str, ...]
     transpose: bool = False
     interleaved: bool = False
+    vector: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,11 @@ def linear(hf: str, *ours: str, transpose: bool = True, interleaved: bool = Fals
     """The weight and the bias of a linear layer; `ours` without the leading `w_`."""
     parts = [name.rpartition(".") for name in ours]
     w, b = (tuple(f"{at}{dot}{kind}_{name}" for at, dot, name in parts) for kind in "wb")
-    return Rename(f"{hf}.weight", w, transpose, interleaved), Rename(f"{hf}.bias", b, interleaved=interleaved)
+    return Rename(f"{hf}.weight", w, transpose, interleaved), Rename(
+        f"{hf}.bias", b, interleaved=interleaved, vector=True
+    )
 
 
 def norm(hf: str, ours: str) -> tuple[Rename, Rename]:
     """The weight and the bias of a norm."""
-    return Rename(f"{hf}.weight", (f"{ours}.w",)), Rename(f"{hf}.bias", (f"{ours}.b",))
+    return Rename(f"{hf}.weight", (f"{ours}.w",), vector=True), Rename(f"{hf}.bias", (f"{ours}.b",), vector=True)
