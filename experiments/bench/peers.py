@@ -29,8 +29,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # the name of the classes i
     "gemma3": ("Gemma3", GROUPED | {"head_dim": 10, "query_pre_attn_scalar": 9, "sliding_window": 5}),
     "olmo2": ("Olmo2", GROUPED),
     "phi3": ("Phi3", GROUPED),
+    "bert": ("Bert", COMMON),
 }
-KINDS: dict[str, dict[str, Any]] = {
+KINDS: dict[str, dict[str, Any]] = {  # of decoders
     "gpt2": {},
     "gpt2 relu untied": {"activation_function": "relu", "n_inner": 40, "tie_word_embeddings": False},
     "gpt_neox": {},
@@ -77,9 +78,9 @@ def peer_of(kind: str, seed: int = 0) -> Any:
     """A random model, every bias and norm perturbed so that a swapped weight shows."""
     name, sizes = FAMILIES[kind.split()[0]]
     config_name = "Gemma3TextConfig" if name == "Gemma3" else f"{name}Config"
-    head = "GPT2LMHeadModel" if name == "GPT2" else f"{name}ForCausalLM"
+    head = {"GPT2": "GPT2LMHeadModel", "Bert": "BertForMaskedLM"}.get(name, f"{name}ForCausalLM")
     torch.manual_seed(seed)
-    config = getattr(transformers, config_name)(**sizes | KINDS[kind], attn_implementation="eager")
+    config = getattr(transformers, config_name)(**sizes | KINDS.get(kind, {}), attn_implementation="eager")
     peer = getattr(transformers, head)(config)
     with torch.no_grad():
         for parameter in peer.parameters():
