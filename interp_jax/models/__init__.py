@@ -1,22 +1,30 @@
-"""One decoder, its families, loading and saving, generation, tokens and stacked weights."""
+"""One decoder and one encoder, their families, loading and saving, generation, tokens and stacked weights."""
 
 from interp_jax.models.checkpoint import save
 from interp_jax.models.config import Config
-from interp_jax.models.decoder import Decoder, forward
+from interp_jax.models.decoder import Decoder
+from interp_jax.models.encoder import Encoder
+from interp_jax.models.forwarding import forward
 from interp_jax.models.generation import generate
 from interp_jax.models.loading import load
+from interp_jax.models.prompts import locate, tokenize
 from interp_jax.models.stacked import weights, with_weights
-from interp_jax.models.tokenizer import Tokenizer, tokenize
+from interp_jax.models.tokenizer import Tokenizer
+from interp_jax.models.transformer import stack_layers, unstack_layers
 
 __all__ = [
     "Config",
     "Decoder",
+    "Encoder",
     "Tokenizer",
     "forward",
     "generate",
     "load",
+    "locate",
     "save",
+    "stack_layers",
     "tokenize",
+    "unstack_layers",
     "weights",
     "with_weights",
 ]

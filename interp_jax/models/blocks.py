@@ -22,34 +22,43 @@ ATTENTION = ("head", "query", "key")
 NEURONS = ("position", "d_mlp")
 
 
-def run_block(block: Block, x: Array, frame: Frame, rotary: Any, layer: int, cache: Any) -> tuple[Array, Any]:
-    """One layer: the residual stream after it, and its part of the cache."""
-    x = frame.site(x, "blocks.resid_pre", *RESIDUAL, layer=layer)
-    normalized = normalize(block.ln1, x, frame, "blocks.ln1", layer)
-    q, k, v = project(block, x, normalized, frame, layer)
-    out, cache = attend(block.attn, q, k, v, frame, rotary, layer, cache)
+def run_block(block: Block, x: Array, frame: Frame, layer: int | None, cache: Any) -> tuple[Array, Any]:
+    """One layer of a decoder: the residual stream after it, and its part of the cache."""
+    before = x = frame.site(x, "blocks.resid_pre", *RESIDUAL, layer=layer)
+    q, k, v = project(block, x, normalize(block.ln1, x, frame, "blocks.ln1", layer), frame, layer)
+    out, cache = attend(block.attn, q, k, v, frame, layer, cache)
+    out = normalize(block.ln1_post, out, frame, "blocks.ln1_post", layer)
     x = x + frame.site(out, "blocks.attn_out", *RESIDUAL, layer=layer)
-    x = frame.site(x, "blocks.resid_mid", *RESIDUAL, layer=layer)
-    mlp_in = alias(x, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.offset, layer=layer)
+    if not frame.config.parallel:
+        before = x = frame.site(x, "blocks.resid_mid", *RESIDUAL, layer=layer)
+    mlp_in = alias(before, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.offset, layer=layer)
     out = run_mlp(block.mlp, normalize(block.ln2, mlp_in, frame, "blocks.ln2", layer), frame, layer)
+    out = normalize(block.ln2_post, out, frame, "blocks.ln2_post", layer)
     x = x + frame.site(out, "blocks.mlp_out", *RESIDUAL, layer=layer)
     return frame.site(x, "blocks.resid_post", *RESIDUAL, layer=layer), cache
 
 
-def normalize(norm: Norm, x: Array, frame: Frame, name: str, layer: int | None) -> Array:
-    """LayerNorm or RMSNorm. `scale` is float32 `[*batch position 1]`, `normalized` is what the weights multiply."""
-    dtype = x.dtype
-    x, scale = ops.centre(x, frame.config.norm, frame.config.norm_eps)
-    scale = frame.site(scale, f"{name}.scale", "position", "one", layer=layer)
-    x = frame.site(ops.divide(x, scale, dtype), f"{name}.normalized", *RESIDUAL, layer=layer)
-    return ops.rescale(x, norm.w, norm.b)
+def normalize(
+    norm: Norm | None, x: Array, frame: Frame, name: str, layer: int | None, axes: tuple[str, ...] = RESIDUAL
+) -> Array:
+    """LayerNorm or RMSNorm over the axes of its weights, the last of `axes`; no norm, no change.
+
+    `scale` is float32, with 1 where it was averaged; `normalized` is what the weights multiply.
+    """
+    if norm is None:
+        return x
+    dtype, config, n = x.dtype, frame.config, norm.w.ndim
+    x, scale = ops.centre(x, config.norm, config.norm_eps, n)
+    scale = frame.site(scale, f"{name}.scale", *axes[:-n], *("one",) * n, layer=layer)
+    x = frame.site(ops.divide(x, scale, dtype), f"{name}.normalized", *axes, layer=layer)
+    return ops.rescale(x, norm.w, norm.b, config.norm_offset)
 
 
-def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int) -> tuple[Array, Array, Array]:
+def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int | None) -> tuple[Array, Array, Array]:
     """Queries, keys and values, `[*batch position head d_head]`."""
     config = frame.config
 
-    def detailed(attn: Attention, w: Array, x: Array, normalized: Array, offset: Any) -> Any:
+    def detailed(attn: Attention, w: Any, x: Array, normalized: Array, offset: Any) -> Any:
         """Every head reads a residual stream of its own. What an edit changes there is added to `normalized`, so
         that edits of ln1's sites keep their effect too."""
         here = frame.at(offset)
@@ -61,10 +70,11 @@ def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int)
         v_input = here.site(shared, "blocks.v_input", *STREAMS, layer=layer)
         return ops.project_streams(attn, w, x, normalized, (q_input, k_input, v_input), config.norm, config.norm_eps)
 
-    def fast(attn: Attention, w: Array, x: Array, normalized: Array, offset: Any) -> Any:
+    def fast(attn: Attention, w: Any, x: Array, normalized: Array, offset: Any) -> Any:
         return ops.project(attn, normalized)
 
-    q, k, v = detail(fast, detailed, block.attn, block.ln1.w, x, normalized, frame.offset)
+    gain = None if block.ln1 is None or config.norms == "residual" else ops.gain(block.ln1.w, config.norm_offset)
+    q, k, v = detail(fast, detailed, block.attn, gain, x, normalized, frame.offset)
     return (
         frame.site(q, "blocks.attn.q", *PER_HEAD, layer=layer),
         frame.site(k, "blocks.attn.k", *PER_HEAD, layer=layer),
@@ -73,18 +83,22 @@ def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int)
 
 
 def attend(
-    attn: Attention, q: Array, k: Array, v: Array, frame: Frame, rotary: Any, layer: int, cache: Any
+    attn: Attention, q: Array, k: Array, v: Array, frame: Frame, layer: int | None, cache: Any
 ) -> tuple[Array, Any]:
     """-> `[*batch position d_model]` and the cache with this call's keys and values in it."""
-    if rotary is not None:
-        q = frame.site(ops.rotate(q, *rotary), "blocks.attn.rot_q", *PER_HEAD, layer=layer)
-        k = frame.site(ops.rotate(k, *rotary), "blocks.attn.rot_k", *PER_HEAD, layer=layer)
+    config = frame.config
+    q = normalize(attn.q_norm, q, frame, "blocks.attn.q_norm", layer, PER_HEAD)
+    k = normalize(attn.k_norm, k, frame, "blocks.attn.k_norm", layer, PER_HEAD)
+    if frame.rotary is not None:
+        q = frame.site(ops.rotate(q, *frame.rotary), "blocks.attn.rot_q", *PER_HEAD, layer=layer)
+        k = frame.site(ops.rotate(k, *frame.rotary), "blocks.attn.rot_k", *PER_HEAD, layer=layer)
     if cache is not None:
         axis = len(frame.batch)
         k = lax.dynamic_update_slice_in_dim(cache[0], k, frame.start, axis)
         v = lax.dynamic_update_slice_in_dim(cache[1], v, frame.start, axis)
         cache = (k, v)
-    scores = frame.site(ops.scores(q, k, frame.mask), "blocks.attn.attn_scores", *ATTENTION, layer=layer)
+    scores = ops.scores(q, k, frame.mask, config.score_scale, config.attn_softcap)
+    scores = frame.site(scores, "blocks.attn.attn_scores", *ATTENTION, layer=layer)
     pattern = frame.site(ops.softmax(scores), "blocks.attn.pattern", *ATTENTION, layer=layer)
     z = frame.site(ops.mix(pattern, v), "blocks.attn.z", *PER_HEAD, layer=layer)
 
@@ -96,7 +110,7 @@ def attend(
     return out, cache
 
 
-def run_mlp(mlp: MLP, x: Array, frame: Frame, layer: int) -> Array:
+def run_mlp(mlp: MLP, x: Array, frame: Frame, layer: int | None) -> Array:
     """`[*batch position d_model]` to the same."""
     act = ops.ACTIVATIONS[frame.config.act]
     if mlp.w_gate is None:

@@ -10,50 +10,105 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder
+from interp_jax.models.encoder import Encoder
 from interp_jax.models.families import FAMILIES, Family, Rename, read_config
 from interp_jax.models.params import paths
+from interp_jax.models.placement import placed
+from interp_jax.models.tensors import Source, join
 from interp_jax.models.tokenizer import Tokenizer
+from interp_jax.models.transformer import Transformer, unstack_layers
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
-def read_folder(folder: Path, dtype: Any) -> tuple[Decoder, Tokenizer | None]:
+def read_folder(folder: Path, dtype: Any, mesh: Mesh | None, scan_layers: bool) -> tuple[Transformer, Tokenizer | None]:
     """The model and, if the folder has one, the tokenizer."""
+    dtype = None if dtype is None else jnp.dtype(dtype)
     config = read_config(read_json(folder / "config.json"))
+    model = model_class(config).abstract(config, scan_layers=scan_layers)
+    sources = _sources(folder, config)
+    leaves = []
+    for path, leaf in paths(model).items():
+        stacked = scan_layers and path.startswith("blocks.")
+        layers = [path.replace("blocks.", f"blocks.{i}.", 1) for i in range(config.n_layers)] if stacked else [path]
+        here = [sources[name] for name in layers]
+        leaves.append(_place(path, here, leaf.shape, dtype, mesh, stacked=stacked))
+    model = jax.tree.unflatten(jax.tree.structure(model), leaves)
+    return model, Tokenizer.from_folder(folder) if any(folder.glob("*tokenizer.json")) else None
+
+
+def model_class(config: Config) -> type[Transformer]:
+    """The encoder or the decoder."""
+    return Encoder if config.norms == "residual" else Decoder
+
+
+def _place(path: str, sources: list[Source], shape: Any, dtype: Any, mesh: Mesh | None, *, stacked: bool) -> jax.Array:
+    """One parameter on its devices, read a shard at a time; of a stacked one the sources are its layers."""
+
+    def read(index: Any) -> np.ndarray:
+        if not stacked:
+            return sources[0].read(index, dtype)
+        first = sources[0].read(index and index[1:], dtype)
+        out = np.empty((len(sources), *first.shape), first.dtype)
+        out[0] = first
+        for layer, source in enumerate(sources[1:], 1):
+            out[layer] = source.read(index and index[1:], dtype)
+        return out
+
+    if mesh is None:
+        return jnp.asarray(read(None))
+    sharding = placed(mesh, path, shape, stacked=stacked)
+    shards = []
+    for index, devices in _by_index(sharding, shape):
+        value = read(index)
+        shards += [jax.device_put(value, device) for device in devices]
+        jax.block_until_ready(shards[-len(devices) :])
+    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
+
+
+def _by_index(sharding: jax.sharding.NamedSharding, shape: Any) -> list[tuple[Any, list[Any]]]:
+    """The slices of a parameter, each with the devices that hold it."""
+    groups: dict[str, tuple[Any, list[Any]]] = {}
+    for device, index in sharding.addressable_devices_indices_map(shape).items():
+        groups.setdefault(str(index), (index, []))[1].append(device)
+    return list(groups.values())
+
+
+def _sources(folder: Path, config: Config) -> dict[str, Source]:
+    """Our names of the parameters, layer by layer -> where they stand. Nothing is missing, nothing is left over."""
     family = FAMILIES[config.family]
-    model = Decoder.abstract(config)
-    wanted = {name: (rename, ours) for name, rename, ours in _tensors(family, config, paths(model))}
+    ours = paths(model_class(config).abstract(config))
+    wanted = {name: (rename, parts) for name, rename, parts in _tensors(family, config, ours)}
     files = {_bare(family, name): (file, name) for file in _weight_files(folder) for name in _names(file)}
     missing = sorted(set(wanted) - set(files))
     if missing:
         raise ValueError(f"{folder}: {len(missing)} weights are missing, such as {', '.join(missing[:3])}")
-    extra = sorted(name for name in set(files) - set(wanted) if not name.endswith((*family.buffers, "lm_head.weight")))
+    spare = (*family.ignored, *(rename.hf for rename in family.head))
+    extra = sorted(name for name in set(files) - set(wanted) if not name.endswith(spare))
     if extra:
         raise ValueError(
             f"{folder}: {len(extra)} weights have no place in {config.family}, such as {', '.join(extra[:3])}"
         )
-    shapes = {path: leaf.shape for path, leaf in paths(model).items()}
-    arrays: dict[str, jax.Array] = {}
-    for name, (rename, ours) in wanted.items():
-        tensor = _read(*files[name])
-        for path, part in zip(ours, _split(tensor, rename, [shapes[path] for path in ours], files[name]), strict=True):
-            arrays[path] = jnp.asarray(part, dtype=dtype or part.dtype)
-    model = jax.tree.unflatten(jax.tree.structure(model), [arrays[path] for path in shapes])
-    return model, Tokenizer.from_folder(folder) if (folder / "tokenizer.json").exists() else None
+    return {
+        path: Source(*files[name], rename, i, tuple(ours[part].shape for part in parts))
+        for name, (rename, parts) in wanted.items()
+        for i, path in enumerate(parts)
+    }
 
 
-def save(path: str | os.PathLike[str], model: Decoder, tokenizer: Tokenizer | None = None) -> None:
+def save(path: str | os.PathLike[str], model: Transformer, tokenizer: Tokenizer | None = None) -> None:
     """Writes a Hugging Face folder, which `load` and transformers read. It is written whole or not at all.
 
     Args:
       path: a new or an empty folder.
-      model: any `Decoder`; its dtype is kept.
+      model: a `Decoder` or an `Encoder`; its dtype is kept.
       tokenizer: goes into the same folder.
 
     Raises:
@@ -71,14 +126,15 @@ def save(path: str | os.PathLike[str], model: Decoder, tokenizer: Tokenizer | No
     path = Path(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path}: is there already and not empty; remove it or save elsewhere")
-    family, arrays = FAMILIES[model.config.family], paths(model)
-    tensors = {}
-    for name, rename, ours in _tensors(family, model.config, arrays):
-        full = name if name.startswith("lm_head.") else family.prefix + name
-        tensors[full] = _join([np.asarray(arrays[path]) for path in ours], rename, ours)
-    hf = family.hf_config(model.config) | {"torch_dtype": str(model.dtype)}
+    family, arrays = FAMILIES[model.config.family], paths(unstack_layers(model))
+    head = [rename.hf for rename in family.head]
+    tensors = {
+        name if name in head else family.prefix + name: join([np.asarray(arrays[path]) for path in ours], rename)
+        for name, rename, ours in _tensors(family, model.config, arrays)
+    }
+    hf = family.hf_config(model.config) | {"torch_dtype": str(model.dtype), "pad_token_id": None}
     if tokenizer is not None:
-        hf |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        hf |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
@@ -110,7 +166,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _tensors(family: Family, config: Config, ours: Any) -> Iterator[tuple[str, Rename, list[str]]]:
     """(name in the checkpoint without the prefix, its rule, our names), for the parameters that the model has."""
-    for rename in family.names:
+    for rename in (*family.names, *family.head):
         for layer in range(config.n_layers if "{}" in rename.hf else 1):
             parts = [name.format(layer) for name in rename.ours]
             if parts[0] in ours:
@@ -139,38 +195,9 @@ def _names(file: Path) -> list[str]:
         raise ValueError(f"{file}: is truncated or no safetensors file ({e}); download it again") from None
 
 
-def _read(file: Path, name: str) -> np.ndarray:
-    with safetensors.safe_open(file, "numpy") as f:
-        return f.get_tensor(name)
-
-
 def _bare(family: Family, name: str) -> str:
+    """A tensor's name as the family's table has it: without the prefix, in one spelling."""
+    for other, ours in family.spellings.items():
+        if name.endswith(other):
+            name = name.removesuffix(other) + ours
     return name.removeprefix(family.prefix)
-
-
-def _split(
-    tensor: np.ndarray, rename: Rename, shapes: list[tuple[int, ...]], where: tuple[Path, str]
-) -> list[np.ndarray]:
-    tensor = tensor.T if rename.transpose else tensor
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    if tensor.size != sum(sizes) or (len(shapes) == 1 and tensor.ndim == len(shapes[0]) and tensor.shape != shapes[0]):
-        raise ValueError(f"{where[0]}: {where[1]} has shape {tensor.shape}, which does not fit config.json: {shapes}")
-    if tensor.ndim == 1:
-        parts = np.split(tensor, np.cumsum(sizes)[:-1])
-    else:
-        parts = np.split(tensor, np.cumsum([size // tensor.shape[0] for size in sizes])[:-1], axis=1)
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _join(parts: list[np.ndarray], rename: Rename, ours: list[str]) -> np.ndarray:
-    kind = ours[0].rsplit(".", 1)[-1]
-    if kind.startswith("b"):
-        return np.concatenate([part.reshape(-1) for part in parts])
-    if parts[0].ndim == 1:
-        return parts[0]
-    # w_o is [head d_head d_model]: two axes in. All others have one.
-    matrices = [
-        part.reshape(-1, part.shape[-1]) if kind == "w_o" else part.reshape(part.shape[0], -1) for part in parts
-    ]
-    joined = np.concatenate(matrices, axis=1)
-    return np.ascontiguousarray(joined.T if rename.transpose else joined)

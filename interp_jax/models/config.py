@@ -30,13 +30,35 @@ class Config:
     d_head: int = 0  # 0: d_model / n_heads
     act: Literal["gelu_new", "gelu", "relu", "silu"] = "gelu_new"
     gated: bool = False
-    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    norm_eps: float = 1e-5
-    positions: Literal["learned", "rotary"] = "learned"
-    rope_theta: float = 10000.0
     attn_bias: bool = True
+    out_bias: bool | None = None  # of attention's output; None: as attn_bias
     mlp_bias: bool = True
     tie_embeddings: bool = True
+    embed_scale: bool = False  # embeddings are multiplied by sqrt(d_model)
+    n_types: int = 0  # of tokens, in an encoder
+
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_eps: float = 1e-5
+    norm_offset: float = 0.0  # a norm multiplies by norm_offset + w
+    norms: Literal["pre", "post", "both", "residual"] = "pre"  # of what a part reads, writes, both; of their sum
+    qk_norm: Literal["none", "head", "all"] = "none"  # queries and keys: each head by itself, or all together
+    parallel: bool = False  # attention and MLP read the same residual stream
+
+    positions: Literal["learned", "rotary"] = "learned"
+    rope_theta: float = 10000.0
+    rotary_dim: int = 0  # of each head, the leading ones; 0: d_head
+    rope_scaling: Literal["none", "linear", "llama3"] = "none"
+    rope_factor: float = 1.0
+    rope_low_freq_factor: float = 1.0
+    rope_high_freq_factor: float = 4.0
+    rope_original_n_ctx: int = 0
+    window: int = 0  # how many tokens a local layer sees, itself included
+    local_layers: tuple[int, ...] = ()
+    rope_local_theta: float = 0.0  # of local layers, which are not scaled then; 0: as the others
+
+    attn_scale: float = 0.0  # 0: 1 / sqrt(d_head)
+    attn_softcap: float = 0.0  # scores become cap * tanh(scores / cap); 0: they do not
+    logit_softcap: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.n_kv_heads:
@@ -49,5 +71,23 @@ class Config:
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"Config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
-        if self.positions == "rotary" and self.d_head % 2:
-            raise ValueError(f"Config: rotary positions need an even d_head, not {self.d_head}")
+        if self.positions == "rotary" and (self.n_rotary % 2 or self.n_rotary > self.d_head):
+            raise ValueError(
+                f"Config: rotary positions need an even number of dimensions, at most d_head {self.d_head}, "
+                f"not {self.n_rotary}"
+            )
+        in_model = all(i in range(self.n_layers) for i in self.local_layers)
+        if bool(self.window) != bool(self.local_layers) or not in_model:
+            raise ValueError(
+                f"Config: window {self.window} and local_layers {self.local_layers} of {self.n_layers} do not fit"
+            )
+
+    @property
+    def n_rotary(self) -> int:
+        """How many dimensions of each head are rotated."""
+        return self.rotary_dim or self.d_head
+
+    @property
+    def score_scale(self) -> float:
+        """What the products of queries and keys are multiplied by."""
+        return self.attn_scale or self.d_head**-0.5

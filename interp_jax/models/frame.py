@@ -1,4 +1,4 @@
-"""What the layers of one call share: padding, positions and the causal mask."""
+"""What the layers of one call share: padding, positions, rotary angles and the masks of attention."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from interp_jax.core import detail, site
+from interp_jax.models import ops
 from interp_jax.models.config import Config
 
 Array = jax.Array
+Rotary = tuple[Array, Array] | None
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Frame:
       batch: `("batch",)`, or `()` for a single sequence.
       positions: int32 `[*batch position]`, the position of each token, 0 for the first real one.
       mask: bool `[*batch or 1, 1, query, key]` (without batch: `[1 query key]`): may the query see the key.
+      rotary: cosine and sine of the rotary angles, float32 `[*batch position 1 rotary_dim/2]` each.
       offset: int32 `[*batch]`, position of index 0 of the position and query axes; None: 0.
       key_offset: the same for the key axis; differs in a cached step.
       start: int32 `[]`, where in the cache the keys and values of this call go; None without a cache.
@@ -31,6 +34,7 @@ class Frame:
     batch: tuple[str, ...]
     positions: Array
     mask: Array
+    rotary: Rotary = None
     offset: Array | None = None
     key_offset: Array | None = None
     start: Any = None
@@ -38,6 +42,21 @@ class Frame:
     def at(self, offset: Array | None) -> "Frame":
         """The same with another offset: inside `detail` an array that is an argument and not closed over."""
         return dataclasses.replace(self, offset=offset)
+
+    def nearby(self) -> "Frame":
+        """The frame of a local layer, which sees the last `window` tokens, under rotary angles of its own."""
+        config, (n_query, n_key) = self.config, self.mask.shape[-2:]
+        query = jnp.arange(n_query, dtype=jnp.int32) + (0 if self.start is None else self.start)
+        near = query[:, None] - jnp.arange(n_key, dtype=jnp.int32) < config.window
+        rotary = ops.rotation(self.positions, config, True) if config.rope_local_theta else self.rotary
+        return dataclasses.replace(self, mask=self.mask & near, rotary=rotary)
+
+    def choose(self, local: Array, nearby: "Frame") -> "Frame":
+        """`nearby` where `local` (bool `[]`, as a scan over layers has it), else this frame."""
+        mask, rotary = jax.tree.map(
+            lambda a, b: jnp.where(local, a, b), (nearby.mask, nearby.rotary), (self.mask, self.rotary)
+        )
+        return dataclasses.replace(self, mask=mask, rotary=rotary)
 
     def site(self, x: Array, name: str, *axes: str, layer: int | None = None) -> Array:
         offset: Any = self.offset
@@ -53,16 +72,22 @@ def alias(x: Array, name: str, axes: tuple[str, ...], offset: Array | None, *, l
     )
 
 
-def whole(config: Config, tokens: Array, attention_mask: Array | None) -> Frame:
+def whole(config: Config, tokens: Array, attention_mask: Array | None, *, causal: bool = True) -> Frame:
     """The frame of a call without a cache."""
     batch, n = ("batch",) * (tokens.ndim - 1), tokens.shape[-1]
     index = jnp.arange(n, dtype=jnp.int32)
-    causal = (index[:, None] >= index)[None]
+    mask = (index[:, None] >= index)[None] if causal else jnp.ones((1, n, n), bool)
     if attention_mask is None:
-        return Frame(config, batch, jnp.broadcast_to(index, tokens.shape), causal)
-    offset = left_padding(attention_mask)
-    mask = causal & attention_mask[..., None, None, :]
-    return Frame(config, batch, count(attention_mask), mask, offset, offset)
+        positions, offset = jnp.broadcast_to(index, tokens.shape), None
+    else:
+        positions, offset = count(attention_mask), left_padding(attention_mask)
+        mask = mask & attention_mask[..., None, None, :]
+    return Frame(config, batch, positions, mask, rotary_of(config, positions), offset, offset)
+
+
+def rotary_of(config: Config, positions: Array) -> Rotary:
+    """The rotary angles of int32 positions `[*batch position]`; None in a model of learned positions."""
+    return ops.rotation(positions, config) if config.positions == "rotary" else None
 
 
 def count(attention_mask: Array) -> Array:

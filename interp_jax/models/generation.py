@@ -12,16 +12,17 @@ from jaxtyping import Int
 import numpy as np
 
 from interp_jax.core import as_intervention, intervene, resolve
-from interp_jax.models.decoder import Cache, Decoder, decode, unembed
-from interp_jax.models.frame import Frame, count
+from interp_jax.models.decoder import Cache, Decoder, decode
+from interp_jax.models.frame import Frame, count, rotary_of
 from interp_jax.models.inputs import check_tokens
+from interp_jax.models.transformer import Transformer
 
 Array = jax.Array
 SMALLEST = 16  # slots of the shortest prompt and of the shortest continuation that are compiled for
 
 
 def generate(
-    model: Decoder,
+    model: Transformer,
     tokens: Any,
     n_tokens: int,
     *,
@@ -37,7 +38,7 @@ def generate(
     Prompts and continuations are padded to powers of two, so that few shapes compile.
 
     Args:
-      model: the decoder.
+      model: a `Decoder`.
       tokens: int `[position]` or `[batch position]`, the prompts.
       n_tokens: how many tokens to add.
       attention_mask: the shape of `tokens`, 0 at padding, which may stand on either side.
@@ -52,6 +53,7 @@ def generate(
       int32 `[batch, position + n_tokens]`: the prompts as they came, then the continuations.
 
     Raises:
+      TypeError: the model is not a `Decoder`.
       ValueError: what `forward` refuses, more positions than n_ctx, or sampling without a key.
 
     Example:
@@ -62,6 +64,8 @@ def generate(
       >>> models.generate(model, jnp.array([[1, 2, 3]]), 4).shape
       (1, 7)
     """
+    if not isinstance(model, Decoder):
+        raise TypeError(f"generate: needs a Decoder, not a {type(model).__name__}, which writes no text")
     _check_sampling(n_tokens, key, temperature, top_k, top_p)
     tokens, attention_mask = check_tokens(model.config, tokens, attention_mask)
     if attention_mask is None:
@@ -110,7 +114,7 @@ def _generate(
     slots: int,
 ) -> Array:
     """Continuations of prompts that end in the last column, int32 `[*batch slots]`, of which `n_tokens` are filled."""
-    config, (*batch, n_prompt) = model.config, tokens.shape
+    *batch, n_prompt = tokens.shape
     length = mask.sum(axis=-1, dtype=jnp.int32)
     step = _step
     if addresses:
@@ -118,8 +122,7 @@ def _generate(
     key_offset = length - n_prompt
     slot = jnp.arange(n_prompt + slots, dtype=jnp.int32)
     real = jnp.concatenate([mask, jnp.ones((*batch, slots), bool)], axis=-1)
-    empty = jnp.zeros((*batch, n_prompt + slots, config.n_kv_heads, config.d_head), model.dtype)
-    cache: Cache = [(empty, empty) for _ in range(config.n_layers)]
+    cache = model.empty_cache(tuple(batch), n_prompt + slots)
 
     def run(cache: Cache, tokens: Array, positions: Array, offset: Array, start: Array) -> tuple[Array, Cache]:
         query = start + jnp.arange(tokens.shape[-1], dtype=jnp.int32)
@@ -152,10 +155,10 @@ def _step(
 ) -> tuple[Array, Cache]:
     """The logits after the last of `tokens` `[*batch position]`, float32 `[*batch d_vocab]`, and the new cache."""
     batch = ("batch",) * (tokens.ndim - 1)
-    frame = Frame(model.config, batch, positions, mask, offset, key_offset, start)
+    rotary = rotary_of(model.config, positions)
+    frame = Frame(model.config, batch, positions, mask, rotary, offset, key_offset, start)
     x, new_cache = decode(model, tokens, frame, cache)
-    assert new_cache is not None
-    logits = unembed(model, x[..., -1:, :], (*batch, "position"), offset + tokens.shape[-1] - 1)
+    logits = model.unembed(x[..., -1:, :], (*batch, "position"), offset + tokens.shape[-1] - 1)
     return logits[..., 0, :].astype(jnp.float32), new_cache
 
 

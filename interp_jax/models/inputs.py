@@ -39,6 +39,21 @@ def check_tokens(config: Config, tokens: Any, attention_mask: Any) -> tuple[Any,
     return tokens.astype(np.int32), attention_mask
 
 
+def check_types(config: Config, tokens: Any, token_types: Any) -> Any:
+    """int32 token types of an encoder, or None."""
+    if token_types is None:
+        return None
+    if not config.n_types:
+        raise ValueError("token_types: a decoder has none; leave them out")
+    token_types = token_types if isinstance(token_types, jax.Array) else np.asarray(token_types)
+    if token_types.shape != tokens.shape or not jnp.issubdtype(token_types.dtype, jnp.integer):
+        raise ValueError(
+            f"token_types must be integers of shape {tokens.shape}, not {token_types.dtype} {token_types.shape}"
+        )
+    check_range("token_types", token_types, 0, config.n_types, f"be below n_types {config.n_types}")
+    return token_types.astype(np.int32)
+
+
 def check_range(what: str, values: Any, low: int, high: int, remedy: str) -> None:
     """Where the values are concrete, each must be in `[low, high)`."""
     if isinstance(values, Tracer) or not values.size:

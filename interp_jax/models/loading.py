@@ -4,17 +4,23 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jax.sharding import Mesh
+
 from interp_jax.models.checkpoint import INDEX, SINGLE, read_folder, read_json
-from interp_jax.models.decoder import Decoder
 from interp_jax.models.tokenizer import Tokenizer
+from interp_jax.models.transformer import Transformer
 
 SHIPPED = Path(__file__).parent / "shipped"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 def load(
-    name_or_path: str | os.PathLike[str], *, dtype: Any = None, mesh: Any = None, scan_layers: bool | None = None
-) -> tuple[Decoder, Tokenizer | None]:
+    name_or_path: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    mesh: Mesh | None = None,
+    scan_layers: bool | None = None,
+) -> tuple[Transformer, Tokenizer | None]:
     """Loads a model and its tokenizer from a Hugging Face folder. Reads safetensors only; runs no code of the folder.
 
     Args:
@@ -22,16 +28,19 @@ def load(
         folder, or a hub id (`"gpt2"`, `"owner/name"`). A shipped name wins over a folder of that name: write `"./name"`
         for the folder.
       dtype: of the parameters; None keeps what the file has.
-      mesh: not supported yet.
-      scan_layers: only False or None is supported yet.
+      mesh: a `jax.sharding.Mesh` with an axis named "model", over which heads, neurons and vocabulary are split; all
+        else is replicated. Each device's shard is read from the file by itself. Its axes are taken as Auto: shard
+        tokens over `model.w_e.sharding.mesh`.
+      scan_layers: stack the blocks and scan over them: the same results and site names, and one block to compile
+        whatever the depth. None: a Python loop.
 
     Returns:
       The model, and its tokenizer or None if the folder has no tokenizer.json.
 
     Raises:
       FileNotFoundError: no such folder, version or hub model, a missing file, or a hub that cannot be reached.
-      ValueError: a truncated file, an unsupported architecture or option, missing or surplus weights.
-      NotImplementedError: `mesh` or `scan_layers=True`.
+      ValueError: a truncated file, an unsupported architecture or option, missing or surplus weights, a mesh without
+        an axis "model".
 
     Example:
       >>> import jax, tempfile
@@ -43,11 +52,7 @@ def load(
       >>> str(model.dtype), tokenizer
       ('bfloat16', None)
     """
-    if mesh is not None:
-        raise NotImplementedError("load: mesh is not supported yet; load without it and jax.device_put the model")
-    if scan_layers:
-        raise NotImplementedError("load: scan_layers=True is not supported yet; leave it out")
-    return read_folder(_find(name_or_path), dtype)
+    return read_folder(_find(name_or_path), dtype, mesh, bool(scan_layers))
 
 
 def _find(name_or_path: str | os.PathLike[str]) -> Path:

@@ -12,6 +12,7 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
+from interp_jax.models.config import Config
 from interp_jax.models.params import Attention
 
 Array = jax.Array
@@ -31,13 +32,13 @@ def affine(x: Array, w: Array, b: Array | None, n: int = 1) -> Array:
     return out if b is None else out + b
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def centre(x: Array, norm: str, eps: float) -> tuple[Array, Array]:
-    """In float32: `x`, centred in a LayerNorm, and the scale `[... 1]` that it is divided by."""
-    x = x.astype(jnp.float32)
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def centre(x: Array, norm: str, eps: float, n: int = 1) -> tuple[Array, Array]:
+    """In float32: `x`, centred in a LayerNorm, and the scale `[... 1]` that its last `n` axes are divided by."""
+    x, axes = x.astype(jnp.float32), tuple(range(-n, 0))
     if norm == "layernorm":
-        x = x - jnp.mean(x, axis=-1, keepdims=True)
-    return x, jnp.sqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+        x = x - jnp.mean(x, axis=axes, keepdims=True)
+    return x, jnp.sqrt(jnp.mean(jnp.square(x), axis=axes, keepdims=True) + eps)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -46,10 +47,19 @@ def divide(x: Array, scale: Array, dtype: Any) -> Array:
     return (x / scale).astype(dtype)
 
 
-@jax.jit
-def rescale(x: Array, w: Array, b: Array | None) -> Array:
-    """A norm's own weights."""
+@partial(jax.jit, static_argnums=3)
+def rescale(x: Array, w: Array, b: Array | None, offset: float) -> Array:
+    """A norm's own weights; offset + w in float32, since a small w beside 1 is lost in bfloat16."""
+    if offset:
+        x, w, dtype = x.astype(jnp.float32), offset + w.astype(jnp.float32), x.dtype
+        return (x * w).astype(dtype)
     return x * w if b is None else x * w + b
+
+
+@partial(jax.jit, static_argnums=1)
+def gain(w: Array, offset: float) -> Array:
+    """What a norm multiplies by, in the dtype of its weights."""
+    return (offset + w.astype(jnp.float32)).astype(w.dtype) if offset else w
 
 
 @jax.jit
@@ -75,56 +85,88 @@ def mean_of_groups(streams: Array, n_kv_heads: int) -> Array:
 
 @partial(jax.jit, static_argnums=(5, 6))
 def project_streams(
-    attn: Attention, w: Array, x: Array, normalized: Array, streams: tuple[Array, Array, Array], norm: str, eps: float
+    attn: Attention,
+    w: Array | None,
+    x: Array,
+    normalized: Array,
+    streams: tuple[Array, Array, Array],
+    norm: str,
+    eps: float,
 ) -> tuple[Array, ...]:
     """As `project`, but each head reads its own of `streams` `[... head d_model]`, which `x` has become.
 
     Where a stream is still `x`, its head reads `normalized`; else what changed, normalized and times `w`, is added.
+    Without `w` nothing is normalized.
     """
 
-    def unscaled(x: Array) -> Array:
-        return divide(*centre(x, norm, eps), x.dtype)
+    def scaled(x: Array) -> Array:
+        return x if w is None else divide(*centre(x, norm, eps), x.dtype) * w
 
-    rest = (normalized - unscaled(x) * w)[..., None, :]
+    rest = (normalized - scaled(x))[..., None, :]
     out = []
     for kind, stream in zip("qkv", streams, strict=True):
-        read = rest + unscaled(stream) * w
         matrix, bias = getattr(attn, f"w_{kind}"), getattr(attn, f"b_{kind}")
-        heads = jnp.einsum("...hm,mhd->...hd", read, matrix)
+        heads = jnp.einsum("...hm,mhd->...hd", rest + scaled(stream), matrix)
         out.append(heads if bias is None else heads + bias)
     return tuple(out)
 
 
 @jax.jit
 def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Turns the pairs (i, i + d_head/2) of `[... head d_head]` by the angles `[... 1 d_head/2]`."""
-    half = x.shape[-1] // 2
-    a, b = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    """Turns the pairs (i, i + r/2) of the first r of `[... head d_head]` by the angles `[... 1 r/2]`."""
+    half = cos.shape[-1]
+    a, b = x[..., :half].astype(jnp.float32), x[..., half : 2 * half].astype(jnp.float32)
+    turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([turned, x[..., 2 * half :]], axis=-1)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def rotation(positions: Array, theta: float, d_head: int) -> tuple[Array, Array]:
-    """Cosine and sine of the rotary angles, float32 `[... 1 d_head/2]`, at int32 positions `[...]`."""
-    frequency = jnp.float32(theta) ** (-jnp.arange(0, d_head, 2, dtype=jnp.float32) / d_head)
+def rotation(positions: Array, config: Config, local: bool = False) -> tuple[Array, Array]:
+    """Cosine and sine of the rotary angles, float32 `[... 1 n_rotary/2]`, at int32 positions `[...]`."""
+    theta = config.rope_local_theta if local else config.rope_theta
+    frequency = jnp.float32(theta) ** (-jnp.arange(0, config.n_rotary, 2, dtype=jnp.float32) / config.n_rotary)
+    if not local:
+        frequency = _stretched(frequency, config)
     angle = positions[..., None, None].astype(jnp.float32) * frequency
     return jnp.cos(angle), jnp.sin(angle)
 
 
-@jax.jit
-def scores(q: Array, k: Array, mask: Array) -> Array:
+def _stretched(frequency: Array, config: Config) -> Array:
+    """Rotary frequencies scaled to longer contexts: all of them, or (Llama 3.1) the slow ones, blending between."""
+    if config.rope_scaling == "none":
+        return frequency
+    slow = frequency / config.rope_factor
+    if config.rope_scaling == "linear":
+        return slow
+    turns = config.rope_original_n_ctx * frequency / (2 * jnp.pi)
+    low, high = config.rope_low_freq_factor, config.rope_high_freq_factor
+    keep = jnp.clip((turns - low) / (high - low), 0, 1)
+    return keep * frequency + (1 - keep) * slow
+
+
+@partial(jax.jit, static_argnums=1)
+def softcap(x: Array, cap: float) -> Array:
+    """`cap * tanh(x / cap)`: near x where it is small, never beyond the cap."""
+    limit = jnp.asarray(cap, x.dtype)
+    return limit * jnp.tanh(x / limit)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def scores(q: Array, k: Array, mask: Array, scale: float, cap: float) -> Array:
     """`[*batch query head d_head]`, `[*batch key kv_head d_head]` -> `[*batch head query key]`, -inf where masked.
 
     The heads that share a key head stand side by side as more queries of it: `[*batch kv_head group*query d_head]`.
     """
     *lead, n_query, n_heads, d_head = q.shape
     n_key, n_kv_heads = k.shape[-3:-1]
-    q = jnp.moveaxis(q * jnp.asarray(d_head**-0.5, q.dtype), -2, -3)
+    q = jnp.moveaxis(q * jnp.asarray(scale, q.dtype), -2, -3)
     q = q.reshape(*lead, n_kv_heads, n_heads // n_kv_heads * n_query, d_head)
     both = tuple(range(len(lead)))
     last = len(lead) + 2
     out = lax.dot_general(q, k, (((last,), (last,)), ((*both, last - 2), (*both, last - 1))))
     out = out.reshape(*lead, n_heads, n_query, n_key)
+    if cap:
+        out = softcap(out, cap)
     return jnp.where(mask, out, jnp.asarray(-jnp.inf, out.dtype))
 
 

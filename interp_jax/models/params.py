@@ -1,7 +1,8 @@
 """The parameters of a block, as nnx modules used as plain pytrees.
 
 Names and meanings are TransformerLens's in lower case. The layout is the one that multiplies `x @ w` without a
-transpose: the axes that are summed over come first. `param(shape, fill=, residual=)` makes each of them.
+transpose: the axes that are summed over come first. `param(shape, fill=, residual=)` makes each of them. What a
+model does not have is None.
 """
 
 from typing import Any
@@ -13,11 +14,12 @@ from interp_jax.models.config import Config
 
 
 class Norm(nnx.Module):
-    """`w`, `b` of shape `[d_model]`; no `b` in an RMSNorm."""
+    """`w`, `b` of shape `[d_model]`; no `b` in an RMSNorm. Norms of queries and keys: `[d_head]` or `[head d_head]`."""
 
-    def __init__(self, config: Config, param: Any):
-        self.w = nnx.data(param((config.d_model,), fill=1.0))
-        self.b = nnx.data(param((config.d_model,), fill=0.0) if config.norm == "layernorm" else None)
+    def __init__(self, config: Config, param: Any, shape: tuple[int, ...] | None = None):
+        shape = shape or (config.d_model,)
+        self.w = nnx.data(param(shape, fill=1.0 - config.norm_offset))
+        self.b = nnx.data(param(shape, fill=0.0) if config.norm == "layernorm" else None)
 
 
 class Attention(nnx.Module):
@@ -33,7 +35,10 @@ class Attention(nnx.Module):
         self.b_q = nnx.data(param(heads, fill=0.0) if bias else None)
         self.b_k = nnx.data(param(kv_heads, fill=0.0) if bias else None)
         self.b_v = nnx.data(param(kv_heads, fill=0.0) if bias else None)
-        self.b_o = nnx.data(param((config.d_model,), fill=0.0) if bias else None)
+        out_bias = bias if config.out_bias is None else config.out_bias
+        self.b_o = nnx.data(param((config.d_model,), fill=0.0) if out_bias else None)
+        shapes = {"none": (None, None), "head": (heads[1:], heads[1:]), "all": (heads, kv_heads)}[config.qk_norm]
+        self.q_norm, self.k_norm = (nnx.data(shape and Norm(config, param, shape)) for shape in shapes)
 
 
 class MLP(nnx.Module):
@@ -50,13 +55,17 @@ class MLP(nnx.Module):
 
 
 class Block(nnx.Module):
-    """One layer: `x + attn(ln1(x))`, then `x + mlp(ln2(x))`."""
+    """One layer, whose norms stand where `config.norms` says. In a scanned model: all, with a leading layer axis."""
 
     def __init__(self, config: Config, param: Any):
-        self.ln1 = nnx.data(Norm(config, param))
+        before = Norm(config, param) if config.norms != "post" else None
+        self.ln1 = nnx.data(before)
         self.attn = nnx.data(Attention(config, param))
-        self.ln2 = nnx.data(Norm(config, param))
+        after = config.norms in ("post", "both")
+        self.ln1_post = nnx.data(Norm(config, param) if after else None)
+        self.ln2 = nnx.data(Norm(config, param) if config.norms != "post" else None)
         self.mlp = nnx.data(MLP(config, param))
+        self.ln2_post = nnx.data(Norm(config, param) if after else None)
 
 
 def paths(model: Any) -> dict[str, Any]:

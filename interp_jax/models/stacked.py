@@ -7,8 +7,8 @@ import jax
 from jax.core import Tracer
 import jax.numpy as jnp
 
-from interp_jax.models.decoder import Decoder
 from interp_jax.models.params import paths
+from interp_jax.models.transformer import Transformer
 
 Array = jax.Array
 
@@ -17,19 +17,23 @@ _LAYER = {
     **{f"W_{x.upper()}": f"attn.w_{x}" for x in "qkvo"},
     **{f"b_{x.upper()}": f"attn.b_{x}" for x in "qkvo"},
     **{f"{kind}_{part}": f"mlp.{kind.lower()}_{part}" for kind in "Wb" for part in ("in", "gate", "out")},
-    **{f"{norm}_{kind}": f"{norm}.{kind}" for norm in ("ln1", "ln2") for kind in "wb"},
+    **{f"{n}_{kind}": f"{n}.{kind}" for n in ("ln1", "ln2", "ln1_post", "ln2_post") for kind in "wb"},
+    **{f"{x}_norm_w": f"attn.{x}_norm.w" for x in "qk"},
 }
 
 
-def weights(model: Decoder) -> dict[str, Array]:
+def weights(model: Transformer) -> dict[str, Array]:
     """Every weight by TransformerLens's name, the layers stacked. What the model does not have is not in the dict.
+
+    The weights are those that the forward pass multiplies by: `W_E` times the scale of the embeddings, and a norm's
+    `w` plus its offset, where a family (Gemma) has them.
 
     Returns:
       `W_E [d_vocab d_model]`, `W_pos [n_ctx d_model]`, `W_U [d_model d_vocab]` (`W_E` transposed where they are tied);
       `W_Q W_K W_V [layer head d_model d_head]` (`W_K`, `W_V` over the key-value heads), `W_O [layer head d_head
       d_model]`, `W_in W_gate [layer d_model d_mlp]`, `W_out [layer d_mlp d_model]`; `b_Q b_K b_V [layer head d_head]`,
       `b_O b_out [layer d_model]`, `b_in b_gate [layer d_mlp]`; `ln1_w ln1_b ln2_w ln2_b [layer d_model]`,
-      `ln_final_w ln_final_b [d_model]`.
+      `ln_final_w ln_final_b [d_model]`, and the like of post-norms and of the norms of queries and keys.
 
     Example:
       >>> import jax
@@ -43,15 +47,19 @@ def weights(model: Decoder) -> dict[str, Array]:
     found = {name: leaves[path] for name, path in _TOP.items() if path in leaves}
     for name, path in _LAYER.items():
         layers = [f"blocks.{i}.{path}" for i in range(model.config.n_layers)]
-        if layers[0] in leaves:
-            found[name] = jnp.stack([_view(name)(leaves[layer]) for layer in layers])
-    if model.w_u is None:
+        if f"blocks.{path}" in leaves:
+            found[name] = _view(name)(leaves[f"blocks.{path}"])
+        elif layers[0] in leaves:
+            found[name] = _view(name)(jnp.stack([leaves[layer] for layer in layers]))
+    found = {name: _effective(model, name, value) for name, value in found.items()}
+    if "W_U" not in found:
         found["W_U"] = model.w_e.T
     return found
 
 
-def with_weights(model: Decoder, new: Mapping[str, Any]) -> Decoder:
-    """The same model with some of its weights replaced; `with_weights(model, weights(model))` is `model`.
+def with_weights(model: Transformer, new: Mapping[str, Any]) -> Transformer:
+    """The same model with some of its weights replaced; `with_weights(model, weights(model))` is `model`
+    (to rounding, where weights are scaled).
 
     Args:
       model: stays as it is.
@@ -77,19 +85,34 @@ def with_weights(model: Decoder, new: Mapping[str, Any]) -> Decoder:
         if jnp.shape(value) != known[name].shape:
             raise ValueError(f"with_weights: {name} must have shape {known[name].shape}, not {jnp.shape(value)}")
         value = jnp.asarray(value, model.dtype)
-        if name == "W_U" and model.w_u is None:
-            _check_tied(value, jnp.asarray(new.get("W_E", model.w_e), model.dtype))
-        elif name in _TOP:
+        if name == "W_U" and "w_u" not in leaves:
+            continue  # held against W_E below
+        value = _effective(model, name, value, inverse=True)
+        if name in _TOP:
             leaves[_TOP[name]] = value
+        elif model.scanned:
+            leaves[f"blocks.{_LAYER[name]}"] = _view(name)(value)
         else:
             for i in range(model.config.n_layers):
-                leaves[f"blocks.{i}.{_LAYER[name]}"] = _view(name)(value[i])
+                leaves[f"blocks.{i}.{_LAYER[name]}"] = _view(name)(value[i : i + 1])[0]
+    if "W_U" in new and "w_u" not in leaves:
+        _check_tied(jnp.asarray(new["W_U"], model.dtype), leaves["w_e"])
     return jax.tree.unflatten(jax.tree.structure(model), list(leaves.values()))
 
 
 def _view(name: str) -> Callable[[Array], Array]:
-    """From our layout of one layer to TransformerLens's, and back: they differ in W_Q, W_K and W_V alone."""
-    return (lambda x: jnp.swapaxes(x, 0, 1)) if name in ("W_Q", "W_K", "W_V") else (lambda x: x)
+    """From our layout to TransformerLens's, and back: they differ in W_Q, W_K and W_V alone."""
+    return (lambda x: jnp.swapaxes(x, 1, 2)) if name in ("W_Q", "W_K", "W_V") else (lambda x: x)
+
+
+def _effective(model: Transformer, name: str, value: Array, *, inverse: bool = False) -> Array:
+    """What the forward pass multiplies by, of a parameter as it is stored; or the other way round."""
+    config, sign = model.config, -1 if inverse else 1
+    if name == "W_E" and config.embed_scale:
+        return value * jnp.asarray(config.d_model ** (sign * 0.5), value.dtype)
+    if name.endswith("_w") and config.norm_offset:
+        return value + jnp.asarray(sign * config.norm_offset, value.dtype)
+    return value
 
 
 def _check_tied(w_u: Array, w_e: Array) -> None:

@@ -11,55 +11,25 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from experiments.bench.peers import KINDS, peer_of  # noqa: E402
 from interp_jax import models  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
-SIZES = {"gpt2": {"n_layer": 3, "n_head": 4, "n_embd": 32, "vocab_size": 61, "n_positions": 40}}
-SIZES["llama"] = {
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 4,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "vocab_size": 61,
-    "max_position_embeddings": 40,
-}
-KINDS: dict[str, dict[str, Any]] = {
-    "gpt2": {},
-    "gpt2 relu untied": {"activation_function": "relu", "n_inner": 40, "tie_word_embeddings": False},
-    "llama": {},
-    "llama gqa": {"num_key_value_heads": 2, "head_dim": 10, "rope_theta": 500.0},
-    "llama mqa biases tied": {
-        "num_key_value_heads": 1,
-        "attention_bias": True,
-        "mlp_bias": True,
-        "tie_word_embeddings": True,
-        "hidden_act": "gelu",
-    },
-}
-
-
-def peer_of(kind: str) -> Any:
-    """A random model, every bias and norm perturbed so that a swapped weight shows."""
-    family = kind.split()[0]
-    torch.manual_seed(0)
-    if family == "gpt2":
-        peer = transformers.GPT2LMHeadModel(transformers.GPT2Config(**SIZES["gpt2"] | KINDS[kind]))
-    else:
-        peer = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES["llama"] | KINDS[kind]))
-    with torch.no_grad():
-        for parameter in peer.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.15)
-    return peer.eval()
-
 
 @pytest.fixture(scope="module", params=list(KINDS))
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.Decoder]:
-    folder = tmp_path_factory.mktemp("peer")
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A model of transformers, and the folder that it saved."""
+    path = tmp_path_factory.mktemp("peer")
     peer = peer_of(request.param)
-    peer.save_pretrained(folder)
-    return peer, models.load(folder)[0]
+    peer.save_pretrained(path)
+    return peer, path
+
+
+@pytest.fixture(scope="module")
+def pair(folder: tuple[Any, Path]) -> tuple[Any, models.Decoder]:
+    peer, path = folder
+    return peer, models.load(path)[0]
 
 
 def logits_of(peer: Any, tokens: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -81,12 +51,15 @@ def test_logits(pair: tuple[Any, models.Decoder]) -> None:
     np.testing.assert_allclose(model(tokens), logits_of(peer, tokens), atol=1e-4)
 
 
-def test_logits_under_padding(pair: tuple[Any, models.Decoder]) -> None:
+def test_logits_under_padding(pair: tuple[Any, models.Decoder], folder: tuple[Any, Path]) -> None:
     peer, model = pair
     tokens, mask = tokens_of((4, 12)), np.ones((4, 12), bool)
     mask[0, :5] = mask[1, 8:] = mask[2, :1] = mask[2, 10:] = False
-    got = np.asarray(models.forward(model, tokens, attention_mask=mask))
-    np.testing.assert_allclose(got[mask], logits_of(peer, tokens, mask)[mask], atol=1e-4)
+    want = logits_of(peer, tokens, mask)
+    scan, _ = models.load(folder[1], scan_layers=True)
+    for ours in (model, scan):
+        got = np.asarray(models.forward(ours, tokens, attention_mask=mask))
+        np.testing.assert_allclose(got[mask], want[mask], atol=1e-4)
     alone = logits_of(peer, tokens[:1, 5:])
     np.testing.assert_allclose(got[0, 5:], alone[0], atol=1e-4)
 
@@ -101,12 +74,13 @@ def test_greedy_generation(pair: tuple[Any, models.Decoder]) -> None:
     np.testing.assert_array_equal(models.generate(model, tokens, 20, attention_mask=mask), want.numpy())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_transformers_loads_what_we_save(pair: tuple[Any, models.Decoder], tmp_path: Path, dtype: str) -> None:
-    peer, model = pair
+def check_saved(peer: Any, model: models.Decoder, path: Path, dtype: str) -> None:
+    """transformers reads what we save: every weight, and the logits."""
     model = jax.tree.map(lambda x: x.astype(dtype), model)
-    models.save(tmp_path / "ours", model)
-    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=getattr(torch, dtype))
+    models.save(path, model)
+    back = transformers.AutoModelForCausalLM.from_pretrained(
+        path, dtype=getattr(torch, dtype), attn_implementation="eager"
+    )
     assert type(back) is type(peer)
     want = {name: value.to(getattr(torch, dtype)) for name, value in peer.state_dict().items()}
     for name, value in back.state_dict().items():
@@ -114,6 +88,17 @@ def test_transformers_loads_what_we_save(pair: tuple[Any, models.Decoder], tmp_p
     tokens = tokens_of((2, 9))
     tolerance = 1e-4 if dtype == "float32" else 0.2
     np.testing.assert_allclose(model(tokens).astype(jnp.float32), logits_of(back, tokens), atol=tolerance)
+
+
+def test_transformers_loads_what_we_save(pair: tuple[Any, models.Decoder], tmp_path: Path) -> None:
+    check_saved(*pair, tmp_path / "ours", "float32")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "gemma2", "phi3 window"])
+def test_transformers_loads_what_we_save_in_bfloat16(kind: str, tmp_path: Path) -> None:
+    peer = peer_of(kind)
+    peer.save_pretrained(tmp_path / "theirs")
+    check_saved(peer, models.load(tmp_path / "theirs")[0], tmp_path / "ours", "bfloat16")
 
 
 def test_bfloat16_folders_of_transformers(pair: tuple[Any, models.Decoder], tmp_path: Path) -> None:

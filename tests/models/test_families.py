@@ -1,0 +1,140 @@
+"""Every family as a loop over layers and as a scan, from a folder of its own format, and on a mesh."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import interp_jax as ij
+from interp_jax import models
+from interp_jax.interventions import add, per_layer
+from interp_jax.models.checkpoint import model_class
+from interp_jax.models.config import Config
+from interp_jax.models.families import FAMILIES
+from interp_jax.models.params import paths
+from tests.models.conftest import CONFIGS, random_model
+
+KINDS = ("neox", "gemma", "qwen3", "olmo", "phi", "bert")  # between them every option
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def loop(request: pytest.FixtureRequest) -> Any:
+    return random_model(CONFIGS[request.param])
+
+
+def close(a: Any, b: Any, tolerance: float = 2e-5) -> None:
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), a, b)
+
+
+def call(model: Any, prompts: tuple) -> Any:
+    return partial(models.forward, attention_mask=prompts[1])
+
+
+def test_a_scan_over_layers_is_the_loop(loop: Any, prompts: tuple) -> None:
+    scan, f = models.stack_layers(loop), call(loop, prompts)
+    assert ij.sites(f, scan, prompts[0]) == ij.sites(f, loop, prompts[0])
+    where = ["blocks.resid_pre", "blocks.1.attn.pattern", "blocks.attn.result", "blocks.mlp.post", "logits"]
+    captured = jax.jit(ij.capture(f, where))
+    close(captured(scan, prompts[0]), captured(loop, prompts[0]))
+    vectors = jnp.arange(3.0)[:, None, None, None] * jnp.ones(loop.config.d_model)
+    edited = ij.intervene(f, {"blocks.attn_out": per_layer(add(vectors)), "blocks.1.attn.result": jnp.tanh})
+
+    def loss(model: Any) -> jax.Array:
+        return (edited(model, prompts[0]) ** 2)[prompts[1]].mean()
+
+    slopes = jax.jit(jax.value_and_grad(loss))
+    value, slope = slopes(loop)
+    got, got_slope = slopes(scan)
+    close(got, value)
+    close(paths(got_slope), paths(models.stack_layers(slope)), 1e-4)
+
+
+def test_a_batch_gives_what_each_sequence_gives_alone(loop: Any, prompts: tuple) -> None:
+    together = np.asarray(call(loop, prompts)(loop, prompts[0]))
+    for row, (tokens, real) in enumerate(zip(*prompts, strict=True)):
+        close(together[row][real], np.asarray(loop(tokens[real])))
+
+
+def test_generation_from_a_scan_and_without_a_cache(loop: Any, prompts: tuple) -> None:
+    if not loop.causal:
+        with pytest.raises(TypeError, match="needs a Decoder, not a Encoder"):
+            models.generate(loop, prompts[0], 2)
+        return
+    got = np.asarray(models.generate(loop, prompts[0], 9, attention_mask=prompts[1]))
+    scan = models.stack_layers(loop)
+    np.testing.assert_array_equal(models.generate(scan, prompts[0], 9, attention_mask=prompts[1]), got)
+    mask = np.concatenate([prompts[1], np.ones((3, 9), bool)], axis=1)
+    mask[1] = True  # its padding stands between the prompt and what follows: moved to the left
+    tokens = got.copy()
+    tokens[1], mask[1, :2] = np.roll(np.concatenate([got[1, :5], got[1, 7:], got[1, :2]]), 2), False
+    logits = np.asarray(models.forward(loop, tokens, attention_mask=mask))
+    np.testing.assert_array_equal(logits[:, 6:-1].argmax(-1), tokens[:, 7:])
+
+
+def test_folders(loop: Any, prompts: tuple, tmp_path: Path) -> None:
+    models.save(tmp_path / "loop", loop)
+    models.save(tmp_path / "scan", models.stack_layers(loop))
+    for name in ("loop", "scan"):
+        back, _ = models.load(tmp_path / name)
+        assert back.config == loop.config
+        jax.tree.map(np.testing.assert_array_equal, back, loop)
+    scan, _ = models.load(tmp_path / "loop", scan_layers=True, dtype="bfloat16")
+    assert scan.scanned and scan.dtype == jnp.bfloat16
+    close(scan(prompts[0]).astype(jnp.float32), loop(prompts[0]), 0.4)
+
+
+@pytest.mark.parametrize("kind", ["gemma", "neox", "bert"])
+@pytest.mark.parametrize(("scan_layers", "axis_type"), [(False, "Explicit"), (True, "Auto")])
+def test_on_a_mesh(kind: str, prompts: tuple, tmp_path: Path, scan_layers: bool, axis_type: str) -> None:
+    loop = random_model(CONFIGS[kind])
+    models.save(tmp_path / "model", loop)
+    kinds = (getattr(jax.sharding.AxisType, axis_type),) * 2
+    mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=kinds)
+    model, _ = models.load(tmp_path / "model", mesh=mesh, scan_layers=scan_layers)
+    split = {path.rsplit(".", 1)[-1] for path, leaf in paths(model).items() if not leaf.is_fully_replicated}
+    assert {"w_q", "w_o", "w_in", "w_out"} <= split
+    assert all(len(leaf.devices()) == 8 for leaf in jax.tree.leaves(model))
+    f = call(model, prompts)
+    close(f(model, prompts[0]), f(loop, prompts[0]))
+    captured = jax.jit(ij.capture(f, ["blocks.attn.z", "blocks.mlp.post"], output=False))
+    assert "all-gather" not in captured.lower(model, prompts[0]).compile().as_text()
+    assert not any(value.is_fully_replicated for value in captured(model, prompts[0]).values())
+
+
+def test_weights_come_back(loop: Any) -> None:
+    for model in (loop, models.stack_layers(loop)):
+        found = models.weights(model)
+        close(paths(models.with_weights(model, found)), paths(model), 1e-6)
+    close(found, models.weights(loop))
+
+
+def test_a_mesh_without_the_axis(tmp_path: Path) -> None:
+    models.save(tmp_path / "model", random_model(CONFIGS["neox"]))
+    with pytest.raises(ValueError, match=r"^load: the mesh has axes \('x',\); weights are split over one named"):
+        models.load(tmp_path / "model", mesh=jax.make_mesh((8,), ("x",)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_option_that_nobody_knows_is_refused_by_name(family: str) -> None:
+    hf = FAMILIES[family].hf_config(next(c for c in EVERY if c.family == family))
+    assert FAMILIES[family].config(family, hf | {"new_idea": None})
+    with pytest.raises(ValueError, match=f"^config.json of family {family}: option new_idea=3 is not supported"):
+        FAMILIES[family].config(family, hf | {"new_idea": 3})
+
+
+EVERY = [*CONFIGS.values()]
+EVERY += [replace(CONFIGS["phi"], family="mistral", rotary_dim=0), replace(CONFIGS["llama"], family="llama")]
+EVERY += [replace(CONFIGS["llama"], family="qwen2", attn_bias=True, out_bias=False)]
+EVERY += [replace(CONFIGS["llama"], family="gemma", norm_offset=1.0, embed_scale=True, act="gelu_new")]
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: config.family)
+def test_configs_travel_both_ways(config: Config) -> None:
+    hf = FAMILIES[config.family].hf_config(config)
+    assert FAMILIES[config.family].config(config.family, hf) == config
+    assert model_class(config).abstract(config).config == config
