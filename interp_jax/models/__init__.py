@@ -1,5 +1,6 @@
 """One decoder, its families, loading and saving, generation, tokens and stacked weights."""
 
+from interp_jax.models.adapters import tag
 from interp_jax.models.checkpoint import save
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder, forward
@@ -16,6 +17,7 @@ __all__ = [
     "generate",
     "load",
     "save",
+    "tag",
     "tokenize",
     "weights",
     "with_weights",

@@ -1,0 +1,293 @@
+"""Sites in flax nnx models that know nothing of them."""
+
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import interp_jax as ij
+from interp_jax import models
+from interp_jax.interventions import add, at, replace, scale, via, zero
+from interp_jax.io import orbax
+from tests.models import guests
+from tests.models.guests import LAYERS, Mixer, MixerBlock, Mlp, by_hand, images
+
+OUTPUTS = {"embed": "embed", "blocks.mlp_out": "blocks.*.mlp", "blocks.resid_post": MixerBlock}
+INPUTS = {"blocks.resid_pre": MixerBlock}
+AXES = dict.fromkeys((*OUTPUTS, *INPUTS), ("batch", "position", "d_model"))
+
+
+def run(model: Any, *args: Any, **kwargs: Any) -> Any:
+    return model(*args, **kwargs)
+
+
+def close(a: Any, b: Any) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5, atol=1e-5), a, b)
+
+
+@pytest.fixture(scope="module")
+def mixer() -> Mixer:
+    return Mixer(nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module", params=["listed", "scanned"])
+def tagged(request: pytest.FixtureRequest, mixer: Mixer) -> Any:
+    if request.param == "listed":
+        return models.tag(mixer, OUTPUTS, inputs=INPUTS, axes=AXES)
+    return models.tag(guests.scanned(mixer), OUTPUTS | {"blocks.mlp_out": "blocks.mlp"}, inputs=INPUTS, axes=AXES)
+
+
+def test_the_catalogue(tagged: Any) -> None:
+    sites = ij.sites(run, tagged, images())
+    assert set(sites) == {*OUTPUTS, *INPUTS}
+    assert sites["embed"].layers is None
+    assert {sites[name].layers for name in sites if name.startswith("blocks")} == {tuple(range(LAYERS))}
+    assert all(info.shape == (2, 5, 8) and info.axes == ("batch", "position", "d_model") for info in sites.values())
+
+
+def test_the_model_computes_what_it_did(mixer: Mixer, tagged: Any) -> None:
+    want = mixer(images())
+    close(tagged(images()), want)
+    close(jax.jit(run)(tagged, images()), want)
+    close(jax.vmap(run, (None, 0))(tagged, images()), want)
+    assert isinstance(tagged, Mixer)
+
+
+def test_the_users_model_and_classes_stay(mixer: Mixer) -> None:
+    before = jax.tree.structure(mixer)
+    models.tag(mixer, OUTPUTS)
+    assert jax.tree.structure(mixer) == before
+    assert not ij.sites(run, mixer, images())
+    assert type(mixer.blocks[0].mlp) is Mlp and not ij.sites(run, Mlp(4, 4, nnx.Rngs(0)), jnp.ones(4))
+
+
+def test_captures_are_what_nnx_itself_records(mixer: Mixer, tagged: Any) -> None:
+    _, acts = ij.capture(run, ["embed", "blocks.mlp_out", "blocks.resid_post", "blocks.1.mlp_out"])(tagged, images())
+    _, sown = nnx.capture(nnx.clone(mixer), nnx.Intermediate, method_outputs=nnx.Intermediate)(images())
+    for name, part in (("blocks.mlp_out", "mlp"), ("blocks.resid_post", None)):
+        blocks = [sown["blocks"][layer] for layer in range(LAYERS)]
+        want = [(block[part] if part else block)["__call__"].get_value()[0] for block in blocks]
+        close(acts[name], jnp.stack(want))
+    close(acts["blocks.1.mlp_out"], acts["blocks.mlp_out"][1])
+    close(acts["embed"], mixer.embed(images()))
+
+
+def test_inputs(tagged: Any) -> None:
+    _, acts = ij.capture(run, "*")(tagged, images())
+    close(acts["blocks.resid_pre"][0], acts["embed"])
+    close(acts["blocks.resid_pre"][1:], acts["blocks.resid_post"][:-1])
+
+
+@pytest.mark.parametrize("name", ["embed", "blocks.mlp_out", "blocks.resid_pre", "blocks.resid_post"])
+def test_edits_are_edits_of_the_source(mixer: Mixer, tagged: Any, name: str) -> None:
+    vector, layer = jnp.arange(8.0), None if name == "embed" else 1
+    edited = ij.intervene(run, {name: at(add(vector), layer=layer, position=2)})(tagged, images())
+
+    def edit(value: jax.Array, here: int | None) -> jax.Array:
+        return value.at[:, 2].add(vector) if here == layer else value
+
+    close(edited, by_hand(mixer, images(), {name: edit}))
+
+
+def test_other_edits(mixer: Mixer, tagged: Any) -> None:
+    out, acts = ij.capture(run, "blocks.*")(tagged, images())
+    close(ij.intervene(run, {name: replace(value) for name, value in acts.items()})(tagged, images()), out)
+    reads = via({"x": "blocks.resid_pre"}, lambda value, x: value + 2 * x)
+    stream = []
+
+    def keep(value: jax.Array, _: int | None) -> jax.Array:
+        stream.append(value)
+        return value
+
+    hand = {"blocks.resid_pre": keep, "blocks.mlp_out": lambda value, _: value + 2 * stream[-1]}
+    close(ij.intervene(run, {"blocks.mlp_out": reads})(tagged, images()), by_hand(mixer, images(), hand))
+
+
+def test_a_sweep_over_layers_is_one_program(mixer: Mixer, tagged: Any) -> None:
+    def ablated(layer: jax.Array) -> jax.Array:
+        return ij.intervene(run, {"blocks.mlp_out": at(zero(), layer=layer)})(tagged, images())
+
+    swept = jax.jit(jax.vmap(ablated))(jnp.arange(LAYERS))
+    for layer in range(LAYERS):
+        hand = {"blocks.mlp_out": lambda value, here, layer=layer: value if here != layer else 0 * value}
+        close(swept[layer], by_hand(mixer, images(), hand))
+
+
+def test_gradients(mixer: Mixer, tagged: Any) -> None:
+    value, _, slopes = ij.grads(run, "blocks.mlp_out", lambda out: (out**2).sum())(tagged, images())
+
+    def loss(deltas: jax.Array) -> jax.Array:
+        return (by_hand(mixer, images(), {"blocks.mlp_out": lambda value, layer: value + deltas[layer]}) ** 2).sum()
+
+    want, want_slopes = jax.value_and_grad(loss)(jnp.zeros((LAYERS, 2, 5, 8)))
+    close((value, slopes["blocks.mlp_out"]), (want, want_slopes))
+    held = jax.grad(lambda model: ij.freeze(run, "blocks.resid_pre")(model, images()).sum())(tagged)
+    assert not held.embed.kernel[...].any() and held.head.kernel[...].any()
+
+
+def test_gradients_of_the_weights(mixer: Mixer) -> None:
+    def loss(model: Any) -> jax.Array:
+        return (run(model, images()) ** 2).sum()
+
+    tagged = models.tag(mixer, OUTPUTS)
+    close(jax.tree.leaves(jax.grad(loss)(tagged)), jax.tree.leaves(jax.grad(loss)(mixer)))
+    close(nnx.to_pure_dict(nnx.grad(loss)(tagged)), nnx.to_pure_dict(nnx.grad(loss)(mixer)))
+
+
+def test_models_tagged_alike_are_one_structure(mixer: Mixer) -> None:
+    a, b = models.tag(mixer, OUTPUTS), models.tag(Mixer(nnx.Rngs(1)), OUTPUTS)
+    assert jax.tree.structure(a) == jax.tree.structure(b) != jax.tree.structure(models.tag(mixer, {"embed": "embed"}))
+    both = jax.tree.map(lambda *x: jnp.stack(x), a, b)
+    _, acts = jax.vmap(ij.capture(run, "blocks.mlp_out"), (0, None))(both, images())
+    close(acts["blocks.mlp_out"][1], ij.capture(run, "blocks.mlp_out")(b, images())[1]["blocks.mlp_out"])
+
+
+def test_the_weights_stay_where_they_are(mixer: Mixer, tmp_path: Path) -> None:
+    tagged = models.tag(mixer, OUTPUTS)
+    orbax.save(tmp_path / "mixer", _named(mixer), {})
+    assert _named(tagged).keys() == _named(mixer).keys()
+    arrays, _ = orbax.load(tmp_path / "mixer")
+    fresh = models.tag(Mixer(nnx.Rngs(5)), OUTPUTS)
+    fresh = jax.tree.unflatten(jax.tree.structure(fresh), [arrays[name] for name in _named(fresh)])
+    close(fresh(images()), mixer(images()))
+    nnx.update(tagged, nnx.state(Mixer(nnx.Rngs(5))))
+    close(tagged(images()), Mixer(nnx.Rngs(5))(images()))
+
+
+def _named(model: Any) -> dict[str, jax.Array]:
+    pairs = jax.tree_util.tree_leaves_with_path(model)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in pairs}
+
+
+def test_tags_add_up(mixer: Mixer) -> None:
+    twice = models.tag(models.tag(mixer, {"a": "blocks.*.mlp"}), {"b": nnx.LayerNorm, "out": Mixer}, inputs={"c": "blocks.*.mlp"})
+    _, acts = ij.capture(run, "*")(twice, images())
+    assert set(acts) == {"a", "b", "c", "out"} and acts["b"].shape[0] == 2 * LAYERS + 1  # two in each block
+    close(acts["out"], mixer(images()))
+
+
+def test_layers_are_indices_of_blocks() -> None:
+    switch = guests.Switch(nnx.Rngs(0))
+    outputs = {"blocks.x": "blocks.*", "blocks.gate": "blocks.*.gate", "gate": guests.Gate, "linear": "**.linear"}
+    outputs |= {"blocks.2.linear": "blocks.2.linear", "last": "blocks.3.linear"}
+    tagged = models.tag(switch, outputs, inputs={"blocks.gate_in": guests.Gate})
+    layers = {name: info.layers for name, info in ij.sites(run, tagged, jnp.ones(4)).items()}
+    assert layers == {
+        **{"blocks.x.part0": (0, 1, 2, 3), "blocks.gate.on": (1, 3), "blocks.gate.logits": (1, 3)},
+        **{"gate.on": (1, 3), "gate.logits": (1, 3), "blocks.gate_in": (1, 3)},
+        **{"linear": (0, 1, 2, 3, 4, 5), "blocks.linear": (2,), "last": None},
+    }
+    close(tagged(jnp.ones(4)), switch(jnp.ones(4)))
+    single = models.tag(Mixer(nnx.Rngs(0), n_layers=1), {"a": "blocks.*.mlp", "b": MixerBlock, "c": "blocks.0"})
+    assert [info.layers for _, info in sorted(ij.sites(run, single, images()).items())] == [(0,), (0,), None]
+
+
+def test_attributes_with_numbers_are_counted_in_their_order() -> None:
+    class Net(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs):
+            for layer in range(11):
+                setattr(self, f"block{layer}", nnx.Linear(2, 2, rngs=rngs))
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            for layer in range(11):
+                x = getattr(self, f"block{layer}")(x)
+            return x
+
+    tagged = models.tag(Net(nnx.Rngs(0)), {"blocks.out": "block*"})
+    _, acts = ij.capture(run, ["blocks.10.out", "blocks.9.out"])(tagged, jnp.ones(2))
+    close(tagged.block10(acts["blocks.9.out"]), acts["blocks.10.out"])
+
+
+def test_shared_weights() -> None:
+    tied = guests.Tied(nnx.Rngs(0))
+    tagged = models.tag(tied, {"a": "first", "b": "second"})
+    close(tagged(jnp.ones(4)), tied(jnp.ones(4)))
+    assert tagged.first.kernel is tagged.second.kernel
+
+    def loss(model: Any) -> jax.Array:
+        return (model(jnp.arange(4.0)) ** 3).sum()
+
+    close(nnx.to_pure_dict(nnx.grad(loss)(tagged)), nnx.to_pure_dict(nnx.grad(loss)(tied)))
+    with pytest.raises(ValueError, match="norms.1 and norms.0 are one module in two places"):
+        models.tag(tied, {"c": "norms.*"})
+    with pytest.raises(ValueError, match="'c' is declared twice"):
+        ij.sites(run, models.tag(tied, {"c": "norm"}), jnp.ones(4))
+
+
+def test_state_is_refused_where_it_changes() -> None:
+    noisy, x = guests.Noisy(nnx.Rngs(0)), jax.random.normal(jax.random.key(0), (3, 4))
+    before = nnx.to_pure_dict(nnx.state(noisy, nnx.Not(nnx.RngKey)))
+    training = models.tag(noisy, {"hidden": "linear"})
+    for call in (training, jax.jit(lambda x: training(x)), lambda x: ij.capture(run, "hidden")(training, x)):
+        with pytest.raises(ValueError, match="Noisy: the call changes .*evaluation mode"):
+            call(x)
+    close(nnx.to_pure_dict(nnx.state(training, nnx.Not(nnx.RngKey))), before)
+    quiet = nnx.view(noisy, deterministic=True, use_running_average=True)
+    tagged = models.tag(quiet, {"hidden": "linear"})
+    close(ij.intervene(run, {"hidden": scale(1.0)})(tagged, x), quiet(x))
+    drops = models.tag(nnx.view(noisy, deterministic=False, use_running_average=True), {"hidden": "linear"})
+    close(run(drops, x, rngs=nnx.Rngs(3)), nnx.view(noisy, use_running_average=True)(x, rngs=nnx.Rngs(3)))
+
+
+def test_a_plain_function_has_sites_as_it_is() -> None:
+    def net(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        for layer, w in enumerate(params["blocks"]):
+            x = x + ij.site(jnp.tanh(x @ w), "blocks.out", layer=layer, axes=("d_model",))
+        return x @ params["head"]
+
+    params = {"blocks": jax.random.normal(jax.random.key(0), (3, 4, 4)), "head": jnp.eye(4)}
+    _, acts = ij.capture(net, "blocks.out")(params, jnp.ones(4))
+    edited = ij.intervene(net, {"blocks.2.out": zero()})(params, jnp.ones(4))
+    close(edited, jnp.ones(4) + acts["blocks.out"][:2].sum(0))
+
+
+class Opaque(nnx.Module, pytree=False):
+    def __init__(self):
+        self.linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.linear(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "error", "words"),
+    [
+        (
+            Mixer,
+            [{"a": "blocks.*.mpl"}],
+            ValueError,
+            r"'a': no submodule is called at 'blocks.\*.mpl'; near.*blocks.\*.mlp",
+        ),
+        (Mixer, [{"a": "token_mlp"}], ValueError, r"near paths: blocks.\*.token_mlp"),
+        (Mixer, [{"a": "blocks"}], ValueError, "no submodule is called at 'blocks'"),
+        (Mixer, [{"a": nnx.Conv}], ValueError, "no submodule is a Conv; the model has Mixer, .*MixerBlock"),
+        (Mixer, [{"a": 3}], TypeError, "'a' needs a path or a class, not int"),
+        (Mixer, [{"blocks.1.a": Mlp}], ValueError, "'blocks.1.a' is one layer, but matches blocks.0.mlp and"),
+        (lambda _: jnp.tanh, [{"a": "b"}], TypeError, "expected a flax nnx module or a penzai layer"),
+        (lambda _: Opaque(), [{"a": "linear"}], ValueError, "Opaque is no pytree"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(model: Any, args: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words) as raised:
+        models.tag(model(nnx.Rngs(0)), *args)
+    assert "\n" not in str(raised.value)
+
+
+def test_axes_count_from_the_right(mixer: Mixer) -> None:
+    with pytest.raises(ValueError, match="axes are given for 'b', which is not one of a"):
+        models.tag(mixer, {"a": "embed"}, axes={"b": ["position"]})
+    tagged = models.tag(mixer, {"a": "embed"}, axes={"a": "abcd"})
+    assert ij.sites(run, tagged, images())["a"].axes == ("b", "c", "d")
+
+
+def test_an_input_must_be_there() -> None:
+    class Constant(nnx.Module):
+        def __call__(self) -> jax.Array:
+            return jnp.ones(3)
+
+    with pytest.raises(ValueError, match="'a' is the input of a submodule that is called without one"):
+        models.tag(Constant(), {}, inputs={"a": Constant})()
