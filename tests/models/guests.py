@@ -1,11 +1,13 @@
 """Models as a third party would write them: they know nothing of sites."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 LAYERS, PATCHES, D_MODEL, CLASSES = 3, 5, 8, 4
 
@@ -65,27 +67,39 @@ class ScannedMixer(Mixer):
 
 def scanned(mixer: Mixer) -> ScannedMixer:
     """A mixer's weights in a `ScannedMixer`."""
-    model = ScannedMixer(nnx.Rngs(9))
-    model.embed, model.norm, model.head = (nnx.clone(part) for part in (mixer.embed, mixer.norm, mixer.head))
+    model = filled(ScannedMixer)
+    for part in ("embed", "norm", "head"):
+        nnx.update(getattr(model, part), nnx.state(getattr(mixer, part)))
     nnx.update(model.blocks, jax.tree.map(lambda *x: jnp.stack(x), *(nnx.state(block) for block in mixer.blocks)))
     return model
 
 
+def filled(make: Callable[[nnx.Rngs], Any], seed: int = 0) -> Any:
+    """A model with random weights, biases and norms too, without the time that its own initialisation takes."""
+    rng = np.random.default_rng(seed)
+    graph, state = nnx.split(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    return nnx.merge(graph, jax.tree.map(lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), x.dtype), state))
+
+
 def by_hand(model: Mixer, x: jax.Array, edits: dict[str, Any]) -> jax.Array:
-    """The mixer, with `edits[name](value, layer)` written into it."""
+    """The mixer with `edits[name](value, layer)` written into it."""
 
     def tap(value: jax.Array, name: str, layer: int | None = None) -> jax.Array:
         return edits[name](value, layer) if name in edits else value
 
-    x = tap(model.embed(x), "embed")
-    for layer, block in enumerate(model.blocks):
-        x = block.mix(tap(x, "blocks.resid_pre", layer))
-        x = tap(x + tap(block.mlp(block.ln2(x)), "blocks.mlp_out", layer), "blocks.resid_post", layer)
-    return model.head(model.norm(x).mean(-2))
+    @jax.jit
+    def call(model: Mixer, x: jax.Array) -> jax.Array:
+        x = tap(model.embed(x), "embed")
+        for layer, block in enumerate(model.blocks):
+            x = block.mix(tap(x, "blocks.resid_pre", layer))
+            x = tap(x + tap(block.mlp(block.ln2(x)), "blocks.mlp_out", layer), "blocks.resid_post", layer)
+        return model.head(model.norm(x).mean(-2))
+
+    return call(model, x)
 
 
 def images(n: int = 2) -> jax.Array:
-    return jax.random.normal(jax.random.key(1), (n, PATCHES, 12))
+    return jnp.asarray(np.random.default_rng(1).normal(size=(n, PATCHES, 12)), jnp.float32)
 
 
 class Switch(nnx.Module):

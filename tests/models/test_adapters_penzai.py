@@ -1,8 +1,8 @@
 """Sites in penzai's own transformers, with and without its layer stack, which have the same weights here."""
 
 import dataclasses
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import interp_jax as ij
 from interp_jax import models
 from interp_jax.interventions import add, at, per_layer, replace, scale
 
-LAYERS, D_MODEL, HEADS = 3, 8, 4
+LAYERS, D_MODEL, HEADS = 2, 8, 4
 TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]], np.int32)
 MASK = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 0]], bool)
 OUTPUTS = {
@@ -36,8 +36,7 @@ SIZES = dict(embedding_dim=D_MODEL, projection_dim=4, mlp_hidden_dim=12, num_dec
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def build(family: str, *, stack: bool) -> Any:
-    key = jax.random.key(0)
+def build(family: str, key: jax.Array | None, *, stack: bool) -> Any:
     if family == "llama":
         heads = dict(num_kv_heads=2, query_head_multiplier=HEADS // 2, mlp_variant="swiglu")
         config = llamalike_common.LlamalikeTransformerConfig(
@@ -58,31 +57,55 @@ def build(family: str, *, stack: bool) -> Any:
     return gpt_neox.build_gpt_neox_transformer(config, key)
 
 
+def parameters(family: str, *, stack: bool) -> dict[str, Any]:
+    """The shapes of penzai's parameters, by label."""
+    shapes = jax.eval_shape(
+        lambda key: pz.unbind_params(build(family, key, stack=stack), freeze=True)[1], jax.random.key(0)
+    )
+    return {p.label: p for p in shapes}
+
+
 @cache
 def pair(family: str) -> tuple[Any, Any]:
-    """penzai's model with its blocks in a row, and in a stack."""
-    row = build(family, stack=False)
-    values = {p.label: p.value for p in pz.unbind_params(row)[1]}
-    slots, stacked = pz.unbind_params(build(family, stack=True))
-    for p in stacked:
-        if "/blocks/" in p.label:
-            each = [values[p.label.replace("/blocks/", f"/block_{layer}/")] for layer in range(LAYERS)]
-            p.value = pz.nx.stack(each, "blocks").order_like(p.value)
-        else:
-            p.value = values[p.label]
-    return row, pz.bind_variables(slots, stacked)
+    """penzai's model with its blocks in a row, and in a stack, with the same weights."""
+    rng = np.random.default_rng(0)
+    in_row = {
+        label: jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), p)
+        for label, p in parameters(family, stack=False).items()
+    }
+    in_stack = parameters(family, stack=True)
+    for label, p in in_stack.items():
+        value = in_row[label].value if label in in_row else None
+        if value is None:
+            each = [in_row[label.replace("/blocks/", f"/block_{layer}/")].value for layer in range(LAYERS)]
+            value = pz.nx.stack(each, "blocks").order_like(p.value)
+        in_stack[label] = dataclasses.replace(p, value=value)
+    row, stack = (build(family, None, stack=stack) for stack in (False, True))
+    return pz.bind_variables(row, in_row.values()), pz.bind_variables(stack, in_stack.values())
 
 
-@pytest.fixture(scope="module", params=["llama", "neox"])
-def family(request: pytest.FixtureRequest) -> str:
-    return request.param
+@pytest.fixture(scope="module", autouse=True)
+def penzais_own_promotion() -> Any:
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
-@pytest.fixture(scope="module", params=["row", "stack"])
-def guest(request: pytest.FixtureRequest, family: str) -> tuple[Any, Any]:
-    """penzai's model in a row, and the tagged one, of either kind."""
+class Guest(NamedTuple):
+    row: Any  # penzai's own model, untagged, with its blocks in a row
+    tagged: Any  # of either kind
+    logits: Any
+    acts: Any
+
+
+@pytest.fixture(scope="module", params=["llama in a row", "llama in a stack", "neox in a row", "neox in a stack"])
+def guest(request: pytest.FixtureRequest) -> Guest:
+    family, *_, kind = request.param.split()
     row, stack = pair(family)
-    return row, models.tag(row if request.param == "row" else stack, OUTPUTS, inputs=INPUTS)
+    tagged = models.tag(row if kind == "row" else stack, OUTPUTS, inputs=INPUTS)
+    return Guest(row, tagged, *ij.capture(run, "*")(tagged, TOKENS))
+
+
+llamas = pytest.mark.parametrize("guest", ["llama in a row", "llama in a stack"], indirect=True)
 
 
 def run(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -93,67 +116,14 @@ def named(tokens: Any) -> Any:
     return pz.nx.wrap(jnp.asarray(tokens)).tag("batch", "seq")
 
 
-def plain(logits: Any) -> Any:
-    return logits.unwrap("batch", "seq", "vocabulary")
+@jax.jit
+def plain(model: Any) -> Any:
+    """What penzai's own model makes of the tokens."""
+    return model(named(TOKENS)).unwrap("batch", "seq", "vocabulary")
 
 
 def close(a: Any, b: Any) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=2e-5, atol=2e-5), a, b)
-
-
-def test_the_catalogue(guest: tuple) -> None:
-    sites = ij.sites(run, guest[1], TOKENS)
-    layers = tuple(range(LAYERS))
-    assert {name for name, info in sites.items() if info.layers == layers} == {n for n in sites if n[:7] == "blocks."}
-    assert sites["blocks.resid_post"].axes == sites["embed"].axes == ("batch", "position", "d_model")
-    assert sites["blocks.attn.q"].axes == ("batch", "position", "head", "d_head")
-    assert sites["blocks.attn.q"].shape == (2, 5, HEADS, 4)
-    assert sites["blocks.attn.pattern"].axes == ("batch", "head", "query", "key")
-    assert sites["blocks.attn.pattern"].shape == (2, HEADS, 5, 5)
-    assert sites["logits"].axes == ("batch", "position", "d_vocab")
-
-
-def test_the_model_computes_what_it_did(guest: tuple) -> None:
-    row, tagged = guest
-    want = row(named(TOKENS))
-    close(plain(tagged(named(TOKENS))), plain(want))
-    close(tagged(TOKENS), plain(want))
-    close(jax.jit(run)(tagged, TOKENS), plain(want))
-    close(tagged(TOKENS[0]), plain(want)[0])
-    close(jax.vmap(run, (None, 0))(tagged, TOKENS), plain(want))
-    close(tagged(TOKENS, logits_at=np.array([1, -1])), plain(want)[np.arange(2), np.array([1, 4])])
-    assert not ij.sites(run, row, named(TOKENS))
-    assert isinstance(tagged, model_parts.TransformerLM) and tagged.metadata == row.metadata
-
-
-@pytest.mark.parametrize(
-    ("site", "kind", "axes"),
-    [
-        ("blocks.mlp_out", model_parts.TransformerFeedForward, ("batch", "seq", "embedding")),
-        ("blocks.attn_out", pz.nn.Attention, ("batch", "seq", "embedding")),
-        ("blocks.resid_post", model_parts.TransformerBlock, ("batch", "seq", "embedding")),
-        ("blocks.attn.pattern", pz.nn.Softmax, None),
-    ],
-)
-def test_captures_are_what_penzai_itself_saves(guest: tuple, site: str, kind: type, axes: Any) -> None:
-    row, tagged = guest
-    saving = pz.select(row).at_instances_of(kind).apply(lambda layer: pz.nn.Sequential([layer, SaveIntermediate()]))
-    saving(named(TOKENS))
-    saved = [layer.saved.value for layer in pz.select(saving).at_instances_of(SaveIntermediate).get_sequence()]
-    if axes is None:
-        heads = [n for n in ("head_groups", "query_heads", "heads") if n in saved[0].named_shape]
-        saved = [x.unwrap("batch", *heads, "seq", "kv_seq").reshape(2, HEADS, 5, 5) for x in saved]
-    else:
-        saved = [x.unwrap(*axes) for x in saved]
-    _, acts = ij.capture(run, [site, site.replace("blocks.", "blocks.2.")])(tagged, TOKENS)
-    close(acts[site], jnp.stack(saved))
-    close(acts[site.replace("blocks.", "blocks.2.")], saved[2])
-
-
-def test_replacing_each_site_by_itself_changes_nothing(guest: tuple) -> None:
-    out, acts = ij.capture(run, "*")(guest[1], TOKENS)
-    close(acts["blocks.resid_pre"][1:], acts["blocks.resid_post"][:-1])
-    close(ij.intervene(run, {name: replace(value) for name, value in acts.items()})(guest[1], TOKENS), out)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5, atol=1e-5), a, b)
 
 
 @pz.pytree_dataclass
@@ -172,57 +142,126 @@ def edited(row: Any, kind: type, fn: Any, part: Any = lambda layer: layer) -> An
     return chosen.apply(lambda inner: pz.nn.Sequential([inner, Through(fn)]))
 
 
-def test_an_edit_of_one_layer(guest: tuple) -> None:
-    row, tagged = guest
-    want = edited(row, model_parts.TransformerFeedForward, lambda x: 3 * x)(named(TOKENS))
-    got = ij.intervene(run, {"blocks.mlp_out": at(scale(3.0), layer=1)})(tagged, TOKENS)
-    close(got, plain(want))
-    close(ij.intervene(run, {"blocks.1.mlp_out": lambda x: 3 * x})(tagged, TOKENS), plain(want))
-    by_number = jax.jit(lambda n: ij.intervene(run, {"blocks.mlp_out": at(scale(3.0), layer=n)})(tagged, TOKENS))
-    close(jax.vmap(by_number)(jnp.arange(LAYERS))[1], plain(want))
-    each = per_layer(scale(jnp.array([1.0, 3.0, 1.0])))
-    close(ij.intervene(run, {"blocks.mlp_out": each})(tagged, TOKENS), plain(want))
+def test_the_catalogue(guest: Guest) -> None:
+    sites = ij.sites(run, guest.tagged, TOKENS)
+    layers = tuple(range(LAYERS))
+    assert {name for name, info in sites.items() if info.layers == layers} == {n for n in sites if n[:7] == "blocks."}
+    assert sites["blocks.resid_post"].axes == sites["embed"].axes == ("batch", "position", "d_model")
+    assert sites["blocks.attn.q"].axes == ("batch", "position", "head", "d_head")
+    assert sites["blocks.attn.q"].shape == (2, 5, HEADS, 4)
+    assert sites["blocks.attn.pattern"].axes == ("batch", "head", "query", "key")
+    assert sites["blocks.attn.pattern"].shape == (2, HEADS, 5, 5)
+    assert sites["logits"].axes == ("batch", "position", "d_vocab")
+    assert not ij.sites(run, guest.row, named(TOKENS))
 
 
-def test_a_head_is_a_head(guest: tuple) -> None:
+def test_the_model_computes_what_it_did(guest: Guest) -> None:
+    want = plain(guest.row)
+    close(guest.logits, want)
+    close(guest.acts["logits"], want)
+    close(plain(guest.tagged), want)
+    assert isinstance(guest.tagged, model_parts.TransformerLM) and guest.tagged.metadata == guest.row.metadata
+
+
+@pytest.mark.parametrize("guest", ["llama in a stack"], indirect=True)
+def test_vmap(guest: Guest) -> None:
+    close(jax.jit(jax.vmap(run, (None, 0)))(guest.tagged, TOKENS), guest.logits)
+
+
+def test_captures_are_what_penzai_itself_saves(guest: Guest) -> None:
+    kinds = (model_parts.TransformerFeedForward, pz.nn.Attention, model_parts.TransformerBlock, pz.nn.Softmax)
+    saving = guest.row
+    for kind in kinds:
+        wrap = lambda layer: pz.nn.Sequential([layer, SaveIntermediate()])  # noqa: E731
+        saving = pz.select(saving).at_instances_of(kind).apply(wrap)
+    slots, state = pz.unbind_state_vars(saving, freeze=True)
+    _, state = jax.jit(lambda slots, state: slots.stateless_call(state, named(TOKENS)))(slots, state)
+    layers = pz.select(pz.bind_variables(slots, state)).at_instances_of(SaveIntermediate).get_sequence()
+    saved = [layer.saved.value for layer in layers]
+
+    def stacked(*names: str) -> np.ndarray:
+        return np.stack([np.asarray(x.unwrap(*names)) for x in saved if set(x.named_shape) == set(names)])
+
+    residual = stacked("batch", "seq", "embedding").reshape(LAYERS, 3, 2, 5, D_MODEL)
+    close(guest.acts["blocks.attn_out"], residual[:, 0])
+    close(guest.acts["blocks.mlp_out"], residual[:, 1])
+    close(guest.acts["blocks.resid_post"], residual[:, 2])
+    heads = [name for name in ("head_groups", "query_heads", "heads") if name in saved[0].named_shape]
+    pattern = stacked("batch", *heads, "seq", "kv_seq")
+    close(guest.acts["blocks.attn.pattern"], pattern.reshape(LAYERS, 2, HEADS, 5, 5))
+    close(guest.acts["blocks.resid_pre"][1:], residual[:-1, 2])
+
+
+@llamas
+def test_replacing_each_site_by_itself_changes_nothing(guest: Guest) -> None:
+    every = {name: replace(value) for name, value in guest.acts.items()}
+    close(ij.intervene(run, every)(guest.tagged, TOKENS), guest.logits)
+
+
+@llamas
+def test_an_edit_of_one_layer(guest: Guest) -> None:
+    want = plain(edited(guest.row, model_parts.TransformerFeedForward, lambda x: 3 * x))
+    got = ij.intervene(run, {"blocks.mlp_out": at(scale(3.0), layer=1)})(guest.tagged, TOKENS)
+    close(got, want)
+
+
+@llamas
+def test_layers_as_data(guest: Guest) -> None:
+    @jax.jit
+    @partial(jax.vmap, in_axes=(None, 0, 0))
+    def swept(tagged: Any, layer: jax.Array, factor: jax.Array) -> jax.Array:
+        here = at(scale(3.0), layer=layer)
+        return ij.intervene(run, {"blocks.mlp_out": here, "blocks.resid_post": per_layer(scale(factor))})(
+            tagged, TOKENS
+        )
+
+    got = swept(guest.tagged, jnp.array([1, 0]), jnp.array([[1.0, 1.0], [1.0, 2.0]]))
+    close(got[0], plain(edited(guest.row, model_parts.TransformerFeedForward, lambda x: 3 * x)))
+
+
+@llamas
+def test_a_head_is_a_head(guest: Guest) -> None:
     """Heads of a group, and groups, are counted through, as in Hugging Face's layout."""
-    row, tagged = guest
+    names = ("batch", "seq", "head_groups", "query_heads", "projection")
 
     def edit(x: Any) -> Any:
-        heads = [name for name in ("head_groups", "query_heads", "heads") if name in x.named_shape]
-        value = x.unwrap("batch", "seq", *heads, "projection")
+        value = x.unwrap(*names)
         flat = value.reshape(2, 5, HEADS, 4).at[:, :, 2].set(0).reshape(value.shape)
-        return pz.nx.wrap(flat).tag("batch", "seq", *heads, "projection").order_like(x)
+        return pz.nx.wrap(flat).tag(*names).order_like(x)
 
-    want = edited(row, pz.nn.Attention, edit, lambda attention: attention.input_to_query)(named(TOKENS))
-    got = ij.intervene(run, {"blocks.1.attn.q": at(scale(0.0), head=2)})(tagged, TOKENS)
+    want = edited(guest.row, pz.nn.Attention, edit, lambda attention: attention.input_to_query)
+    got = ij.intervene(run, {"blocks.1.attn.q": at(scale(0.0), head=2)})(guest.tagged, TOKENS)
     close(got, plain(want))
 
 
-def test_gradients(guest: tuple) -> None:
-    row, tagged = guest
-    value, _, slopes = ij.grads(run, "blocks.1.mlp_out", lambda out: (out**2).sum())(tagged, TOKENS)
+@llamas
+def test_gradients(guest: Guest) -> None:
+    value, _, slopes = ij.grads(run, "blocks.1.mlp_out", lambda out: (out**2).sum())(guest.tagged, TOKENS)
 
-    def loss(delta: jax.Array) -> jax.Array:
+    def loss(row: Any, delta: jax.Array) -> jax.Array:
         moved = pz.nx.wrap(delta).tag("batch", "seq", "embedding")
-        model = edited(pz.freeze_params(row), model_parts.TransformerFeedForward, lambda x: x + moved)
-        return (plain(model(named(TOKENS))) ** 2).sum()
+        model = edited(row, model_parts.TransformerFeedForward, lambda x: x + moved)
+        return (model(named(TOKENS)).unwrap("batch", "seq", "vocabulary") ** 2).sum()
 
-    want = jax.value_and_grad(loss)(jnp.zeros((2, 5, D_MODEL)))
+    want = jax.jit(jax.value_and_grad(loss, argnums=1))(guest.row, jnp.zeros((2, 5, D_MODEL)))
     close((value, slopes["blocks.1.mlp_out"]), want)
-    of_weights = jax.grad(lambda model: (model(TOKENS) ** 2).sum())(tagged)
-    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(of_weights))
 
 
-def test_a_batch_gives_what_each_sequence_gives_alone(guest: tuple) -> None:
-    tagged = guest[1]
-    edits = {"blocks.1.resid_pre": at(add(jnp.arange(8.0)), position=1), "blocks.attn.pattern": at(scale(0.0), key=0)}
+@pytest.mark.parametrize("guest", ["llama in a row"], indirect=True)
+def test_gradients_of_the_weights(guest: Guest) -> None:
+    def slopes(model: Any) -> list[jax.Array]:
+        return jax.tree.leaves(jax.grad(lambda model: (plain(model) ** 2).sum(), allow_int=True)(model))
+
+    for got, want in zip(*map(jax.jit(slopes), (guest.tagged, guest.row)), strict=True):
+        close(got, want)
+
+
+@llamas
+def test_padding_on_the_left(guest: Guest) -> None:
+    edits = {"blocks.1.resid_pre": at(add(jnp.arange(8.0)), position=1), "blocks.attn.pattern": at(scale(0.5), key=0)}
     f = ij.intervene(run, edits)
-    together = f(tagged, TOKENS, attention_mask=MASK)
-    for row, real, got in zip(TOKENS, MASK, together, strict=True):
-        close(got[real], f(tagged, row[real]))
-    last = f(tagged, TOKENS, attention_mask=MASK, logits_at=np.array([4, 3]))
-    close(last, together[np.arange(2), np.array([4, 3])])
+    together = f(guest.tagged, TOKENS, attention_mask=MASK, logits_at=np.array([-2, 3]))
+    close(together[0], f(guest.tagged, TOKENS[0, 2:])[-2])
 
 
 def test_layers_outside_and_inside_of_a_stack_are_not_one_site() -> None:
@@ -237,7 +276,7 @@ def test_layers_outside_and_inside_of_a_stack_are_not_one_site() -> None:
 
 
 def test_state_is_refused() -> None:
-    caching = sampling_mode.KVCachingTransformerLM.from_uncached(pair("llama")[0], 8, {"batch": 2})[0]
+    caching = sampling_mode.KVCachingTransformerLM.from_uncached(pair("llama")[0], 8, {"batch": 2})
     with pytest.raises(ValueError, match="the model has the state variable .* keeps no state"):
         models.tag(caching, {"a": pz.nn.Attention})
 
