@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-LAYERS, PATCHES, D_MODEL, CLASSES = 3, 5, 8, 4
+LAYERS, PATCHES, D_MODEL, CLASSES = 2, 5, 8, 4
 
 
 class Mlp(nnx.Module):
@@ -18,7 +18,7 @@ class Mlp(nnx.Module):
         self.fc2 = nnx.Linear(d_hidden, d_in, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.fc2(nnx.gelu(self.fc1(x)))
+        return self.fc2(nnx.tanh(self.fc1(x)))
 
 
 class MixerBlock(nnx.Module):

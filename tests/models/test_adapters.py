@@ -12,7 +12,7 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import models
-from interp_jax.interventions import add, at, replace, scale, via, zero
+from interp_jax.interventions import add, at, scale, via, zero
 from interp_jax.io import orbax
 from tests.models import guests
 from tests.models.guests import LAYERS, Mixer, MixerBlock, Mlp, by_hand, images
@@ -35,26 +35,33 @@ def mixer() -> Mixer:
     return guests.filled(Mixer)
 
 
-@pytest.fixture(scope="module", params=["listed", "scanned"])
-def tagged(request: pytest.FixtureRequest, mixer: Mixer) -> Any:
-    if request.param == "listed":
-        return models.tag(mixer, OUTPUTS, inputs=INPUTS, axes=AXES)
-    return models.tag(guests.scanned(mixer), OUTPUTS | {"blocks.mlp_out": "blocks.mlp"}, inputs=INPUTS, axes=AXES)
+@pytest.fixture(scope="module")
+def listed(mixer: Mixer) -> Any:
+    return models.tag(mixer, OUTPUTS, inputs=INPUTS, axes=AXES)
 
 
-def test_the_catalogue(tagged: Any) -> None:
-    sites = ij.sites(run, tagged, images())
-    assert set(sites) == {*OUTPUTS, *INPUTS}
-    assert sites["embed"].layers is None
-    assert {sites[name].layers for name in sites if name.startswith("blocks")} == {tuple(range(LAYERS))}
-    assert all(info.shape == (2, 5, 8) and info.axes == ("batch", "position", "d_model") for info in sites.values())
+@pytest.fixture(scope="module")
+def both(mixer: Mixer, listed: Any) -> tuple[Any, Any]:
+    """The mixer with its blocks in a list, and scanned."""
+    outputs = OUTPUTS | {"blocks.mlp_out": "blocks.mlp"}
+    return listed, models.tag(guests.scanned(mixer), outputs, inputs=INPUTS, axes=AXES)
 
 
-def test_the_model_computes_what_it_did(mixer: Mixer, tagged: Any) -> None:
+def test_the_catalogue(both: tuple) -> None:
+    for tagged in both:
+        sites = ij.sites(run, tagged, images())
+        assert set(sites) == {*OUTPUTS, *INPUTS}
+        assert sites["embed"].layers is None
+        assert {sites[name].layers for name in sites if name.startswith("blocks")} == {tuple(range(LAYERS))}
+        assert all(info.shape == (2, 5, 8) and info.axes == ("batch", "position", "d_model") for info in sites.values())
+
+
+def test_the_model_computes_what_it_did(mixer: Mixer, both: tuple) -> None:
     want = by_hand(mixer, images(), {})
-    close(tagged(images()), want)
-    close(jax.jit(jax.vmap(run, (None, 0)))(tagged, images()), want)
-    assert isinstance(tagged, Mixer)
+    for tagged in both:
+        close(jax.jit(jax.vmap(run, (None, 0)))(tagged, images()), want)
+        assert isinstance(tagged, Mixer)
+    close(both[0](images()), want)
 
 
 def test_the_users_model_and_classes_stay(mixer: Mixer) -> None:
@@ -65,38 +72,36 @@ def test_the_users_model_and_classes_stay(mixer: Mixer) -> None:
     assert type(mixer.blocks[0].mlp) is Mlp and not ij.sites(run, Mlp(4, 4, nnx.Rngs(0)), jnp.ones(4))
 
 
-def test_captures_are_what_nnx_itself_records(mixer: Mixer, tagged: Any) -> None:
-    _, acts = ij.capture(run, ["embed", "blocks.mlp_out", "blocks.resid_post", "blocks.1.mlp_out"])(tagged, images())
-    _, sown = nnx.capture(nnx.clone(mixer), nnx.Intermediate, method_outputs=nnx.Intermediate)(images())
-    for name, part in (("blocks.mlp_out", "mlp"), ("blocks.resid_post", None)):
+def test_captures_are_what_nnx_itself_records(mixer: Mixer, both: tuple) -> None:
+    @jax.jit
+    def recorded(mixer: Mixer) -> dict[str, jax.Array]:
+        _, sown = nnx.capture(mixer, nnx.Intermediate, method_outputs=nnx.Intermediate)(images())
         blocks = [sown["blocks"][layer] for layer in range(LAYERS)]
-        want = [(block[part] if part else block)["__call__"].get_value()[0] for block in blocks]
-        close(acts[name], jnp.stack(want))
-    close(acts["blocks.1.mlp_out"], acts["blocks.mlp_out"][1])
-    close(acts["embed"], mixer.embed(images()))
+        outputs = {"blocks.mlp_out": [block["mlp"] for block in blocks], "blocks.resid_post": blocks}
+        return {name: jnp.stack([part["__call__"].get_value()[0] for part in parts]) for name, parts in outputs.items()}
+
+    want = recorded(nnx.clone(mixer))
+    for tagged in both:
+        _, acts = ij.capture(run, ["embed", "blocks.*", "blocks.1.mlp_out"])(tagged, images())
+        close({name: acts[name] for name in want}, want)
+        close(acts["embed"], mixer.embed(images()))
+        close(acts["blocks.1.mlp_out"], acts["blocks.mlp_out"][1])
+        close(acts["blocks.resid_pre"], jnp.stack([acts["embed"], *acts["blocks.resid_post"][:-1]]))
 
 
-def test_inputs(tagged: Any) -> None:
-    _, acts = ij.capture(run, "*")(tagged, images())
-    close(acts["blocks.resid_pre"][0], acts["embed"])
-    close(acts["blocks.resid_pre"][1:], acts["blocks.resid_post"][:-1])
+def test_edits_are_edits_of_the_source(mixer: Mixer, both: tuple) -> None:
+    vectors = dict(zip((*OUTPUTS, *INPUTS), jnp.arange(32.0).reshape(4, 8) / 8, strict=True))
+
+    def written(name: str, value: jax.Array, here: int | None) -> jax.Array:
+        return value.at[:, 2].add(vectors[name]) if here in (None, 1) else value
+
+    want = by_hand(mixer, images(), {name: partial(written, name) for name in vectors})
+    for tagged in both:
+        edits = {name: at(add(v), layer=None if name == "embed" else 1, position=2) for name, v in vectors.items()}
+        close(ij.intervene(run, edits)(tagged, images()), want)
 
 
-@pytest.mark.parametrize("name", ["embed", "blocks.mlp_out", "blocks.resid_pre", "blocks.resid_post"])
-def test_edits_are_edits_of_the_source(mixer: Mixer, tagged: Any, name: str) -> None:
-    vector, layer = jnp.arange(8.0), None if name == "embed" else 1
-    edited = ij.intervene(run, {name: at(add(vector), layer=layer, position=2)})(tagged, images())
-
-    def edit(value: jax.Array, here: int | None) -> jax.Array:
-        return value.at[:, 2].add(vector) if here == layer else value
-
-    close(edited, by_hand(mixer, images(), {name: edit}))
-
-
-def test_other_edits(mixer: Mixer, tagged: Any) -> None:
-    out, acts = ij.capture(run, "blocks.*")(tagged, images())
-    close(ij.intervene(run, {name: replace(value) for name, value in acts.items()})(tagged, images()), out)
-    reads = via({"x": "blocks.resid_pre"}, lambda value, x: value + 2 * x)
+def test_edits_that_read_other_sites(mixer: Mixer, both: tuple) -> None:
     stream = []
 
     def keep(value: jax.Array, _: int | None) -> jax.Array:
@@ -104,29 +109,38 @@ def test_other_edits(mixer: Mixer, tagged: Any) -> None:
         return value
 
     hand = {"blocks.resid_pre": keep, "blocks.mlp_out": lambda value, _: value + 2 * stream[-1]}
-    close(ij.intervene(run, {"blocks.mlp_out": reads})(tagged, images()), by_hand(mixer, images(), hand))
+    want = by_hand(mixer, images(), hand)
+    for tagged in both:
+        reads = via({"x": "blocks.resid_pre"}, lambda value, x: value + 2 * x)
+        close(ij.intervene(run, {"blocks.mlp_out": reads})(tagged, images()), want)
 
 
-def test_a_sweep_over_layers_is_one_program(mixer: Mixer, tagged: Any) -> None:
-    def ablated(layer: jax.Array) -> jax.Array:
-        return ij.intervene(run, {"blocks.mlp_out": at(zero(), layer=layer)})(tagged, images())
+def test_layers_as_data(mixer: Mixer, both: tuple) -> None:
+    want = by_hand(mixer, images(), {"blocks.mlp_out": lambda value, here: value if here != 1 else 0 * value})
+    for tagged in both:
 
-    swept = jax.jit(jax.vmap(ablated))(jnp.arange(LAYERS))
-    for layer in range(LAYERS):
-        hand = {"blocks.mlp_out": lambda value, here, layer=layer: value if here != layer else 0 * value}
-        close(swept[layer], by_hand(mixer, images(), hand))
+        @jax.jit
+        @jax.vmap
+        def ablated(layer: jax.Array, tagged: Any = tagged) -> jax.Array:
+            return ij.intervene(run, {"blocks.mlp_out": at(zero(), layer=layer)})(tagged, images())
+
+        close(ablated(jnp.arange(LAYERS))[1], want)
 
 
-def test_gradients(mixer: Mixer, tagged: Any) -> None:
-    value, _, slopes = ij.grads(run, "blocks.mlp_out", lambda out: (out**2).sum())(tagged, images())
-
+def test_gradients(mixer: Mixer, both: tuple) -> None:
     def loss(deltas: jax.Array) -> jax.Array:
         return (by_hand(mixer, images(), {"blocks.mlp_out": lambda value, layer: value + deltas[layer]}) ** 2).sum()
 
-    want, want_slopes = jax.jit(jax.value_and_grad(loss))(jnp.zeros((LAYERS, 2, 5, 8)))
-    close((value, slopes["blocks.mlp_out"]), (want, want_slopes))
-    held = jax.jit(jax.grad(lambda model: ij.freeze(run, "blocks.resid_pre")(model, images()).sum()))(tagged)
-    assert not held.embed.kernel[...].any() and held.head.kernel[...].any()
+    want = jax.jit(jax.value_and_grad(loss))(jnp.zeros((LAYERS, 2, 5, 8)))
+    for tagged in both:
+        value, _, slopes = ij.grads(run, "blocks.mlp_out", lambda out: (out**2).sum())(tagged, images())
+        close((value, slopes["blocks.mlp_out"]), want)
+
+
+def test_a_frozen_stream(listed: Any) -> None:
+    held = jax.jit(jax.grad(lambda model: ij.freeze(run, "blocks.1.resid_pre")(model, images()).sum()))(listed)
+    assert not held.embed.kernel[...].any() and not held.blocks[0].mlp.fc1.kernel[...].any()
+    assert held.blocks[1].mlp.fc1.kernel[...].any()
 
 
 def test_gradients_of_the_weights(mixer: Mixer) -> None:
@@ -134,9 +148,12 @@ def test_gradients_of_the_weights(mixer: Mixer) -> None:
         return (run(model, images()) ** 2).sum()
 
     tagged = models.tag(mixer, OUTPUTS)
-    plain, slopes = jax.jit(jax.grad(loss)), nnx.jit(nnx.grad(loss))
-    close(jax.tree.leaves(plain(tagged)), jax.tree.leaves(plain(mixer)))
-    close(nnx.to_pure_dict(slopes(tagged)), nnx.to_pure_dict(slopes(mixer)))
+
+    @jax.jit
+    def slopes(model: Any) -> Any:
+        return jax.grad(loss)(model), nnx.to_pure_dict(nnx.grad(loss)(model))
+
+    close(jax.tree.leaves(slopes(tagged)), jax.tree.leaves(slopes(mixer)))
 
 
 def test_models_tagged_alike_are_one_structure(mixer: Mixer) -> None:
@@ -251,6 +268,10 @@ def test_a_plain_function_has_sites_as_it_is() -> None:
     close(edited, jnp.ones(4) + acts["blocks.out"][:2].sum(0))
 
 
+def same(mixer: Mixer) -> Mixer:
+    return mixer
+
+
 class Opaque(nnx.Module, pytree=False):
     def __init__(self):
         self.linear = nnx.Linear(2, 2, rngs=nnx.Rngs(0))
@@ -263,23 +284,23 @@ class Opaque(nnx.Module, pytree=False):
     ("model", "args", "error", "words"),
     [
         (
-            Mixer,
+            same,
             [{"a": "blocks.*.mpl"}],
             ValueError,
             r"'a': no submodule is called at 'blocks.\*.mpl'; near.*blocks.\*.mlp",
         ),
-        (Mixer, [{"a": "token_mlp"}], ValueError, r"near paths: blocks.\*.token_mlp"),
-        (Mixer, [{"a": "blocks"}], ValueError, "no submodule is called at 'blocks'"),
-        (Mixer, [{"a": nnx.Conv}], ValueError, "no submodule is a Conv; the model has Mixer, .*MixerBlock"),
-        (Mixer, [{"a": 3}], TypeError, "'a' needs a path or a class, not int"),
-        (Mixer, [{"blocks.1.a": Mlp}], ValueError, "'blocks.1.a' is one layer, but matches blocks.0.mlp and"),
+        (same, [{"a": "token_mlp"}], ValueError, r"near paths: blocks.\*.token_mlp"),
+        (same, [{"a": "blocks"}], ValueError, "no submodule is called at 'blocks'"),
+        (same, [{"a": nnx.Conv}], ValueError, "no submodule is a Conv; the model has Mixer, .*MixerBlock"),
+        (same, [{"a": 3}], TypeError, "'a' needs a path or a class, not int"),
+        (same, [{"blocks.1.a": Mlp}], ValueError, "'blocks.1.a' is one layer, but matches blocks.0.mlp and"),
         (lambda _: jnp.tanh, [{"a": "b"}], TypeError, "expected a flax nnx module or a penzai layer"),
         (lambda _: Opaque(), [{"a": "linear"}], ValueError, "Opaque is no pytree"),
     ],
 )
-def test_what_does_not_fit_is_one_line(model: Any, args: Any, error: Any, words: str) -> None:
+def test_what_does_not_fit_is_one_line(mixer: Mixer, model: Any, args: Any, error: Any, words: str) -> None:
     with pytest.raises(error, match=words) as raised:
-        models.tag(model(nnx.Rngs(0)), *args)
+        models.tag(model(mixer), *args)
     assert "\n" not in str(raised.value)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import models
-from interp_jax.interventions import add, at, per_layer, replace, scale
+from interp_jax.interventions import add, at, per_layer, scale
 
 LAYERS, D_MODEL, HEADS = 2, 8, 4
 TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]], np.int32)
@@ -92,20 +92,19 @@ def penzais_own_promotion() -> Any:
 
 class Guest(NamedTuple):
     row: Any  # penzai's own model, untagged, with its blocks in a row
-    tagged: Any  # of either kind
-    logits: Any
-    acts: Any
+    tagged: tuple[Any, Any]  # with its blocks in a row, and in a stack
 
 
-@pytest.fixture(scope="module", params=["llama in a row", "llama in a stack", "neox in a row", "neox in a stack"])
+@pytest.fixture(scope="module", params=["llama", "neox"])
 def guest(request: pytest.FixtureRequest) -> Guest:
-    family, *_, kind = request.param.split()
-    row, stack = pair(family)
-    tagged = models.tag(row if kind == "row" else stack, OUTPUTS, inputs=INPUTS)
-    return Guest(row, tagged, *ij.capture(run, "*")(tagged, TOKENS))
+    row, stack = pair(request.param)
+    return Guest(row, tuple(models.tag(model, OUTPUTS, inputs=INPUTS) for model in (row, stack)))
 
 
-llamas = pytest.mark.parametrize("guest", ["llama in a row", "llama in a stack"], indirect=True)
+@pytest.fixture(scope="module")
+def llama() -> Guest:
+    row, stack = pair("llama")
+    return Guest(row, tuple(models.tag(model, OUTPUTS, inputs=INPUTS) for model in (row, stack)))
 
 
 def run(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -143,39 +142,27 @@ def edited(row: Any, kind: type, fn: Any, part: Any = lambda layer: layer) -> An
 
 
 def test_the_catalogue(guest: Guest) -> None:
-    sites = ij.sites(run, guest.tagged, TOKENS)
-    layers = tuple(range(LAYERS))
-    assert {name for name, info in sites.items() if info.layers == layers} == {n for n in sites if n[:7] == "blocks."}
-    assert sites["blocks.resid_post"].axes == sites["embed"].axes == ("batch", "position", "d_model")
-    assert sites["blocks.attn.q"].axes == ("batch", "position", "head", "d_head")
-    assert sites["blocks.attn.q"].shape == (2, 5, HEADS, 4)
-    assert sites["blocks.attn.pattern"].axes == ("batch", "head", "query", "key")
-    assert sites["blocks.attn.pattern"].shape == (2, HEADS, 5, 5)
-    assert sites["logits"].axes == ("batch", "position", "d_vocab")
+    for tagged in guest.tagged:
+        sites = ij.sites(run, tagged, TOKENS)
+        layered = {name for name, info in sites.items() if info.layers == tuple(range(LAYERS))}
+        assert layered == {name for name in sites if name.startswith("blocks.")}
+        assert sites["blocks.resid_post"].axes == sites["embed"].axes == ("batch", "position", "d_model")
+        assert sites["blocks.attn.q"].axes == ("batch", "position", "head", "d_head")
+        assert sites["blocks.attn.q"].shape == (2, 5, HEADS, 4)
+        assert sites["blocks.attn.pattern"].axes == ("batch", "head", "query", "key")
+        assert sites["blocks.attn.pattern"].shape == (2, HEADS, 5, 5)
+        assert sites["logits"].axes == ("batch", "position", "d_vocab")
+        assert isinstance(tagged, model_parts.TransformerLM) and tagged.metadata == guest.row.metadata
     assert not ij.sites(run, guest.row, named(TOKENS))
 
 
-def test_the_model_computes_what_it_did(guest: Guest) -> None:
-    want = plain(guest.row)
-    close(guest.logits, want)
-    close(guest.acts["logits"], want)
-    close(plain(guest.tagged), want)
-    assert isinstance(guest.tagged, model_parts.TransformerLM) and guest.tagged.metadata == guest.row.metadata
-
-
-@pytest.mark.parametrize("guest", ["llama in a stack"], indirect=True)
-def test_vmap(guest: Guest) -> None:
-    close(jax.jit(jax.vmap(run, (None, 0)))(guest.tagged, TOKENS), guest.logits)
-
-
 def test_captures_are_what_penzai_itself_saves(guest: Guest) -> None:
-    kinds = (model_parts.TransformerFeedForward, pz.nn.Attention, model_parts.TransformerBlock, pz.nn.Softmax)
     saving = guest.row
-    for kind in kinds:
-        wrap = lambda layer: pz.nn.Sequential([layer, SaveIntermediate()])  # noqa: E731
-        saving = pz.select(saving).at_instances_of(kind).apply(wrap)
+    for kind in (model_parts.TransformerFeedForward, pz.nn.Attention, model_parts.TransformerBlock, pz.nn.Softmax):
+        chosen = pz.select(saving).at_instances_of(kind)
+        saving = chosen.apply(lambda layer: pz.nn.Sequential([layer, SaveIntermediate()]))
     slots, state = pz.unbind_state_vars(saving, freeze=True)
-    _, state = jax.jit(lambda slots, state: slots.stateless_call(state, named(TOKENS)))(slots, state)
+    logits, state = jax.jit(lambda slots, state: slots.stateless_call(state, named(TOKENS)))(slots, state)
     layers = pz.select(pz.bind_variables(slots, state)).at_instances_of(SaveIntermediate).get_sequence()
     saved = [layer.saved.value for layer in layers]
 
@@ -183,85 +170,79 @@ def test_captures_are_what_penzai_itself_saves(guest: Guest) -> None:
         return np.stack([np.asarray(x.unwrap(*names)) for x in saved if set(x.named_shape) == set(names)])
 
     residual = stacked("batch", "seq", "embedding").reshape(LAYERS, 3, 2, 5, D_MODEL)
-    close(guest.acts["blocks.attn_out"], residual[:, 0])
-    close(guest.acts["blocks.mlp_out"], residual[:, 1])
-    close(guest.acts["blocks.resid_post"], residual[:, 2])
     heads = [name for name in ("head_groups", "query_heads", "heads") if name in saved[0].named_shape]
-    pattern = stacked("batch", *heads, "seq", "kv_seq")
-    close(guest.acts["blocks.attn.pattern"], pattern.reshape(LAYERS, 2, HEADS, 5, 5))
-    close(guest.acts["blocks.resid_pre"][1:], residual[:-1, 2])
+    pattern = stacked("batch", *heads, "seq", "kv_seq").reshape(LAYERS, 2, HEADS, 5, 5)
+    for tagged in guest.tagged:
+        out, acts = ij.capture(run, "*")(tagged, TOKENS)
+        close((out, acts["logits"]), (logits.unwrap("batch", "seq", "vocabulary"),) * 2)
+        close(acts["blocks.attn_out"], residual[:, 0])
+        close(acts["blocks.mlp_out"], residual[:, 1])
+        close(acts["blocks.resid_post"], residual[:, 2])
+        close(acts["blocks.resid_pre"][1:], residual[:-1, 2])
+        close(acts["blocks.attn.pattern"], pattern)
 
 
-@llamas
-def test_replacing_each_site_by_itself_changes_nothing(guest: Guest) -> None:
-    every = {name: replace(value) for name, value in guest.acts.items()}
-    close(ij.intervene(run, every)(guest.tagged, TOKENS), guest.logits)
+def test_named_arrays_and_vmap(llama: Guest) -> None:
+    want = plain(llama.row)
+    close(plain(llama.tagged[0]), want)
+    close(jax.jit(jax.vmap(run, (None, 0)))(llama.tagged[1], TOKENS), want)
 
 
-@llamas
-def test_an_edit_of_one_layer(guest: Guest) -> None:
-    want = plain(edited(guest.row, model_parts.TransformerFeedForward, lambda x: 3 * x))
-    got = ij.intervene(run, {"blocks.mlp_out": at(scale(3.0), layer=1)})(guest.tagged, TOKENS)
-    close(got, want)
-
-
-@llamas
-def test_layers_as_data(guest: Guest) -> None:
-    @jax.jit
-    @partial(jax.vmap, in_axes=(None, 0, 0))
-    def swept(tagged: Any, layer: jax.Array, factor: jax.Array) -> jax.Array:
-        here = at(scale(3.0), layer=layer)
-        return ij.intervene(run, {"blocks.mlp_out": here, "blocks.resid_post": per_layer(scale(factor))})(
-            tagged, TOKENS
-        )
-
-    got = swept(guest.tagged, jnp.array([1, 0]), jnp.array([[1.0, 1.0], [1.0, 2.0]]))
-    close(got[0], plain(edited(guest.row, model_parts.TransformerFeedForward, lambda x: 3 * x)))
-
-
-@llamas
-def test_a_head_is_a_head(guest: Guest) -> None:
+def test_an_edit_of_one_layer(llama: Guest) -> None:
     """Heads of a group, and groups, are counted through, as in Hugging Face's layout."""
     names = ("batch", "seq", "head_groups", "query_heads", "projection")
 
-    def edit(x: Any) -> Any:
+    def silence(x: Any) -> Any:
         value = x.unwrap(*names)
         flat = value.reshape(2, 5, HEADS, 4).at[:, :, 2].set(0).reshape(value.shape)
         return pz.nx.wrap(flat).tag(*names).order_like(x)
 
-    want = edited(guest.row, pz.nn.Attention, edit, lambda attention: attention.input_to_query)
-    got = ij.intervene(run, {"blocks.1.attn.q": at(scale(0.0), head=2)})(guest.tagged, TOKENS)
-    close(got, plain(want))
+    want = edited(llama.row, pz.nn.Attention, silence, lambda attention: attention.input_to_query)
+    want = plain(edited(want, model_parts.TransformerFeedForward, lambda x: 3 * x))
+    for tagged in llama.tagged:
+        edits = {"blocks.1.attn.q": at(scale(0.0), head=2), "blocks.mlp_out": at(scale(3.0), layer=1)}
+        close(ij.intervene(run, edits)(tagged, TOKENS), want)
 
 
-@llamas
-def test_gradients(guest: Guest) -> None:
-    value, _, slopes = ij.grads(run, "blocks.1.mlp_out", lambda out: (out**2).sum())(guest.tagged, TOKENS)
+def test_layers_as_data(llama: Guest) -> None:
+    want = plain(edited(llama.row, model_parts.TransformerFeedForward, lambda x: 3 * x))
+    for tagged in llama.tagged:
 
+        @jax.jit
+        @partial(jax.vmap, in_axes=(None, 0, 0))
+        def swept(tagged: Any, layer: jax.Array, factor: jax.Array) -> jax.Array:
+            edits = {"blocks.mlp_out": at(scale(3.0), layer=layer), "blocks.resid_post": per_layer(scale(factor))}
+            return ij.intervene(run, edits)(tagged, TOKENS)
+
+        close(swept(tagged, jnp.array([1, 0]), jnp.array([[1.0, 1.0], [1.0, 2.0]]))[0], want)
+
+
+def test_gradients(llama: Guest) -> None:
     def loss(row: Any, delta: jax.Array) -> jax.Array:
         moved = pz.nx.wrap(delta).tag("batch", "seq", "embedding")
         model = edited(row, model_parts.TransformerFeedForward, lambda x: x + moved)
         return (model(named(TOKENS)).unwrap("batch", "seq", "vocabulary") ** 2).sum()
 
-    want = jax.jit(jax.value_and_grad(loss, argnums=1))(guest.row, jnp.zeros((2, 5, D_MODEL)))
-    close((value, slopes["blocks.1.mlp_out"]), want)
+    want = jax.jit(jax.value_and_grad(loss, argnums=1))(llama.row, jnp.zeros((2, 5, D_MODEL)))
+    for tagged in llama.tagged:
+        value, _, slopes = ij.grads(run, "blocks.1.mlp_out", lambda out: (out**2).sum())(tagged, TOKENS)
+        close((value, slopes["blocks.1.mlp_out"]), want)
 
 
-@pytest.mark.parametrize("guest", ["llama in a row"], indirect=True)
-def test_gradients_of_the_weights(guest: Guest) -> None:
+def test_gradients_of_the_weights(llama: Guest) -> None:
+    @jax.jit
     def slopes(model: Any) -> list[jax.Array]:
-        return jax.tree.leaves(jax.grad(lambda model: (plain(model) ** 2).sum(), allow_int=True)(model))
+        return jax.tree.leaves(jax.grad(lambda model: (plain(model) ** 2).sum())(model))
 
-    for got, want in zip(*map(jax.jit(slopes), (guest.tagged, guest.row)), strict=True):
-        close(got, want)
+    close(slopes(llama.tagged[0]), slopes(llama.row))
 
 
-@llamas
-def test_padding_on_the_left(guest: Guest) -> None:
+def test_padding_on_the_left(llama: Guest) -> None:
     edits = {"blocks.1.resid_pre": at(add(jnp.arange(8.0)), position=1), "blocks.attn.pattern": at(scale(0.5), key=0)}
     f = ij.intervene(run, edits)
-    together = f(guest.tagged, TOKENS, attention_mask=MASK, logits_at=np.array([-2, 3]))
-    close(together[0], f(guest.tagged, TOKENS[0, 2:])[-2])
+    alone = f(llama.tagged[0], TOKENS[0, 2:])
+    for tagged in llama.tagged:
+        close(f(tagged, TOKENS, attention_mask=MASK, logits_at=np.array([-2, 3]))[0], alone[-2])
 
 
 def test_layers_outside_and_inside_of_a_stack_are_not_one_site() -> None:
