@@ -44,10 +44,11 @@ def put(model: nnx.Module, tags: Mapping[Path, tuple[Tag, ...]]) -> nnx.Module:
                 "cannot be told apart: tag what is around it"
             )
         paths[id(module)] = path
-        if not hasattr(module, "site_tags"):
+        before = vars(module).get("site_tags", ())
+        if not before:
             module.__class__ = _tagged(type(module))
-        module.site_tags = (*getattr(module, "site_tags", ()), *new)
-    if not hasattr(model, "keeps_no_state"):
+        module.site_tags = (*before, *new)
+    if not getattr(type(model), "keeps_no_state", False):
         model.__class__ = _pure(type(model))
     return model
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from interp_jax.core import site
+from interp_jax.models.inputs import check_range
 from interp_jax.models.tags import Path, Submodule, Tag, children, declare, walk
 
 Array = jax.Array
@@ -88,7 +89,8 @@ def put(model: Any, tags: Mapping[Path, tuple[Tag, ...]]) -> Any:
             node = jax.tree.unflatten(tree, [rebuilt(child, (*path, key)) for key, child in children(node)])
         here = tags.get(path, ())
         before, after = ([Site(t.name, t.layer) for t in here if t.of_input is side] for side in (True, False))
-        return pz.nn.Sequential([*before, node, *after]) if here else node
+        layers: list[Any] = [*before, node, *after]
+        return pz.nn.Sequential(layers) if here else node
 
     model = rebuilt(model, ())
     return _language_model()(model.body, model.metadata) if whole else model
@@ -173,9 +175,10 @@ def _language_model() -> type:
         def __call__(
             self, tokens: Any, *, attention_mask: Any = None, logits_at: Any = None, **side_inputs: Any
         ) -> Any:
-            if pz.nx.is_namedarray(tokens):
+            if hasattr(tokens, "named_shape"):
                 return super().__call__(tokens, **side_inputs)
             tokens = jnp.asarray(tokens)
+            _check(tokens, attention_mask, self.metadata.vocab_size)
             axes = ("batch", "seq")[-tokens.ndim :]
             if attention_mask is not None:
                 side_inputs["token_positions"] = pz.nx.wrap(_positions(jnp.asarray(attention_mask))).tag(*axes)
@@ -191,3 +194,13 @@ def _positions(attention_mask: Array) -> Array:
     """Positions of the real tokens from 0, and -1 at padding, as penzai wants them."""
     mask = attention_mask.astype(bool)
     return jnp.where(mask, jnp.cumsum(mask, axis=-1, dtype=jnp.int32) - 1, -1)
+
+
+def _check(tokens: Array, attention_mask: Any, d_vocab: int) -> None:
+    if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim not in (1, 2):
+        raise ValueError(
+            f"tokens must be integers [position] or [batch position], or named, not {tokens.dtype} {tokens.shape}"
+        )
+    if attention_mask is not None and jnp.shape(attention_mask) != tokens.shape:
+        raise ValueError(f"attention_mask has shape {jnp.shape(attention_mask)}, but tokens have {tokens.shape}")
+    check_range("tokens", tokens, 0, d_vocab, f"be below d_vocab {d_vocab}; is the tokenizer the model's own?")

@@ -16,6 +16,7 @@ import pytest
 import interp_jax as ij
 from interp_jax import models
 from interp_jax.interventions import add, at, per_layer, scale
+from tests.models.conftest import random_model
 
 LAYERS, D_MODEL, HEADS = 2, 8, 4
 TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]], np.int32)
@@ -37,10 +38,10 @@ pytestmark = pytest.mark.filterwarnings("default")
 
 
 def build(family: str, key: jax.Array | None, *, stack: bool) -> Any:
-    if family == "llama":
+    if family != "neox":
         heads = dict(num_kv_heads=2, query_head_multiplier=HEADS // 2, mlp_variant="swiglu")
         config = llamalike_common.LlamalikeTransformerConfig(
-            **SIZES, **heads, tie_embedder_and_logits=True, use_layer_stack=stack
+            **SIZES, **heads, tie_embedder_and_logits=family == "tied", use_layer_stack=stack
         )
         return llamalike_common.build_llamalike_transformer(config, key)
     config = gpt_neox.GPTNeoXTransformerConfig(
@@ -229,12 +230,61 @@ def test_gradients(llama: Guest) -> None:
         close((value, slopes["blocks.1.mlp_out"]), want)
 
 
-def test_gradients_of_the_weights(llama: Guest) -> None:
+def test_gradients_of_the_weights() -> None:
+    """Also of a matrix that embeds and unembeds, which is two leaves of the pytree."""
+    row, _ = pair("tied")
+
     @jax.jit
     def slopes(model: Any) -> list[jax.Array]:
         return jax.tree.leaves(jax.grad(lambda model: (plain(model) ** 2).sum())(model))
 
-    close(slopes(llama.tagged[0]), slopes(llama.row))
+    close(slopes(models.tag(row, OUTPUTS)), slopes(row))
+
+
+def test_it_agrees_with_our_own_decoder() -> None:
+    """The same weights in a `Decoder`, whose own tests compare it with transformers."""
+    sizes = dict(n_layers=LAYERS, n_heads=HEADS, n_kv_heads=2, d_model=D_MODEL, d_head=4, d_mlp=12, d_vocab=11, n_ctx=8)
+    kind = dict(act="silu", gated=True, norm="rmsnorm", norm_eps=1e-6, positions="rotary")
+    bare = dict(attn_bias=False, mlp_bias=False, tie_embeddings=False)
+    decoder = random_model(models.Config(family="llama", **sizes, **kind, **bare))
+    w = {name: np.asarray(value) for name, value in models.weights(decoder).items()}
+
+    def wrapped(value: np.ndarray, *axes: str) -> Any:
+        return pz.nx.wrap(jnp.asarray(value)).tag(*axes)
+
+    def heads(w: np.ndarray) -> Any:
+        return wrapped(w.reshape(D_MODEL, 2, 2, 4), "embedding", "head_groups", "query_heads", "projection")
+
+    values = {
+        "embedder.embeddings": wrapped(w["W_E"], "vocabulary", "embedding"),
+        "lm_head.weights": wrapped(w["W_U"], "embedding", "vocabulary"),
+        "final_norm/scale.weights": wrapped(w["ln_final_w"], "embedding"),
+    }
+    for i in range(LAYERS):
+        values |= {
+            f"block_{i}/{name}.weights": value
+            for name, value in {
+                "pre_attention_norm/scale": wrapped(w["ln1_w"][i], "embedding"),
+                "pre_ffw_norm/scale": wrapped(w["ln2_w"][i], "embedding"),
+                "attention/query": heads(np.moveaxis(w["W_Q"][i], 0, 1)),
+                "attention/output": heads(np.moveaxis(w["W_O"][i], 2, 0)),
+                "attention/key": wrapped(w["W_K"][i], "head_groups", "embedding", "projection"),
+                "attention/value": wrapped(w["W_V"][i], "head_groups", "embedding", "projection"),
+                "mlp/gating_linear": wrapped(w["W_gate"][i], "embedding", "neurons"),
+                "mlp/value_linear": wrapped(w["W_in"][i], "embedding", "neurons"),
+                "mlp/out_linear": wrapped(w["W_out"][i], "neurons", "embedding"),
+            }.items()
+        }
+    parts = [
+        dataclasses.replace(p, value=values[label.removeprefix("transformer/")].order_like(p.value))
+        for label, p in parameters("llama", stack=False).items()
+    ]
+    guest = models.tag(pz.bind_variables(build("llama", None, stack=False), parts), OUTPUTS, inputs=INPUTS)
+    out, acts = ij.capture(run, [name for name in (*OUTPUTS, *INPUTS) if name[-2:] not in (".q", ".k")])(guest, TOKENS)
+    want, own = ij.capture(models.forward, list(acts))(decoder, TOKENS)
+    close((out, acts), (want, own))
+    masked = partial(run, attention_mask=MASK, logits_at=np.array([4, 3]))
+    close(jax.jit(masked)(guest, TOKENS), masked(decoder, TOKENS))
 
 
 def test_padding_on_the_left(llama: Guest) -> None:
@@ -270,3 +320,11 @@ def test_what_does_not_fit_is_one_line() -> None:
         models.tag(row, {"a": pz.nn.StochasticDropout})
     with pytest.raises(ValueError, match="name their own axes"):
         models.tag(row, {"a": "body"}, axes={"a": ["d_model"]})
+    tagged = models.tag(row, {})
+    for tokens, mask, words in [
+        (TOKENS / 2, None, r"tokens must be integers \[position\] or \[batch position\], .* not float32"),
+        (TOKENS + 7, None, "tokens: 16 is out of range"),
+        (TOKENS, MASK[0], r"attention_mask has shape \(5,\), but tokens have \(2, 5\)"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            tagged(tokens, attention_mask=mask)
