@@ -1,7 +1,7 @@
 """Sites in penzai's own transformers, with and without its layer stack, which have the same weights here."""
 
 import dataclasses
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from penzai import pz
 from penzai.models.transformer import model_parts, sampling_mode
-from penzai.models.transformer.variants import gpt_neox, llamalike_common
 from penzai.toolshed.save_intermediates import SaveIntermediate
 import pytest
 
@@ -17,8 +16,8 @@ import interp_jax as ij
 from interp_jax import models
 from interp_jax.interventions import add, at, per_layer, scale
 from tests.models.conftest import random_model
+from tests.models.penzai_guests import D_MODEL, HEADS, LAYERS, build, edited, pair, parameters
 
-LAYERS, D_MODEL, HEADS = 2, 8, 4
 TOKENS = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]], np.int32)
 MASK = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 0]], bool)
 OUTPUTS = {
@@ -32,57 +31,8 @@ OUTPUTS = {
     "logits": model_parts.TransformerLM,
 }
 INPUTS = {"blocks.resid_pre": model_parts.TransformerBlock}
-SIZES = dict(embedding_dim=D_MODEL, projection_dim=4, mlp_hidden_dim=12, num_decoder_blocks=LAYERS, vocab_size=11)
 
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-def build(family: str, key: jax.Array | None, *, stack: bool) -> Any:
-    if family != "neox":
-        heads = dict(num_kv_heads=2, query_head_multiplier=HEADS // 2, mlp_variant="swiglu")
-        config = llamalike_common.LlamalikeTransformerConfig(
-            **SIZES, **heads, tie_embedder_and_logits=family == "tied", use_layer_stack=stack
-        )
-        return llamalike_common.build_llamalike_transformer(config, key)
-    config = gpt_neox.GPTNeoXTransformerConfig(
-        **SIZES,
-        num_attention_heads=HEADS,
-        activation_fn="gelu_exact",
-        rope_subset_size=2,
-        rope_wavelength=1e4,
-        layernorm_epsilon=1e-5,
-        parameter_dtype=jnp.float32,
-        activation_dtype=jnp.float32,
-        use_layer_stack=stack,
-    )
-    return gpt_neox.build_gpt_neox_transformer(config, key)
-
-
-def parameters(family: str, *, stack: bool) -> dict[str, Any]:
-    """The shapes of penzai's parameters, by label."""
-    shapes = jax.eval_shape(
-        lambda key: pz.unbind_params(build(family, key, stack=stack), freeze=True)[1], jax.random.key(0)
-    )
-    return {p.label: p for p in shapes}
-
-
-@cache
-def pair(family: str) -> tuple[Any, Any]:
-    """penzai's model with its blocks in a row, and in a stack, with the same weights."""
-    rng = np.random.default_rng(0)
-    in_row = {
-        label: jax.tree.map(lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), p)
-        for label, p in parameters(family, stack=False).items()
-    }
-    in_stack = parameters(family, stack=True)
-    for label, p in in_stack.items():
-        value = in_row[label].value if label in in_row else None
-        if value is None:
-            each = [in_row[label.replace("/blocks/", f"/block_{layer}/")].value for layer in range(LAYERS)]
-            value = pz.nx.stack(each, "blocks").order_like(p.value)
-        in_stack[label] = dataclasses.replace(p, value=value)
-    row, stack = (build(family, None, stack=stack) for stack in (False, True))
-    return pz.bind_variables(row, in_row.values()), pz.bind_variables(stack, in_stack.values())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,22 +74,6 @@ def plain(model: Any) -> Any:
 
 def close(a: Any, b: Any) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5, atol=1e-5), a, b)
-
-
-@pz.pytree_dataclass
-class Through(pz.nn.Layer):
-    """A user's layer that edits what passes."""
-
-    fn: Any = dataclasses.field(metadata={"pytree_node": False})
-
-    def __call__(self, x: Any, **_: Any) -> Any:
-        return self.fn(x)
-
-
-def edited(row: Any, kind: type, fn: Any, part: Any = lambda layer: layer) -> Any:
-    """The untagged model with an edit put in at layer 1, as one does in penzai."""
-    chosen = pz.select(row).at_instances_of(kind).pick_nth_selected(1).at(part)
-    return chosen.apply(lambda inner: pz.nn.Sequential([inner, Through(fn)]))
 
 
 def test_the_catalogue(guest: Guest) -> None:
