@@ -28,6 +28,7 @@ def tag(
     A path without `*` has no layer, but its site may: `{"blocks.2.mlp_out": "last_block.mlp"}`.
 
     A submodule that returns several arrays declares each: `name.key` of a dict, `name.part0`, `name.part1` of a tuple.
+    One that a call runs twice would declare a site twice, which the transforms refuse: tag what is around it.
 
     The axes of penzai's arrays get this library's names and order, and its language models also take plain tokens
     `[position]` or `[batch position]` with `attention_mask` and `logits_at`, as `forward` does.

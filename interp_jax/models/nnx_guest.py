@@ -4,7 +4,7 @@ A tagged submodule keeps its attributes and its weights. Its class becomes a sub
 whoever looks into it finds what was there; the original classes and the original model stay as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from typing import Any
 
@@ -12,6 +12,7 @@ from flax import nnx
 import jax
 
 from interp_jax.core import site
+from interp_jax.core.jaxprs import forwarded
 from interp_jax.models.tags import Path, Submodule, Tag, declare, walk
 
 
@@ -77,13 +78,9 @@ def _pure(cls: type) -> type:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         copy = nnx.clone(self)
         out = cls.__call__(copy, *args, **kwargs)
-        before, after = (_leaves(nnx.state(model)) for model in (self, copy))
-        changed = [name for name, value in before.items() if after.get(name) is not value]
-        if changed:
-            raise ValueError(
-                f"{cls.__name__}: the call changes {changed[0]}, and a forward pass keeps no state: put the model in "
-                "evaluation mode before tag (as with model.eval()), or pass rngs in the call"
-            )
+        before, after = _leaves(self), _leaves(copy)
+        if any(after[name] is not value for name, value in before.items()):  # or come through nnx.jit untouched
+            _check_unchanged(self, lambda model: cls.__call__(model, *args, **kwargs))
         return out
 
     return _subclass(cls, __call__, {"keeps_no_state": True})
@@ -94,9 +91,29 @@ def _subclass(cls: type, call: Any, more: dict[str, Any]) -> type:
     return type(cls)(cls.__name__, (cls,), {"__call__": wraps(cls.__call__)(call), **same, **more})
 
 
-def _leaves(state: Any) -> dict[str, Any]:
-    pairs, _ = jax.tree_util.tree_flatten_with_path(state)
+def _leaves(model: nnx.Module) -> dict[str, Any]:
+    pairs, _ = jax.tree_util.tree_flatten_with_path(nnx.state(model))
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in pairs}
+
+
+def _check_unchanged(model: nnx.Module, call: Callable[[nnx.Module], Any]) -> None:
+    """Raises ValueError if a call computes a new value for a variable of the model."""
+    graph, state = nnx.split(model)
+    names = list(_leaves(model))
+
+    def after(state: Any) -> list[Any]:
+        copy = nnx.merge(graph, state)
+        call(copy)
+        leaves = _leaves(copy)
+        return [leaves[name] for name in names]
+
+    sources = forwarded(jax.make_jaxpr(after)(state))
+    changed = [name for i, name in enumerate(names) if sources[i] != i]
+    if changed:
+        raise ValueError(
+            f"{type(model).__name__}: the call changes {changed[0]}, and a forward pass keeps no state: put the model "
+            "in evaluation mode before tag (as with model.eval()), or pass rngs in the call"
+        )
 
 
 def _declared(tag: Tag, value: Any) -> Any:

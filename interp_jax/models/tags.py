@@ -110,7 +110,8 @@ def _resolve(address: str, where: Any, submodules: Sequence[Submodule]) -> list[
 
 
 def _regex(path: str) -> str:
-    """`*` stays within one part of a path, `**` crosses dots."""
+    """`*` stays within one part of a path, `**` crosses dots. `.a[0]`, as pytrees print their paths, is `a.0`."""
+    path = re.sub(r"\[['\"]?([^]'\"]*)['\"]?\]", r".\1", path).lstrip(".")
     kinds = {"**.": r"(?:.*\.)?", "**": ".*", "*": r"[^.]*"}
     return "".join(kinds.get(part) or re.escape(part) for part in re.split(r"(\*\*\.|\*\*|\*)", path))
 

@@ -158,3 +158,14 @@ class Noisy(nnx.Module):
 
     def __call__(self, x: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         return self.dropout(self.norm(self.linear(x)), rngs=rngs)
+
+
+class Wrapped(nnx.Module):
+    """Blocks under nnx's own transforms, which hand every variable back."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.blocks = nnx.data([Noisy(rngs), Noisy(rngs)])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        first, second = self.blocks
+        return nnx.remat(lambda block, x: block(x))(second, nnx.jit(lambda block, x: block(x))(first, x))

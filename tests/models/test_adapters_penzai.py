@@ -164,6 +164,7 @@ def test_gradients(llama: Guest) -> None:
         close((value, slopes["blocks.1.mlp_out"]), want)
 
 
+@pytest.mark.long
 def test_gradients_of_the_weights() -> None:
     """Also of a matrix that embeds and unembeds, which is two leaves of the pytree."""
     row, _ = pair("tied")
@@ -235,7 +236,7 @@ def test_layers_outside_and_inside_of_a_stack_are_not_one_site() -> None:
     assert ij.sites(run, models.tag(row, norms), TOKENS)["norm"].layers == tuple(range(2 * LAYERS + 1))
     with pytest.raises(ValueError, match="some of its submodules stand in a layer stack"):
         models.tag(stack, norms)
-    inside = models.tag(stack, {"blocks.norm": "body.sublayers.*.stacked_sublayers.**.delta.sublayers.0"})
+    inside = models.tag(stack, {"blocks.norm": ".body.sublayers[*].stacked_sublayers.**.delta.sublayers[0]"})
     info = ij.sites(run, inside, TOKENS)["blocks.norm"]
     assert (info.loops, info.layers) == ((LAYERS,), (0, 1))
 
