@@ -32,8 +32,6 @@ OUTPUTS = {
 }
 INPUTS = {"blocks.resid_pre": model_parts.TransformerBlock}
 
-pytestmark = pytest.mark.filterwarnings("default")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def penzais_own_promotion() -> Any:
