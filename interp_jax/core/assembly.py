@@ -23,11 +23,23 @@ def assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Ar
         parts[records[key].want].append((spans, value))  # type: ignore[index]  # only captured records leave
     captured = {}
     for want, here in zip(wants, parts, strict=True):
+        _check_shapes(want, here)
         value = _join(here, 0)
         if want.target.layer is not None:
             value = jnp.squeeze(value, len(here[0][0]) - 1)
         captured[want.target.key] = value
     return captured
+
+
+def _check_shapes(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> None:
+    """Raises ValueError where layers differ in shape, so that there is no stack of them."""
+    shapes = {value.shape[len(spans) :]: spans[-1].start for spans, value in parts if spans}
+    if len(shapes) > 1:
+        (a, first), (b, second) = list(shapes.items())[:2]
+        raise ValueError(
+            f"site {want.target.name!r} has shape {a} in layer {first} and {b} in layer {second}: capture single "
+            "layers, or reduce them to one shape"
+        )
 
 
 def _join(parts: list[tuple[tuple[Span, ...], Array]], axis: int) -> Array:

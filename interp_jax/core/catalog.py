@@ -93,6 +93,17 @@ class Sites(dict[str, SiteInfo]):
         body = "".join(row(cells, "td") for cells in self.rows())
         return f"<table>{row(('site', 'layers', 'shape', 'axes', 'dtype'), 'th')}{body}</table>"
 
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        from treescope import rendering_parts as parts
+
+        return parts.build_foldable_tree_node_from_children(
+            prefix="Sites(",
+            children=[parts.text(line) for line in repr(self).splitlines()],
+            suffix=")",
+            path=path,
+            expand_state=parts.ExpandState.EXPANDED,
+        )
+
 
 def _layers_text(layers: tuple[int, ...] | None) -> str:
     if layers is None:

@@ -84,6 +84,9 @@ class _Via(Intervention):
     plain: Callable[..., Array] | None  # a function without arrays is no pytree: it is static
     named: bool
 
+    def arguments(self) -> dict[str, Any]:
+        return {"sources": dict(self.sources), "fn": self.fn if self.plain is None else self.plain}
+
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset(address for _, address in self.sources)

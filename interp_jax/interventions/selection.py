@@ -32,6 +32,12 @@ class _At(Wrapper):
             return self.edit.layers
         return frozenset({self.only_layer}) & (self.edit.layers or {self.only_layer})
 
+    def arguments(self) -> dict[str, Any]:
+        layer = self.layer if self.only_layer is None else self.only_layer
+        generated = {"position": "generated"} if self.meaning == "generated" else {}
+        places = {"axis": self.axis, "index": self.index, "mask": self.mask}
+        return {"edit": self.edit, "layer": layer, **self.indices, **generated, **places}
+
     def resolve(self, prompt_length: Array) -> Intervention:
         if self.mask is not None or self.meaning == "from the end":
             what = "a mask" if self.mask is not None else "a negative position"

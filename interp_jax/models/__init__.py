@@ -1,5 +1,6 @@
 """One decoder and one encoder, their families, loading and saving, generation, tokens and stacked weights."""
 
+from interp_jax.models.adapters import tag
 from interp_jax.models.checkpoint import save
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder
@@ -23,6 +24,7 @@ __all__ = [
     "locate",
     "save",
     "stack_layers",
+    "tag",
     "tokenize",
     "unstack_layers",
     "weights",

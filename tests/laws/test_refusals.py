@@ -124,3 +124,14 @@ def test_sites_that_cannot_be_declared() -> None:
 def test_values_that_freeze_lacks() -> None:
     with pytest.raises(ValueError, match="no value for 'embed'"):
         ij.freeze(looped, "embed", {"final": jnp.ones(1)})
+
+
+def test_layers_of_other_shapes_are_not_stacked() -> None:
+    def f(x: jax.Array) -> jax.Array:
+        return ij.site(ij.site(x, "x", layer=0)[:2], "x", layer=1)
+
+    with pytest.raises(ValueError, match=r"'x' has shape \(3,\) in layer 0 and \(2,\) in layer 1") as error:
+        ij.capture(f, "x")(jnp.ones(3))
+    assert "\n" not in str(error.value)
+    assert ij.capture(f, "x.1", output=False)(jnp.ones(3))["x.1"].shape == (2,)
+    assert ij.capture(f, {"x": jnp.sum}, output=False)(jnp.ones(3))["x"].tolist() == [3, 2]
