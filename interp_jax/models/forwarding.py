@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from interp_jax.models.config import Config
 from interp_jax.models.frame import whole
 from interp_jax.models.inputs import check_range, check_tokens, check_types
 
@@ -18,7 +19,7 @@ def forward(
     """The logits of every token, or of one a sequence. Compiled once for each shape.
 
     Args:
-      model: a `Decoder` or an `Encoder`.
+      model: a `Decoder` or an `Encoder`; any other is a guest (see `tag`), and called with what is given.
       tokens: int `[position]` or `[batch position]`.
       attention_mask: bool or int, the shape of `tokens`, 0 at padding, which may stand on either side. Each sequence
         gets what it gets alone: positions count its real tokens from 0.
@@ -44,6 +45,9 @@ def forward(
       >>> models.forward(model, tokens, attention_mask=mask, logits_at=jnp.array([2, 2])).shape
       (2, 20)
     """
+    if not isinstance(getattr(model, "config", None), Config):
+        options = {"attention_mask": attention_mask, "logits_at": logits_at, "token_types": token_types}
+        return model(tokens, **{name: value for name, value in options.items() if value is not None})
     tokens, attention_mask = check_tokens(model.config, tokens, attention_mask)
     if logits_at is not None:
         logits_at = jnp.asarray(logits_at)

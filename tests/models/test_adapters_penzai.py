@@ -106,7 +106,7 @@ def test_captures_are_what_penzai_itself_saves(guest: Guest) -> None:
     heads = [name for name in ("head_groups", "query_heads", "heads") if name in saved[0].named_shape]
     pattern = stacked("batch", *heads, "seq", "kv_seq").reshape(LAYERS, 2, HEADS, 5, 5)
     for tagged in guest.tagged:
-        out, acts = ij.capture(run, "*")(tagged, TOKENS)
+        out, acts = ij.capture(models.forward, "*")(tagged, TOKENS)
         close((out, acts["logits"]), (logits.unwrap("batch", "seq", "vocabulary"),) * 2)
         close(acts["blocks.attn_out"], residual[:, 0])
         close(acts["blocks.mlp_out"], residual[:, 1])
