@@ -30,7 +30,7 @@ class Task:
     mask: bool [batch position], False at padding; the same for both.
     at: int32 [batch], the column of the last prompt token (`logits_at` of `models.forward`).
     answers, distractors: int32 [batch], the answer after the clean prompt, and after the corrupted one.
-    positions: name -> int32 [batch], the columns of the named words.
+    positions: name -> int32 [batch], of the named words, counted in real tokens as in `at(edit, position=)`.
     accepted: int32 [batch option], every right answer after the clean prompt; the answer again where there are fewer.
     attributes: name -> str [batch], what is known of the clean prompts. No part of the pytree: gone inside `jit`.
     """
@@ -44,6 +44,12 @@ class Task:
     positions: dict[str, jax.Array]
     accepted: jax.Array
     attributes: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> dict[str, jax.Array]:
+        """name -> int32 [batch], where the named words stand in `clean` and in what is captured, padding counted."""
+        padding = self.at - self.positions["end"]
+        return {name: position + padding for name, position in self.positions.items()}
 
 
 def accuracy(forward: Callable[..., jax.Array], model: Any, task: Task) -> float:
@@ -86,16 +92,16 @@ def prompts(
         corrupted[row, start:] = [*prefix, *each.corrupted]
         mask[row, start:] = True
     examples = [each.example for each in encoded]
-    starts = np.array([width - len(each.clean) for each in encoded], np.int32)
     positions = {
-        name: starts + np.array([example.positions[name] for example in examples], np.int32)
+        name: len(prefix) + np.array([example.positions[name] for example in examples], np.int32)
         for name in sorted(set.intersection(*(set(example.positions) for example in examples)))
     }
+    at = np.full(n, width - 1, np.int32)
     options = max(len(each.accepted) for each in encoded)
     rows = [each.accepted + each.accepted[:1] * (options - len(each.accepted)) for each in encoded]
     accepted = np.array(rows, np.int32)
     distractors = np.array([each.distractor for each in encoded], np.int32)
-    arrays = dict(clean=clean, corrupted=corrupted, mask=mask, at=positions["end"], answers=accepted[:, 0])
+    arrays = dict(clean=clean, corrupted=corrupted, mask=mask, at=at, answers=accepted[:, 0])
     arrays |= dict(distractors=distractors, positions=positions, accepted=accepted)
     told = {name: np.array([example.attributes[name] for example in examples]) for name in examples[0].attributes}
     return Task(**jax.tree.map(jax.numpy.asarray, arrays), attributes=told)

@@ -1,11 +1,15 @@
 """Tasks: aligned prompts, and one line for what cannot be made."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 
+import interp_jax as ij
 from interp_jax import models
 from interp_jax.data import WORLDS, graphs, tasks
+from interp_jax.interventions import at, replace
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
     clean, corrupted, masks, at, answers = map(
         np.asarray, (task.clean, task.corrupted, task.mask, task.at, task.answers)
     )
-    columns = np.array(list(task.positions.values()))
+    columns = np.array(list(task.columns.values()))
     for row, mask in enumerate(masks):
         start = int(mask.argmax())
         assert mask[start:].all()
@@ -46,7 +50,8 @@ def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
         assert (clean[row] != corrupted[row]).any()
         assert (start < columns[:, row]).all() and (columns[:, row] <= at[row]).all()
     assert (answers != np.asarray(task.distractors)).all()
-    assert (task.positions["end"] == task.at).all()
+    assert (task.columns["end"] == task.at).all()
+    assert (task.positions["end"] == task.mask.sum(-1) - 1).all()
     assert (task.accepted[:, 0] == task.answers).all()
     assert not (task.accepted == task.distractors[:, None]).any()
 
@@ -54,9 +59,20 @@ def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
 def test_the_twin_of_ioi_differs_at_s2_alone(tokenizer: models.Tokenizer) -> None:
     task = tasks.ioi(jax.random.key(1), tokenizer, n=32)
     rows, columns = np.nonzero(np.asarray(task.clean != task.corrupted))
-    assert rows.tolist() == list(range(32)) and (columns == np.asarray(task.positions["s2"])).all()
-    at = lambda name: task.clean[np.arange(32), task.positions[name]]  # noqa: E731
-    assert (at("io") == task.answers).all() and (at("s1") == task.distractors).all()
+    assert rows.tolist() == list(range(32)) and (columns == np.asarray(task.columns["s2"])).all()
+    word = lambda name: task.clean[np.arange(32), task.columns[name]]  # noqa: E731
+    assert (word("io") == task.answers).all() and (word("s1") == task.distractors).all()
+
+
+def test_an_edit_at_a_named_word(tokenizer: models.Tokenizer) -> None:
+    """Under padding too: the twins differ at s2 alone, so its clean embedding there makes the clean run."""
+    model, _ = models.load("microworld")
+    task = tasks.ioi(jax.random.key(1), tokenizer, n=16)
+    assert not task.mask.all()
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    clean, acts = ij.capture(f, "embed")(model, task.clean)
+    edit = at(replace(acts["embed"]), position=task.positions["s2"])
+    np.testing.assert_array_equal(ij.intervene(f, {"embed": edit})(model, task.corrupted), clean)
 
 
 def test_attributes_choose_examples(tokenizer: models.Tokenizer) -> None:
