@@ -106,6 +106,17 @@ def test_on_a_mesh(kind: str, prompts: tuple, tmp_path: Path, scan_layers: bool,
     assert not any(value.is_fully_replicated for value in captured(model, prompts[0]).values())
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_bfloat16_throughout(kind: str, prompts: tuple) -> None:
+    """Every site but the norms' scales, which are float32, in a loop and in a scan."""
+    half = model_class(CONFIGS[kind]).abstract(CONFIGS[kind], dtype=jnp.bfloat16)
+    for model in (half, model_class(CONFIGS[kind]).abstract(CONFIGS[kind], dtype=jnp.bfloat16, scan_layers=True)):
+        sites = ij.sites(call(model, prompts), model, prompts[0])
+        assert len(sites) > 20
+        for name, info in sites.items():
+            assert info.dtype == (jnp.float32 if name.endswith(".scale") else jnp.bfloat16), name
+
+
 def test_weights_come_back(loop: Any) -> None:
     for model in (loop, models.stack_layers(loop)):
         found = models.weights(model)
