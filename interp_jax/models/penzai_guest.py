@@ -83,8 +83,10 @@ def put(model: Any, tags: Mapping[Path, tuple[Tag, ...]]) -> Any:
         tags = {**tags, ("body",): (*tags.get(("body",), ()), *tags[()])}
         tags.pop(())
 
+    above = {path[:n] for path in tags for n in range(len(path))}
+
     def rebuilt(node: Any, path: Path) -> Any:
-        if any(len(tagged) > len(path) and tagged[: len(path)] == path for tagged in tags):
+        if path in above:
             tree = jax.tree.structure(node, is_leaf=lambda x: x is not node)
             node = jax.tree.unflatten(tree, [rebuilt(child, (*path, key)) for key, child in children(node)])
         here = tags.get(path, ())
