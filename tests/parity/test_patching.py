@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parity
 
 SIZES = {"n_layers": 2, "n_heads": 4, "d_model": 32, "d_head": 8, "d_mlp": 128, "d_vocab": 61, "n_ctx": 20}
 CLEAN, CORRUPTED = np.random.default_rng(0).integers(0, 61, (2, 2, 6))
-ANSWERS, DISTRACTORS = np.array([3, 7]), np.array([11, 5])
+ANSWERS, DISTRACTORS = [3, 7], [11, 5]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_the_same_map(pair: tuple[Any, Any], theirs: str, where: str, over: tupl
         _, cache = lens.run_with_cache(torch.tensor(CLEAN))
         sweep = getattr(transformer_lens.patching, f"get_act_patch_{theirs}")
         want = sweep(lens, torch.tensor(CORRUPTED), cache, peer_metric).numpy()
-    score = metrics.logit_diff(ANSWERS, DISTRACTORS)
+    score = metrics.logit_diff(jnp.array(ANSWERS), jnp.array(DISTRACTORS))
     g = patching.activation_patch(last, score, where, over, plan="data")
     got = g(model, jnp.asarray(CLEAN, jnp.int32), jnp.asarray(CORRUPTED, jnp.int32))
     assert got.shape == want.shape
