@@ -87,7 +87,7 @@ class _Toward(Intervention):
 
 
 def _index(name: str, value: Array, ctx: Context) -> Array:
-    """For each place along an axis, the number that it goes by, broadcastable to the value; out of bounds at padding."""
+    """The number that each place along an axis goes by, broadcastable to the value; out of bounds at padding."""
     axis, size = ctx.axis(name), value.shape[ctx.axis(name)]
     shape, index = [1] * value.ndim, jnp.arange(size)
     offset = ctx.offsets.get(name, ctx.offset) if name in POSITIONS else None

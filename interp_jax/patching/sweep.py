@@ -172,7 +172,7 @@ def per_example(score: Any, examples: tuple[int, ...]) -> Array:
     """A metric's value in float32. Raises ValueError where it is not one number per example."""
     if jnp.shape(score) != examples:
         raise ValueError(
-            f"the metric gave {list(jnp.shape(score))} for {list(examples)} examples: it must give one number per example "
-            "(no mean over the batch, one position picked)"
+            f"the metric gave {list(jnp.shape(score))} for {list(examples)} examples: it must give one number "
+            "per example (no mean over the batch, one position picked)"
         )
     return jnp.asarray(score, jnp.float32)

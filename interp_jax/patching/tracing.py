@@ -71,7 +71,9 @@ def causal_trace(
     """
     if n_samples < 1:
         raise ValueError(f"causal_trace: n_samples={n_samples}: it must be at least 1")
-    options = _Options(where, embed, n_samples, (("over", tuple(over)), ("window", window), ("chunk", chunk), ("plan", plan)))
+    options = _Options(
+        where, embed, n_samples, (("over", tuple(over)), ("window", window), ("chunk", chunk), ("plan", plan))
+    )
     return Transformed(f, Stage(_causal_trace, options), metric)
 
 

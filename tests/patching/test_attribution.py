@@ -18,7 +18,9 @@ def linear(W, x):
     return x[:, -1].sum(-1)
 
 
-@pytest.mark.parametrize("over", [("layer", "position"), ("d", "layer"), ("batch", "layer", "position", "d"), ("layer",)])
+@pytest.mark.parametrize(
+    "over", [("layer", "position"), ("d", "layer"), ("batch", "layer", "position", "d"), ("layer",)]
+)
 def test_exact_on_a_linear_model(over) -> None:
     keys = jax.random.split(jax.random.key(0), 4)
     W = jax.random.normal(keys[0], (3, 3)), jax.random.normal(keys[1], (2, 2))

@@ -4,8 +4,8 @@ from functools import partial
 import itertools
 
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
@@ -86,7 +86,9 @@ def test_under_jit_and_for_another_task_nothing_is_compiled_again(tiny) -> None:
 
     def effects(answers, **kwargs):
         metric = metrics.logit_diff(answers, jnp.array([9, 9, 9]))
-        return patching.activation_patch(partial(counted, **kwargs), metric, "blocks.resid_pre", "layer", plan="data")(*tiny[2:])
+        return patching.activation_patch(partial(counted, **kwargs), metric, "blocks.resid_pre", "layer", plan="data")(
+            *tiny[2:]
+        )
 
     ends = jnp.array([5, 5, 5])
     eager, before = effects(jnp.array([1, 2, 3]), logits_at=ends), traced
