@@ -111,7 +111,8 @@ def top_tokens_read(
 def _top(values: Array, k: int) -> tuple[Array, Array]:
     if not 1 <= k <= values.shape[-1]:
         raise ValueError(f"k={k} is not between 1 and d_vocab, {values.shape[-1]}")
-    return lax.top_k(values, k)  # type: ignore[return-value]
+    best, tokens = lax.top_k(values, k)
+    return best, tokens
 
 
 def _gram(x: Array) -> Array:

@@ -1,5 +1,6 @@
 """Scores of heads, against a count by hand, and on the microworld, which repeats sequences."""
 
+from functools import partial
 import itertools
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 import interp_jax as ij
-from interp_jax import lens, models
+from interp_jax import data, lens, metrics, models, patching
+from interp_jax.interventions import zero
 
 WANTED = {
     "previous_token_scores": lambda tokens, t, s: s == t - 1,
@@ -36,22 +38,16 @@ def test_by_hand(name, padded) -> None:
     np.testing.assert_allclose(got, mass / len(queries), rtol=1e-5)
 
 
-def test_without_its_induction_heads_the_microworld_forgets_repetitions() -> None:
-    model, _ = models.load("microworld", dtype=jnp.float32)
-    half = jax.random.randint(jax.random.key(0), (16, 10), 100, 600)
-    tokens = jnp.concatenate([half, half], axis=1)
-
-    def loss(heads):
-        edits = {
-            f"blocks.{layer}.attn.z": ij.interventions.at(ij.interventions.zero(), head=head) for layer, head in heads
-        }
-        log_probs = jax.nn.log_softmax(ij.intervene(models.forward, edits)(model, tokens)[:, 10:-1])
-        return -float(jnp.take_along_axis(log_probs, tokens[:, 11:, None], axis=-1).mean())
-
-    pattern = ij.capture(models.forward, "blocks.attn.pattern", output=False)(model, tokens)["blocks.attn.pattern"]
-    order = np.argsort(np.ravel(lens.induction_scores(pattern, tokens)))
-    best, worst = divmod(int(order[-1]), 4), divmod(int(order[0]), 4)
-    assert loss([best]) - loss([]) > loss([worst]) - loss([])
+def test_in_the_microworlds_last_layer_ablation_finds_the_same_induction_heads() -> None:
+    model, tokenizer = models.load("microworld", dtype=jnp.float32)
+    task = data.tasks.repeated(jax.random.key(0), tokenizer, n=32)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    where = "blocks.3.attn.pattern"
+    pattern = ij.capture(f, where, output=False)(model, task.clean)[where]
+    scores = lens.induction_scores(pattern, task.clean, task.mask)
+    metric = metrics.logit_diff(task.answers, task.distractors)
+    left = patching.sweep(f, metric, "blocks.3.attn.z", zero(), ("head",))(model, task.clean)
+    assert scores.argmax() == left.argmin() and scores.argmin() == left.argmax()
 
 
 def test_bad_input() -> None:

@@ -15,7 +15,7 @@ from interp_jax import metrics, models, patching  # noqa: E402
 pytestmark = pytest.mark.parity
 
 SIZES = {"n_layers": 2, "n_heads": 4, "d_model": 32, "d_head": 8, "d_mlp": 128, "d_vocab": 61, "n_ctx": 20}
-CLEAN, CORRUPTED = np.random.default_rng(0).integers(0, 61, (2, 2, 6))
+CLEAN, CORRUPTED = np.random.default_rng(0).integers(0, 61, (2, 2, 5))
 ANSWERS, DISTRACTORS = [3, 7], [11, 5]
 
 

@@ -28,7 +28,7 @@ def microworld() -> Setting:
 
 
 def tiny_model(seed: int = 0) -> Any:
-    config = models.Config(n_layers=3, n_heads=4, d_model=16, d_mlp=24, d_vocab=37, n_ctx=32)
+    config = models.Config(n_layers=2, n_heads=2, d_model=8, d_mlp=12, d_vocab=37, n_ctx=32)
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf + 0.3 * rng.normal(size=leaf.shape), leaf.dtype),

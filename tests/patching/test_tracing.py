@@ -1,22 +1,19 @@
 """Causal tracing, noise sample by noise sample."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import interp_jax as ij
-from interp_jax import models, patching
+from interp_jax import patching
 from interp_jax.interventions import at, noise, replace
 
 SUBJECT = np.zeros((3, 6), bool)
 SUBJECT[:, 3:5] = True
 
 
-@pytest.mark.parametrize("scanned", [False, True])
-def test_each_restoration_is_one_run(tiny, scanned) -> None:
+def test_each_restoration_is_one_run(tiny) -> None:
     f, metric, model, tokens, _ = tiny
-    model = models.stack_layers(model) if scanned else model
     trace = patching.causal_trace(f, metric, "blocks.mlp_out", ("layer",), n_samples=2, window=2)
     found = trace(jax.random.key(0), SUBJECT, 2.0, model, tokens)
     clean = ij.capture(f, "blocks.mlp_out", output=False)(model, tokens)["blocks.mlp_out"]
@@ -31,10 +28,6 @@ def test_each_restoration_is_one_run(tiny, scanned) -> None:
     np.testing.assert_allclose(found.restored[1], np.mean(restored), atol=1e-5)
 
 
-def test_without_noise_nothing_is_lost(tiny) -> None:
-    f, metric, model, tokens, _ = tiny
-    trace = patching.causal_trace(f, metric, "blocks.resid_post", ("position",), n_samples=1)
-    found = trace(jax.random.key(0), SUBJECT, 0.0, model, tokens)
-    np.testing.assert_allclose(found.restored, jnp.full(6, found.clean), atol=1e-5)
+def test_no_samples() -> None:
     with pytest.raises(ValueError, match="n_samples=0: it must be at least 1"):
-        patching.causal_trace(f, metric, "blocks.resid_post", n_samples=0)
+        patching.causal_trace(len, len, "blocks.resid_post", n_samples=0)
