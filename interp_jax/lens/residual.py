@@ -126,6 +126,14 @@ def components(weights: Weights, acts: Mapping[str, Array]) -> dict[str, Array]:
 
     Raises:
       ValueError: the model has norms after attention, so that heads do not write on their own; or a site is missing.
+
+    Example:
+      >>> import jax.numpy as jnp, interp_jax as ij
+      >>> from interp_jax import lens, models
+      >>> model, _ = models.load("microworld")
+      >>> acts = ij.capture(models.forward, lens.COMPONENTS, output=False)(model, jnp.array([[1, 5, 9]]))
+      >>> {name: x.shape for name, x in lens.components(models.weights(model), acts).items()}
+      {'embed': (1, 3, 128), 'heads': (4, 4, 1, 3, 128), 'mlps': (4, 1, 3, 128)}
     """
     if "ln1_post_w" in weights:
         raise ValueError("components: this model has norms after its blocks: heads do not write to the stream alone")
@@ -143,7 +151,14 @@ def components(weights: Weights, acts: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def total(found: Mapping[str, Array]) -> Array:
-    """The sum of what `direct_attribution` found, over everything but the batch: `[*batch]`."""
+    """The sum of what `direct_attribution` found, over everything but the batch: `[*batch]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from interp_jax import lens
+      >>> lens.total({"heads": jnp.ones((2, 3, 1)), "bias": jnp.ones(1)}).tolist()
+      [7.0]
+    """
     n = found["bias"].ndim
     return sum((x.sum(tuple(range(x.ndim - n))) for x in found.values()), jnp.zeros(()))
 

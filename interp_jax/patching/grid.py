@@ -60,7 +60,7 @@ def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwarg
 
 def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array], window: int) -> Intervention:
     """The edit at one place of the grid; at layers `layer - window // 2` to `layer + (window - 1) // 2`."""
-    places_of = dict(zip(grid.sizes, places, strict=True))
+    places_of: dict[str, Any] = dict(zip(grid.sizes, places, strict=True))
     named = {axis: places_of.pop(axis) for axis in (*POSITIONS, "head", "feature") if axis in places_of}
     edit = at(edit, **named)
     for axis, index in places_of.items():

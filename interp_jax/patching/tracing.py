@@ -64,7 +64,7 @@ def causal_trace(
       >>> from interp_jax import metrics, models, patching
       >>> model, _ = models.load("microworld")
       >>> f = lambda model, tokens: models.forward(model, tokens)[:, -1]
-      >>> trace = patching.causal_trace(f, metrics.prob(jnp.array([7])), "blocks.resid_pre", ("layer",), n_samples=2)
+      >>> trace = patching.causal_trace(f, metrics.prob(jnp.array([7])), "blocks.resid_pre", "layer", n_samples=2)
       >>> tokens, subject = jnp.array([[1, 5, 9]]), jnp.array([[False, True, False]])
       >>> trace(jax.random.key(0), subject, 3.0, model, tokens).restored.shape
       (4,)
@@ -72,7 +72,15 @@ def causal_trace(
     if n_samples < 1:
         raise ValueError(f"causal_trace: n_samples={n_samples}: it must be at least 1")
     options = _Options(
-        where, embed, n_samples, (("over", tuple(over)), ("window", window), ("chunk", chunk), ("plan", plan))
+        where,
+        embed,
+        n_samples,
+        (
+            ("over", over if isinstance(over, str) else tuple(over)),
+            ("window", window),
+            ("chunk", chunk),
+            ("plan", plan),
+        ),
     )
     return Transformed(f, Stage(_causal_trace, options), metric)
 
