@@ -7,7 +7,7 @@ from interp_jax.core import SiteInfo, capture, detail, freeze, grads, intervene,
 
 __all__ = ["SiteInfo", "capture", "detail", "freeze", "grads", "intervene", "site", "sites"]
 
-_ROOMS = ("core", "data", "dictionaries", "interventions", "io", "metrics", "models", "report")
+_ROOMS = ("core", "data", "dictionaries", "interventions", "io", "lens", "metrics", "models", "patching", "report")
 
 
 def __getattr__(name: str) -> Any:

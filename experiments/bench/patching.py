@@ -2,21 +2,19 @@
 
     python experiments/bench/patching.py       (needs the extra `bench`)
 
-TransformerLens runs `patching.get_act_patch_resid_pre`, one forward a patch. Ours is one compiled program in two plans:
-static layers, whose patches share the run up to their layer, and the layer as data, in chunks.
+TransformerLens runs `patching.get_act_patch_resid_pre`, one forward a patch, from a clean run made before. Ours is
+`patching.activation_patch`, one compiled call which makes the clean run too, in its two plans: static layers, whose
+patches share the run up to their layer, and the layer as data, in chunks.
 """
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from transformer_lens import patching
+from transformer_lens import patching as peer_patching
 
-import interp_jax as ij
-from interp_jax import metrics, models
-from interp_jax.interventions import at, replace
+from interp_jax import metrics, models, patching
 from side_by_side import gpt2_small, stopwatch, table
 
 SITE, N_POSITIONS, CHUNK = "blocks.resid_pre", 15, 60
@@ -35,7 +33,7 @@ def peer_metric(logits):
 
 
 def peer_sweep():
-    return patching.get_act_patch_resid_pre(peer, torch.tensor(corrupted), cache, peer_metric)
+    return peer_patching.get_act_patch_resid_pre(peer, torch.tensor(corrupted), cache, peer_metric)
 
 
 metric = metrics.logit_diff(jnp.array([answer]), jnp.array([distractor]))
@@ -43,40 +41,11 @@ everywhere = models.forward, lambda logits: metric(logits[:, -1])
 last_only = partial(models.forward, logits_at=jnp.array([N_POSITIONS - 1])), metric
 
 
-def effect(f, score, acts, model, tokens, layer, position):
-    edit = at(replace(acts[SITE]), layer=layer, position=position)
-    return score(ij.intervene(f, {SITE: edit})(model, tokens)).mean()
-
-
-def static_layers(f, score):
-    """Each layer a program of its own inside one: what comes before the patch is run once for all positions."""
-
-    def sweep(model, acts, tokens):
-        positions = jnp.arange(N_POSITIONS)
-        one = partial(effect, f, score, acts, model, tokens)
-        return jnp.stack([jax.vmap(partial(one, layer))(positions) for layer in range(n_layers)])
-
-    return jax.jit(sweep)
-
-
-def layer_as_data(f, score):
-    """One program for every layer and position: compiled once at any depth."""
-
-    def sweep(model, acts, tokens):
-        layers, positions = jnp.divmod(jnp.arange(n_layers * N_POSITIONS), N_POSITIONS)
-        one = partial(effect, f, score, acts, model, tokens)
-        effects = jax.lax.map(lambda index: one(*index), (layers, positions), batch_size=CHUNK)
-        return effects.reshape(n_layers, N_POSITIONS)
-
-    return jax.jit(sweep)
-
-
-ours_clean, ours_corrupted = jnp.asarray(clean, jnp.int32), jnp.asarray(corrupted, jnp.int32)
-acts = ij.capture(models.forward, SITE, output=False)(model, ours_clean)
-
+pair = jnp.asarray(clean, jnp.int32), jnp.asarray(corrupted, jnp.int32)
+plans = {"static_layers": "static", "layer_as_data": "data"}
 sweeps = {
-    f"{plan.__name__}, {what}": partial(plan(f, score), model, acts, ours_corrupted)
-    for plan in (static_layers, layer_as_data)
+    f"{name}, {what}": partial(patching.activation_patch(f, score, SITE, plan=plan, chunk=CHUNK), model, *pair)
+    for name, plan in plans.items()
     for what, (f, score) in (("every logit", everywhere), ("logits_at", last_only))
 }
 seconds = stopwatch({"peer": peer_sweep, **sweeps})

@@ -1,0 +1,92 @@
+"""The places that a sweep visits: one for each index of the axes that it goes over, of one site."""
+
+from collections.abc import Callable, Sequence
+import math
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+
+from interp_jax.core import Intervention
+from interp_jax.core.calling import trace
+from interp_jax.core.catalog import Catalog
+from interp_jax.interventions import at, chain
+
+POSITIONS = ("position", "query", "key")
+SEQUENCES = 64  # how many run at once where the caller says nothing
+
+
+class Grid(NamedTuple):
+    """The axes of a site that a sweep goes over.
+
+    Attributes:
+      layers: the numbers of the site's layers; None where the sweep does not go over layers.
+      sizes: axis -> its size, of the other axes.
+      axes: names of the site's own axes.
+    """
+
+    layers: tuple[int, ...] | None
+    sizes: dict[str, int]
+    axes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*(() if self.layers is None else (len(self.layers),)), *self.sizes.values())
+
+
+def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwargs: Any) -> Grid:
+    """The grid of `over` at the site `where` of `f(*args, **kwargs)`; "batch" in `over` is no place and left out.
+
+    Raises:
+      ValueError: the address names no site or several, or the site has no such axis.
+    """
+    catalog = Catalog(trace(f, args, kwargs)[0])
+    targets = catalog.resolve(where)
+    if len(targets) > 1:
+        raise ValueError(f"where={where!r} names {len(targets)} sites, a sweep goes over one: {targets[0].name!r}, ...")
+    info = catalog.info(targets[0].name)
+    layers = None if targets[0].layer is not None else info.layers
+    known = (*(("layer",) if layers else ()), *(info.axes or ()))
+    for axis in over:
+        if axis not in known or over.count(axis) > 1:
+            what = f"names {axis!r} twice" if axis in known else f"names an axis {axis!r} that site {where!r} has not"
+            raise ValueError(f"over={tuple(over)} {what}; its axes: {', '.join(known) or 'none is named'}")
+    axes = info.axes or ()
+    own = [axis for axis in over if axis not in ("layer", "batch")]
+    sizes = {axis: info.shape[axes.index(axis) - len(axes)] for axis in own}
+    return Grid(layers if "layer" in over else None, sizes, axes)
+
+
+def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array], window: int) -> Intervention:
+    """The edit at one place of the grid; at layers `layer - window // 2` to `layer + (window - 1) // 2`."""
+    places_of: dict[str, Any] = dict(zip(grid.sizes, places, strict=True))
+    named = {axis: places_of.pop(axis) for axis in (*POSITIONS, "head", "feature") if axis in places_of}
+    edit = at(edit, **named)
+    for axis, index in places_of.items():
+        edit = at(edit, axis=grid.axes.index(axis) - len(grid.axes), index=index)
+    if grid.layers is None:
+        return edit
+    layers = [layer + step for step in range(-(window // 2), (window + 1) // 2)]
+    inside = [k for k in layers if not isinstance(k, int) or k in grid.layers]
+    return at(edit, layer=layer) if window == 1 else chain(*(at(edit, layer=k) for k in inside))
+
+
+def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array:
+    """`one(layer, places)` at every place, `[*grid.shape ...]`, in chunks of `chunk` places at once."""
+    sizes = tuple(grid.sizes.values())
+    if grid.layers is None:
+        values = _each(lambda places: one(None, places), sizes, chunk)
+    elif plan == "static":
+        values = jnp.concatenate([_each(lambda places, k=k: one(k, places), sizes, chunk) for k in grid.layers])
+    else:
+        numbers = jnp.array(grid.layers)
+        values = _each(lambda places: one(numbers[places[0]], places[1:]), grid.shape, chunk)
+    return values.reshape(*grid.shape, *values.shape[1:])
+
+
+def _each(one: Callable[[Sequence[Array]], Array], sizes: tuple[int, ...], chunk: int) -> Array:
+    if not sizes:
+        return one(())[None]
+    places = jnp.unravel_index(jnp.arange(math.prod(sizes)), sizes)
+    return jax.vmap(one)(places) if math.prod(sizes) <= chunk else lax.map(one, places, batch_size=chunk)

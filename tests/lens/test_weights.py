@@ -1,0 +1,79 @@
+"""Circuits against their definitions, and processed weights against the model that they were."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import interp_jax as ij
+from interp_jax import lens, models
+
+
+def test_circuits_do_what_the_heads_do(model, tokens) -> None:
+    """On a model without biases and rotation: result = pattern @ (x OV), scores = x QK x / sqrt(d_head)."""
+    if model.config.positions == "rotary":
+        pytest.skip("scores of rotary models turn with the distance")
+    w = models.weights(model)
+    plain = models.with_weights(model, {name: 0 * w[name] for name in ("b_Q", "b_K", "b_V", "b_O")})
+    sites = ["blocks.attn.result", "blocks.attn.pattern", "blocks.attn.attn_scores", "blocks.ln1.normalized"]
+    acts = ij.capture(models.forward, sites, output=False)(plain, tokens)
+    x = acts["blocks.ln1.normalized"] * w["ln1_w"][:, None, None] + w["ln1_b"][:, None, None]
+    written = jnp.einsum("lbhqk,lbkm,lhmn->lbqhn", acts["blocks.attn.pattern"], x, lens.ov_circuits(w))
+    np.testing.assert_allclose(acts["blocks.attn.result"], written, atol=1e-4)
+    scores = jnp.einsum("lbqm,lhmn,lbkn->lbhqk", x, lens.qk_circuits(w), x) / 2
+    seen = np.tril(np.ones((7, 7), bool))
+    np.testing.assert_allclose(np.asarray(acts["blocks.attn.attn_scores"])[..., seen], scores[..., seen], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["Q", "K", "V"])
+def test_composition_is_a_ratio_of_norms(model, kind) -> None:
+    w = models.weights(model)
+    ov, qk = (np.asarray(fn(w), np.float64) for fn in (lens.ov_circuits, lens.qk_circuits))
+    reads = {"Q": qk, "K": qk.swapaxes(-1, -2), "V": ov}[kind]
+    got = lens.composition_scores(w, kind)
+    for h, g in itertools.product(range(4), range(4)):
+        a, b = ov[0, h], reads[1, g]
+        want = np.linalg.norm(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b))
+        np.testing.assert_allclose(got[0, h, 1, g], want, rtol=1e-3)
+    assert not np.any(got[1]) and not np.any(got[:, :, 0])
+    with pytest.raises(ValueError, match="kind='O' is none of 'Q', 'K', 'V'"):
+        lens.composition_scores(w, "O")
+
+
+def test_folded_norms_give_the_same_logits(model, tokens) -> None:
+    folded = lens.fold_norms(models.weights(model))
+    for name in ("ln1_w", "ln2_w", "ln_final_w"):
+        assert (folded[name] == 1).all()
+    np.testing.assert_allclose(models.with_weights(model, folded)(tokens), model(tokens), atol=1e-4, rtol=1e-4)
+
+
+def test_centred_weights_give_the_same_predictions(model, tokens) -> None:
+    w = models.weights(model)
+    centred = lens.centre_unembed(w)
+    np.testing.assert_allclose(centred["W_U"].mean(-1), 0, atol=1e-6)
+    if model.config.norm == "rmsnorm":
+        with pytest.raises(ValueError, match="do not subtract the mean"):
+            lens.centre_writing_weights(w)
+    else:
+        writers = models.with_weights(model, lens.centre_writing_weights(w))
+        np.testing.assert_allclose(writers(tokens), model(tokens), atol=1e-4, rtol=1e-4)
+    both = jax.nn.log_softmax(models.with_weights(model, centred)(tokens)), jax.nn.log_softmax(model(tokens))
+    np.testing.assert_allclose(*both, atol=1e-4)
+
+
+def test_an_encoders_norms_are_not_folded() -> None:
+    with pytest.raises(ValueError, match="no ln_final_w"):
+        lens.fold_norms({"ln1_w": jnp.ones((1, 4))})
+
+
+def test_top_tokens(model) -> None:
+    w = models.weights(model)
+    values, ids = lens.top_tokens_written(w, w["W_out"][0], k=3)
+    np.testing.assert_array_equal(ids[:, 0], np.argmax(np.asarray(w["W_out"][0] @ w["W_U"]), -1))
+    assert (values[:, 0] >= values[:, 1]).all()
+    _, read = lens.top_tokens_read(w, w["W_in"][0].T, k=1)
+    np.testing.assert_array_equal(read[:, 0], np.argmax(np.asarray(w["W_in"][0].T @ w["W_E"].T), -1))
+    with pytest.raises(ValueError, match="k=99 is not between 1 and d_vocab, 37"):
+        lens.top_tokens_read(w, w["W_in"][0].T, k=99)
