@@ -10,9 +10,18 @@ from typing import Any
 import jax.numpy as jnp
 
 from interp_jax import io
+from interp_jax.dictionaries.batchtopk import BatchTopK
+from interp_jax.dictionaries.gated import Gated
+from interp_jax.dictionaries.jumprelu import JumpReLU
+from interp_jax.dictionaries.matryoshka import Matryoshka
+from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.relu import ReLU
+from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
+from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
 
-ARCHITECTURES = {cls.architecture: cls for cls in (TopK,)}
+KINDS = (BatchTopK, Gated, JumpReLU, Matryoshka, PAnneal, ReLU, SkipTranscoder, Tied, TopK, Transcoder)
+ARCHITECTURES = {cls.architecture: cls for cls in KINDS}
 
 
 def save(path: str | Path, dictionary: Any, format: str = "orbax", **metadata: Any) -> None:
