@@ -142,9 +142,7 @@ class JumpReLU(Dictionary):
                 raise ValueError(f"JumpReLU: {name}={value} must be positive")
         W_dec = random_rows(key, d_sae, d_in)
         starts = jnp.full(d_sae, jnp.log(threshold)), jnp.asarray(bandwidth, jnp.float32)
-        return cls(
-            W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), log_threshold, jnp.asarray(bandwidth, jnp.float32)
-        )
+        return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), *starts)
 
     @property
     def threshold(self) -> Float[Array, " d_sae"]:

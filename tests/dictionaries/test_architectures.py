@@ -192,7 +192,7 @@ def test_bad_input_is_refused(kind):
     with pytest.raises(ValueError, match="d_sae=0 must be at least 1"):
         create(kind, d_sae=0)
     with pytest.raises(TypeError, match="d_sea"):
-        ARCHITECTURES[kind].create(jax.random.key(0), D_IN, d_sea=D_SAE, **KEYWORDS[kind])
+        ARCHITECTURES[kind].create(jax.random.key(0), D_IN, D_SAE, d_sea=D_SAE, **KEYWORDS[kind])
 
 
 @pytest.mark.parametrize(
