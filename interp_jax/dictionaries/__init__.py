@@ -1,7 +1,10 @@
 """Dictionaries: sparse features of a model's activations, trained, scored, saved and spliced back in."""
 
+from interp_jax.dictionaries.archetypal import Archetypal
 from interp_jax.dictionaries.batchtopk import BatchTopK
 from interp_jax.dictionaries.checkpoint import load, load_metadata, save
+from interp_jax.dictionaries.clt import CrossLayerTranscoder
+from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.evaluation import Evaluation, evaluate
 from interp_jax.dictionaries.gated import Gated
 from interp_jax.dictionaries.jumprelu import JumpReLU
@@ -15,7 +18,10 @@ from interp_jax.dictionaries.training import TrainInfo, TrainState, check, train
 from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
 
 __all__ = [
+    "Archetypal",
     "BatchTopK",
+    "CrossLayerTranscoder",
+    "Crosscoder",
     "Evaluation",
     "Gated",
     "JumpReLU",

@@ -11,7 +11,10 @@ import jax.numpy as jnp
 
 from interp_jax import io
 from interp_jax.dictionaries import sae_lens
+from interp_jax.dictionaries.archetypal import Archetypal
 from interp_jax.dictionaries.batchtopk import BatchTopK
+from interp_jax.dictionaries.clt import CrossLayerTranscoder
+from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.gated import Gated
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
@@ -21,7 +24,21 @@ from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
 from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
 
-KINDS = (BatchTopK, Gated, JumpReLU, Matryoshka, PAnneal, ReLU, SkipTranscoder, Tied, TopK, Transcoder)
+KINDS = (
+    Archetypal,
+    BatchTopK,
+    CrossLayerTranscoder,
+    Crosscoder,
+    Gated,
+    JumpReLU,
+    Matryoshka,
+    PAnneal,
+    ReLU,
+    SkipTranscoder,
+    Tied,
+    TopK,
+    Transcoder,
+)
 ARCHITECTURES = {cls.architecture: cls for cls in KINDS}
 
 

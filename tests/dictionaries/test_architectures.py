@@ -1,6 +1,7 @@
 """What holds of every architecture: its shapes, that it is a pytree like any other, and that it learns."""
 
 from dataclasses import fields, replace
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,49 +11,62 @@ import pytest
 from interp_jax import dictionaries
 from interp_jax.dictionaries.checkpoint import ARCHITECTURES
 
-D_IN, D_SAE, N = 8, 24, 32
+D_IN, D_OUT, D_SAE, N = 8, 6, 24, 32
+POINTS = jax.random.normal(jax.random.key(5), (30, D_IN))
 KEYWORDS = {
+    "archetypal": {"k": 3, "points": POINTS, "delta": 0.5},
     "batchtopk": {"k": 3},
+    "clt": {"n_layers": 2, "d_out": D_OUT, "threshold": 0.3},
+    "crosscoder": {"n_sites": 2},
     "gated": {},
     "jumprelu": {"threshold": 0.3, "bandwidth": 0.3},
     "matryoshka": {"k": 3},
     "panneal": {},
     "relu": {"form": "towards"},
-    "skip_transcoder": {"d_out": 6},
+    "skip_transcoder": {"d_out": D_OUT},
     "tied": {},
     "topk": {"k": 3},
-    "transcoder": {"d_out": 6},
+    "transcoder": {"d_out": D_OUT},
 }
-SPARSITY = {"gated": 0.3, "jumprelu": 0.3, "panneal": 0.3, "relu": 0.3, "tied": 0.3}
+PAIRS = {"clt", "skip_transcoder", "transcoder"}  # what maps inputs to targets
+LAYERED = {"clt", "crosscoder"}  # what reads several sites at once
 kinds = pytest.mark.parametrize("kind", sorted(KEYWORDS))
+DEAD = jnp.arange(D_SAE) < 4
 
 
-def create(kind, seed=0, d_in=D_IN, d_sae=D_SAE):
-    return ARCHITECTURES[kind].create(jax.random.key(seed), d_in, d_sae, **KEYWORDS[kind])
+def create(kind, seed=0, d_sae=D_SAE):
+    return ARCHITECTURES[kind].create(jax.random.key(seed), D_IN, d_sae, **KEYWORDS[kind])
 
 
+@functools.cache
 def noisy(kind, seed=0):
-    """A dictionary with every array moved off its start."""
+    """A dictionary with every trained array moved off its start."""
     made = create(kind, seed)
-    names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in ("threshold", "bandwidth")]
-    keys = jax.random.split(jax.random.key(100 + seed), len(names))
-    arrays = {name: getattr(made, name) for name in names}
-    return replace(made, **{n: a + 0.1 * jax.random.normal(k, a.shape) for k, (n, a) in zip(keys, arrays.items())})
+    fixed = {"threshold", "bandwidth", "points"}
+    names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in fixed]
+    rng = np.random.default_rng(seed)
+    return replace(made, **{n: getattr(made, n) + 0.1 * rng.normal(size=getattr(made, n).shape) for n in names})
 
 
-def inputs(n=N, seed=9):
-    return jax.random.normal(jax.random.key(seed), (n, D_IN)) + 0.3
+def inputs(kind, n=N, d=D_IN, seed=9):
+    shape = (n, 2, d) if kind in LAYERED else (n, d)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape) + 0.3, jnp.float32)
 
 
-def batch(kind, n=N):
+def batch(kind):
     """What the loss of a kind takes."""
-    return (inputs(n), inputs(n, 10)[:, :6]) if "transcoder" in kind else inputs(n)
+    return (inputs(kind), inputs(kind, d=D_OUT)) if kind in PAIRS else inputs(kind)
 
 
-def loss(dictionary, data, dead=None):
-    dead = jnp.zeros(dictionary.feature_shape, bool) if dead is None else dead
+@jax.jit
+def loss(dictionary, data):
     half = jnp.float32(0.5)
-    return dictionary.loss(data, dead, half, half, half)
+    return dictionary.loss(data, jnp.broadcast_to(DEAD, dictionary.feature_shape), half, half, half)
+
+
+gradient = jax.jit(jax.grad(lambda d, data: loss(d, data)[0]))
+encode = jax.jit(lambda d, x: d.encode(x))
+call = jax.jit(lambda d, x: d(x))
 
 
 def test_every_architecture_is_here():
@@ -61,20 +75,23 @@ def test_every_architecture_is_here():
 
 @kinds
 def test_shapes_and_the_dense_form(kind):
-    d, x = noisy(kind), inputs().reshape(4, 8, D_IN)
-    features = d.encode(x)
-    assert features.shape == (4, 8, D_SAE)
-    assert (d.W_enc.shape[-2], d.W_dec.shape[-2], d.b_enc.shape[-1], d.b_dec.shape) == (
-        D_IN,
-        D_SAE,
-        D_SAE,
-        d.W_dec.shape[-1:],
-    )
-    np.testing.assert_allclose(d.decode(features), features @ d.W_dec + d.b_dec, atol=1e-6)
-    skip = x @ d.W_skip.T if kind == "skip_transcoder" else 0
-    np.testing.assert_allclose(d(x), d.decode(features) + skip, atol=1e-6)
+    d, x = noisy(kind), inputs(kind)
+    x = x.reshape(4, 8, *x.shape[1:])
+    features = encode(d, x)
+    assert features.shape == (4, 8, *d.feature_shape)
+    assert (d.d_in, d.d_sae) == (D_IN, D_SAE)
     assert 0 < float((features > 0).mean()) < 1
     assert float(features.min()) == 0
+    f, W_dec = np.asarray(features), np.asarray(d.W_dec)
+    if kind == "clt":
+        later = [f[..., 0, :] @ W_dec[0, 0], f[..., 0, :] @ W_dec[0, 1] + f[..., 1, :] @ W_dec[1, 1]]
+        expected = np.stack(later, axis=-2)
+    elif kind == "crosscoder":
+        expected = np.stack([f @ W_dec[0], f @ W_dec[1]], axis=-2)
+    else:
+        expected = f @ W_dec
+    expected = expected + np.asarray(d.b_dec) + (x @ d.W_skip.T if kind == "skip_transcoder" else 0)
+    np.testing.assert_allclose(call(d, x), expected, atol=1e-5)
 
 
 @kinds
@@ -82,38 +99,32 @@ def test_the_loss_is_the_sum_of_its_terms(kind):
     value, terms = loss(noisy(kind), batch(kind))
     extra = terms.get("frozen", 0) + terms.get("nested", 0)
     np.testing.assert_allclose(value, terms["mse"] + 0.5 * terms["aux"] + 0.5 * terms["sparsity"] + extra, rtol=1e-6)
-    np.testing.assert_allclose(terms["mse"], (terms["error"] ** 2).sum(-1).mean(), rtol=1e-5)
-    assert terms["fired"].shape == (D_SAE,)
+    np.testing.assert_allclose(terms["mse"], (np.asarray(terms["error"]) ** 2).sum() / N, rtol=1e-5)
+    assert terms["fired"].shape == noisy(kind).feature_shape
 
 
 @kinds
 def test_jit_vmap_and_grad(kind):
     one, other, data = noisy(kind), noisy(kind, 1), batch(kind)
-    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), one, other)
-    gradient = jax.jit(jax.grad(lambda d, data: loss(d, data)[0]))
-    mapped = jax.vmap(gradient, (0, None))(both, data)
+    both = jax.tree.map(lambda *leaves: np.stack(leaves), one, other)
+    mapped = jax.jit(jax.vmap(gradient, (0, None)))(both, data)
     for i, d in enumerate((one, other)):
         alone = gradient(d, data)
-        jax.tree.map(lambda m, a: np.testing.assert_allclose(m[i], a, rtol=1e-3, atol=1e-4), mapped, alone)  # noqa: B023
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(alone))
-        assert float(jnp.abs(alone.W_dec).max()) > 0
-    x = inputs()
-    np.testing.assert_allclose(
-        jax.vmap(jax.jit(lambda d, x: d.encode(x)), (0, None))(both, x)[1], other.encode(x), atol=1e-5
-    )
-    np.testing.assert_allclose(jax.vmap(one.encode)(x), one.encode(x), atol=1e-5)
+        for got, want in zip(jax.tree.leaves(mapped), jax.tree.leaves(alone), strict=True):
+            assert np.isfinite(want).all()
+            np.testing.assert_allclose(got[i], want, rtol=1e-3, atol=1e-4)
+        assert float(np.abs(jax.tree.leaves(alone)[0]).max()) > 0
 
 
 @kinds
 def test_bfloat16(kind):
-    d, data = noisy(kind), batch(kind)
+    d, data, x = noisy(kind), batch(kind), inputs(kind)
     low = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), d)
-    x = inputs()
-    assert low.encode(x).dtype == jnp.bfloat16
-    assert (low(x).dtype, d(x.astype(jnp.bfloat16)).dtype) == (jnp.float32, jnp.bfloat16)
-    value, gradient = jax.value_and_grad(lambda d: loss(d, data, jnp.arange(D_SAE) < 4)[0])(low)
-    np.testing.assert_allclose(value, loss(d, data, jnp.arange(D_SAE) < 4)[0], rtol=0.1)
-    assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("bfloat16")}
+    assert encode(low, x).dtype == jnp.bfloat16
+    assert call(low, x).dtype == jnp.float32
+    assert call(d, np.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
+    np.testing.assert_allclose(loss(low, data)[0], loss(d, data)[0], rtol=0.1)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradient(low, data))} == {jnp.dtype("bfloat16")}
 
 
 @kinds
@@ -128,13 +139,13 @@ def test_round_trip(kind, tmp_path):
 
 @kinds
 def test_folding_a_scale(kind):
-    d, x = noisy(kind), inputs()
+    d, x = noisy(kind), inputs(kind)
     folded = d.fold_scale(7.0)
-    np.testing.assert_allclose(folded(x), d(7 * x) / 7, atol=1e-5)
-    np.testing.assert_allclose(folded.encode(x), d.encode(7 * x) / 7, atol=1e-5)
+    np.testing.assert_allclose(call(folded, x), call(d, 7 * x) / 7, atol=1e-5)
+    np.testing.assert_allclose(encode(folded, x), encode(d, 7 * x) / 7, atol=1e-5)
 
 
-@kinds
+@pytest.mark.parametrize("kind", ["batchtopk", "jumprelu", "transcoder"])
 def test_sharded_over_devices_it_does_what_one_device_does(kind):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -148,47 +159,11 @@ def test_sharded_over_devices_it_does_what_one_device_does(kind):
     np.testing.assert_allclose(shared.dictionary.W_dec, state.dictionary.W_dec, rtol=1e-3, atol=1e-3)
 
 
-def planted(key, directions, n=256, k=2):
-    keys = jax.random.split(key, 2)
-    chosen = jax.random.uniform(keys[0], (n, len(directions))).argsort(-1)[:, :k]
-    weights = jax.random.uniform(keys[1], (n, k), minval=1.0, maxval=2.0)
-    return jnp.einsum("nk,nkd->nd", weights, directions[chosen])
-
-
-@kinds
-def test_planted_features_are_recovered(kind):
-    directions = jax.random.normal(jax.random.key(77), (16, 12))
-    directions = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
-    KEY = jax.random.key(0)
-    keywords = {key: value for key, value in KEYWORDS[kind].items() if key != "d_out"} | (
-        {"k": 2} if "topk" in kind or kind == "matryoshka" else {}
-    )
-    d = ARCHITECTURES[kind].create(KEY, 12, D_SAE, **keywords)
-    n_steps = 600
-    state = dictionaries.TrainState.create(
-        d, n_steps, learning_rate=1e-2, dead_after=30, sparsity_coefficient=SPARSITY.get(kind, 0.3)
-    )
-
-    def run(state):
-        def step(state, i):
-            x = planted(jax.random.fold_in(KEY, i), directions)
-            return dictionaries.train_step(state, (x, x) if "transcoder" in kind else x)
-
-        return jax.lax.scan(step, state, jnp.arange(n_steps))
-
-    state, info = jax.jit(run)(state)
-    assert float(info.loss[-20:].mean()) < 0.5 * float(info.loss[:5].mean())
-    rows = state.dictionary.W_dec / jnp.linalg.norm(state.dictionary.W_dec, axis=-1, keepdims=True)
-    print(
-        kind, float((directions @ rows.T).max(-1).mean()), float(info.l0[-1]), float(info.fvu[-1]), float(info.dead[-1])
-    )
-    assert float((directions @ rows.T).max(-1).mean()) > 0.9
-
-
 @kinds
 def test_bad_input_is_refused(kind):
+    x = inputs(kind)
     with pytest.raises(ValueError, match=f"d_in={D_IN}"):
-        create(kind).encode(jnp.ones((3, D_IN + 1)))
+        create(kind).encode(x[..., 1:])
     with pytest.raises(ValueError, match="d_sae=0 must be at least 1"):
         create(kind, d_sae=0)
     with pytest.raises(TypeError, match="d_sea"):
@@ -200,7 +175,8 @@ def test_bad_input_is_refused(kind):
     [
         ("topk", {"k": 25}, "k=25 is larger than d_sae=24"),
         ("batchtopk", {"k": 25}, "k=25 is larger than d_sae=24"),
-        ("matryoshka", {"k": 25}, "k=25 is larger than d_sae=24"),
+        ("archetypal", {"k": 25, "points": POINTS}, "k=25 is larger than d_sae=24"),
+        ("archetypal", {"k": 2, "points": POINTS[:, 1:]}, r"points of shape \(30, 7\)"),
         ("matryoshka", {"k": 3, "widths": (8, 4, 24)}, "must rise"),
         ("relu", {"form": "march"}, "unknown form 'march'; known: towards, april_2024"),
         ("jumprelu", {"bandwidth": 0.0}, "bandwidth=0.0 must be positive"),
@@ -212,10 +188,17 @@ def test_impossible_settings_are_refused(kind, keywords, message):
         ARCHITECTURES[kind].create(jax.random.key(0), D_IN, D_SAE, **keywords)
 
 
-@kinds
-def test_heads_are_flattened(kind):
-    d, x = noisy(kind), inputs()
+def test_heads_are_flattened():
+    d, x = noisy("relu"), inputs("relu")
     heads = x.reshape(N, 2, D_IN // 2)
-    np.testing.assert_array_equal(d.encode(heads), d.encode(x))
-    if "transcoder" not in kind:
-        np.testing.assert_array_equal(d(heads), d(x).reshape(heads.shape))
+    np.testing.assert_array_equal(encode(d, heads), encode(d, x))
+    np.testing.assert_array_equal(call(d, heads), call(d, x).reshape(heads.shape))
+
+
+def test_archetypal_rows_stay_near_the_points_hull():
+    d = noisy("archetypal")
+    far = replace(d, relaxation=100 * d.relaxation)
+    in_hull = replace(d, delta=0.0).W_dec
+    np.testing.assert_allclose(jnp.linalg.norm(far.W_dec - in_hull, axis=-1), 0.5, rtol=1e-4)
+    weights = jax.nn.softmax(d.logits, axis=-1)
+    np.testing.assert_allclose(in_hull, weights @ POINTS, atol=1e-5)
