@@ -39,7 +39,7 @@ KINDS = (
     TopK,
     Transcoder,
 )
-ARCHITECTURES = {cls.architecture: cls for cls in KINDS}
+ARCHITECTURES: dict[str, Any] = {cls.architecture: cls for cls in KINDS}
 
 
 def save(path: str | Path, dictionary: Any, format: str = "orbax", **metadata: Any) -> None:

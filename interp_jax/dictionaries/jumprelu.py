@@ -136,7 +136,9 @@ class JumpReLU(Dictionary):
           True
         """
         check_sizes(cls, d_in=d_in, d_sae=d_sae)
-        threshold, bandwidth = (0.001 * d_in**0.5 if value is None else value for value in (threshold, bandwidth))
+        published = 0.001 * d_in**0.5
+        threshold = published if threshold is None else threshold
+        bandwidth = published if bandwidth is None else bandwidth
         for name, value in {"threshold": threshold, "bandwidth": bandwidth}.items():
             if not value > 0:
                 raise ValueError(f"JumpReLU: {name}={value} must be positive")

@@ -16,8 +16,7 @@ from jax import Array
 import jax.numpy as jnp
 import optax
 
-from interp_jax.dictionaries.dictionary import Dictionary
-
+Dictionary = Any  # a pytree with the face of `dictionary.Dictionary`
 Batch = Any  # activations `[n d_in]`, or a pair of inputs and targets for what maps one site to another
 
 
