@@ -88,7 +88,7 @@ class Archetypal(Dictionary):
                 f"they must be [n_points {d_in}] and at least 0"
             )
         points = jnp.asarray(points, jnp.float32)
-        chosen = jax.random.randint(key, (d_sae,), 0, len(points))
+        chosen = jax.random.permutation(key, jnp.arange(d_sae) % len(points))
         logits = 5.0 * jax.nn.one_hot(chosen, len(points))
         W_enc = unit_rows(points[chosen]).T
         return cls(

@@ -25,6 +25,7 @@ from interp_jax.dictionaries.topk import TopK
 from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
 
 KINDS = (
+    TopK,
     Archetypal,
     BatchTopK,
     CrossLayerTranscoder,
@@ -36,7 +37,6 @@ KINDS = (
     ReLU,
     SkipTranscoder,
     Tied,
-    TopK,
     Transcoder,
 )
 ARCHITECTURES: dict[str, Any] = {cls.architecture: cls for cls in KINDS}

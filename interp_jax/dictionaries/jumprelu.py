@@ -137,13 +137,13 @@ class JumpReLU(Dictionary):
         """
         check_sizes(cls, d_in=d_in, d_sae=d_sae)
         published = 0.001 * d_in**0.5
-        threshold = published if threshold is None else threshold
-        bandwidth = published if bandwidth is None else bandwidth
-        for name, value in {"threshold": threshold, "bandwidth": bandwidth}.items():
+        theta = published if threshold is None else threshold
+        width = published if bandwidth is None else bandwidth
+        for name, value in {"threshold": theta, "bandwidth": width}.items():
             if not value > 0:
                 raise ValueError(f"JumpReLU: {name}={value} must be positive")
         W_dec = random_rows(key, d_sae, d_in)
-        starts = jnp.full(d_sae, jnp.log(threshold)), jnp.asarray(bandwidth, jnp.float32)
+        starts = jnp.full(d_sae, jnp.log(theta)), jnp.asarray(width, jnp.float32)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), *starts)
 
     @property

@@ -59,7 +59,7 @@ def load(path: str | Path) -> Any:
 def load_metadata(path: str | Path) -> dict[str, Any]:
     """A folder's metadata; hook names become addresses under `site` and `site_out`, the model's name `model`."""
     about = io.sae_lens.read(path)[1]["metadata"]
-    named: dict[str, Any] = {RENAMED.get(key, key): value for key, value in about.items()}
+    named = {RENAMED[key] if key in RENAMED else key: value for key, value in about.items()}
     return {key: address(value) if key.startswith("site") and value else value for key, value in named.items()}
 
 

@@ -24,6 +24,7 @@ KINDS = {
     "matryoshka": ({"k": K}, 0.0),
     "panneal": ({}, 0.3),
     "relu": ({"form": "towards"}, 1.0),
+    "skip_transcoder": ({}, 1.0),
     "tied": ({}, 1.0),
     "topk": ({"k": K}, 0.0),
     "transcoder": ({}, 1.0),
@@ -45,7 +46,7 @@ def batch(kind, key):
     if kind == "clt":  # the second layer is to write what the first has read
         zeros = jnp.zeros_like(x)
         return jnp.stack([x, zeros], axis=1), jnp.stack([zeros, x], axis=1)
-    return (x, x) if kind == "transcoder" else x
+    return (x, x) if "transcoder" in kind else x
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -63,18 +64,10 @@ def test_planted_features_are_recovered(kind):
 
     state, info = run(state)
     assert float(info.fvu[-20:].mean()) < 0.5
+    if kind == "skip_transcoder":
+        return  # the task is linear, so that the skip takes it all and the features have nothing to find
     rows = np.asarray(state.dictionary.W_dec)
     rows = {"crosscoder": rows[0], "clt": rows[0, -1]}.get(kind, rows) if rows.ndim > 2 else rows
     rows = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
     cosine = float((np.asarray(DIRECTIONS) @ rows.T).max(-1).mean())
     assert cosine > 0.9, f"mean max cosine {cosine:.3f} at l0 {info.l0[-1]:.2f}, fvu {info.fvu[-1]:.3f}"
-
-
-def test_a_skip_transcoder_learns_the_linear_part_by_its_skip():
-    d = dictionaries.SkipTranscoder.create(jax.random.key(0), D_IN, D_SAE)
-    state = dictionaries.TrainState.create(d, 100, learning_rate=3e-2, sparsity_coefficient=1.0)
-    W = jnp.asarray(rng.normal(size=(D_IN, D_IN)), jnp.float32)
-    batches = ((x, x @ W) for x in (planted(jax.random.key(i)) for i in range(100)))
-    state = dictionaries.train(state, batches)
-    x = planted(jax.random.key(1000))
-    np.testing.assert_allclose(x @ state.dictionary.W_skip.T, x @ W, atol=1.0)
