@@ -1,17 +1,40 @@
 """Dictionaries: sparse features of a model's activations, trained, scored, saved and spliced back in."""
 
+from interp_jax.dictionaries.archetypal import Archetypal
+from interp_jax.dictionaries.batchtopk import BatchTopK
 from interp_jax.dictionaries.checkpoint import load, load_metadata, save
+from interp_jax.dictionaries.clt import CrossLayerTranscoder
+from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.evaluation import Evaluation, evaluate
+from interp_jax.dictionaries.gated import Gated
+from interp_jax.dictionaries.jumprelu import JumpReLU
+from interp_jax.dictionaries.matryoshka import Matryoshka
+from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.relu import ReLU
 from interp_jax.dictionaries.splicing import Splice, splice
+from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
 from interp_jax.dictionaries.training import TrainInfo, TrainState, check, train, train_step
+from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
 
 __all__ = [
+    "Archetypal",
+    "BatchTopK",
+    "CrossLayerTranscoder",
+    "Crosscoder",
     "Evaluation",
+    "Gated",
+    "JumpReLU",
+    "Matryoshka",
+    "PAnneal",
+    "ReLU",
+    "SkipTranscoder",
     "Splice",
+    "Tied",
     "TopK",
     "TrainInfo",
     "TrainState",
+    "Transcoder",
     "check",
     "evaluate",
     "load",

@@ -151,7 +151,9 @@ def _scores(f: Callable[..., Array], where: str) -> Callable[..., dict[str, Arra
         features = jnp.where(real[..., None], dictionary.encode(x), 0.0)
         exact = x.astype(jnp.float32)
         out["n_targets"] = jnp.sum(scored).astype(jnp.float32)
-        out["error"] = jnp.sum(jnp.where(real[..., None], dictionary.decode(features) - exact, 0.0) ** 2)
+        out["error"] = jnp.sum(
+            jnp.where(real[..., None], dictionary.decode(features).astype(jnp.float32) - exact, 0.0) ** 2
+        )
         out["variance"] = jnp.sum(jnp.where(real[..., None], exact - mean, 0.0) ** 2)
         out["fired"] = jnp.sum(features > 0, axis=(0, 1), dtype=jnp.float32)
         return out

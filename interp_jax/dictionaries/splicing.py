@@ -28,12 +28,15 @@ class Splice(Intervention):
     def __call__(self, value: Array, ctx: Context) -> Array:
         features = self.dictionary.encode(value)
         if self.edit is None:
-            return value if self.keep_error else self.dictionary.decode(features).astype(value.dtype)
-        feature_axes = (*(ctx.axes or ("d_in",))[:-1], "feature")
-        edited = self.dictionary.decode(self.edit(features, replace(ctx, axes=feature_axes)))
+            return value if self.keep_error else self._decode(features, value).astype(value.dtype)
+        feature_axes = (*(ctx.axes or ("d_in",))[: features.ndim - 1], "feature")
+        edited = self._decode(self.edit(features, replace(ctx, axes=feature_axes)), value)
         if self.keep_error:
-            edited = value.astype(edited.dtype) + (edited - self.dictionary.decode(features))
+            edited = value.astype(edited.dtype) + (edited - self._decode(features, value))
         return edited.astype(value.dtype)
+
+    def _decode(self, features: Array, value: Array) -> Array:
+        return self.dictionary.decode(features).reshape(value.shape)  # a head axis was flattened
 
 
 def splice(dictionary: Any, keep_error: bool = True, *, edit: Any = None) -> Splice:

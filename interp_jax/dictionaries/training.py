@@ -1,7 +1,7 @@
 """Training a dictionary: one pure step, its state and what it reports.
 
     g <- gradient of dictionary.loss without its part along the decoder rows
-    dictionary <- rows of unit norm after Adam(g), rate warmed up linearly, at the end lowered linearly to 0
+    dictionary <- dictionary.stepped after Adam(g), rate warmed up linearly, at the end lowered linearly to 0
 
 Gao et al. 2024, https://arxiv.org/abs/2406.04093, appendix A; Bricken et al. 2023, Towards Monosemanticity.
 Caveat: a batch whose loss is not finite leaves the state as it was; `check` (and `train`) then raise.
@@ -14,10 +14,10 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float
 import optax
 
-Dictionary = Any  # a pytree with loss, tangent, normalized, d_in and d_sae
+Dictionary = Any  # a pytree with the face of `dictionary.Dictionary`
+Batch = Any  # activations `[n d_in]`, or a pair of inputs and targets for what maps one site to another
 
 
 @jax.tree_util.register_dataclass
@@ -31,6 +31,8 @@ class Hyperparameters:
       n_warmup: steps over which the rate rises from 0.
       n_decay: steps at the end over which it falls to 0.
       aux_coefficient: weight of the auxiliary loss.
+      sparsity_coefficient: weight of the sparsity term, its largest value.
+      n_sparsity_warmup: steps over which that weight rises from 0.
       dead_after: steps without firing after which a feature is dead.
     """
 
@@ -39,6 +41,8 @@ class Hyperparameters:
     n_warmup: Any
     n_decay: Any
     aux_coefficient: Any
+    sparsity_coefficient: Any
+    n_sparsity_warmup: Any
     dead_after: Any
 
     def rate(self, step: Array) -> Array:
@@ -46,6 +50,11 @@ class Hyperparameters:
         n_left = (self.n_steps - step).astype(jnp.float32)
         rising = (step + 1).astype(jnp.float32) / self.n_warmup
         return self.learning_rate * jnp.clip(jnp.minimum(rising, n_left / self.n_decay), 0.0, 1.0)
+
+    def sparsity(self, step: Array) -> Array:
+        """The weight of the sparsity term `[]` at a step `[]`."""
+        rising = (step + 1).astype(jnp.float32) / self.n_sparsity_warmup
+        return self.sparsity_coefficient * jnp.minimum(rising, 1.0)
 
 
 @jax.tree_util.register_dataclass
@@ -56,7 +65,7 @@ class TrainState:
     Attributes:
       dictionary: what is trained.
       opt_state: Adam's moments.
-      steps_since_fired: int32 `[d_sae]`.
+      steps_since_fired: int32, one for each feature.
       step: int32 `[]`, how many steps have been taken.
       hyperparameters: the numbers of the run.
     """
@@ -77,6 +86,8 @@ class TrainState:
         n_warmup: int | None = None,
         n_decay: int | None = None,
         aux_coefficient: float | Array = 1 / 32,
+        sparsity_coefficient: float | Array | None = None,
+        n_sparsity_warmup: int | None = None,
         dead_after: int | None = None,
     ) -> "TrainState":
         """The state before the first step.
@@ -88,6 +99,8 @@ class TrainState:
           n_warmup: steps of linear warm-up, a twentieth of the run by default.
           n_decay: steps of linear decay to 0, a fifth of the run by default.
           aux_coefficient: weight of the auxiliary loss.
+          sparsity_coefficient: weight of the sparsity term; by default the architecture's published one.
+          n_sparsity_warmup: steps over which that weight rises, a twentieth of the run by default.
           dead_after: steps without firing after which a feature is dead; by default a tenth of the run, at most 1000.
 
         Raises:
@@ -103,15 +116,20 @@ class TrainState:
         if n_steps < 1:
             raise ValueError(f"TrainState: n_steps={n_steps} must be at least 1")
         rate = 2e-4 / (dictionary.d_sae / 2**14) ** 0.5 if learning_rate is None else learning_rate
+        sparsity = dictionary.sparsity_coefficient if sparsity_coefficient is None else sparsity_coefficient
         hyperparameters = Hyperparameters(
             learning_rate=jnp.asarray(rate, jnp.float32),
             n_steps=jnp.asarray(n_steps, jnp.int32),
             n_warmup=jnp.asarray(max(1, n_steps // 20 if n_warmup is None else n_warmup), jnp.float32),
             n_decay=jnp.asarray(max(1, n_steps // 5 if n_decay is None else n_decay), jnp.float32),
             aux_coefficient=jnp.asarray(aux_coefficient, jnp.float32),
+            sparsity_coefficient=jnp.asarray(sparsity, jnp.float32),
+            n_sparsity_warmup=jnp.asarray(
+                max(1, n_steps // 20 if n_sparsity_warmup is None else n_sparsity_warmup), jnp.float32
+            ),
             dead_after=jnp.asarray(max(1, min(1000, n_steps // 10)) if dead_after is None else dead_after, jnp.int32),
         )
-        never = jnp.zeros(dictionary.d_sae, jnp.int32)
+        never = jnp.zeros(dictionary.feature_shape, jnp.int32)
         return cls(dictionary, _adam().init(dictionary), never, jnp.zeros((), jnp.int32), hyperparameters)
 
 
@@ -127,6 +145,7 @@ class TrainInfo:
       l0: mean number of active features.
       dead: share of the features that have not fired for `dead_after` steps.
       aux: the auxiliary loss before its coefficient.
+      sparsity: the sparsity term before its coefficient.
     """
 
     step: Any
@@ -135,6 +154,7 @@ class TrainInfo:
     l0: Any
     dead: Any
     aux: Any
+    sparsity: Any
 
 
 def _adam() -> optax.GradientTransformation:
@@ -142,12 +162,13 @@ def _adam() -> optax.GradientTransformation:
 
 
 @jax.jit
-def train_step(state: TrainState, batch: Float[Array, "n d_in"]) -> tuple[TrainState, TrainInfo]:
+def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
     """One step of training. Pure: `jit` it with the state donated to update in place, `vmap` it over seeds or rates.
 
     Args:
       state: from `TrainState.create` or the step before.
-      batch: activations `[n d_in]`, float32 or bfloat16; may be sharded over `n`.
+      batch: activations `[n d_in]`, float32 or bfloat16; may be sharded over `n`. A pair of inputs and targets for a
+        transcoder, `[n site d_in]` for a crosscoder.
 
     Returns:
       `(state, info)`; where the loss is not finite, the state is the one given (see `check`).
@@ -161,7 +182,7 @@ def train_step(state: TrainState, batch: Float[Array, "n d_in"]) -> tuple[TrainS
       >>> int(state.step), float(info.l0)
       (1, 4.0)
     """
-    mesh = jax.typeof(batch).sharding.mesh
+    mesh = jax.typeof(jax.tree.leaves(batch)[0]).sharding.mesh
     if jax.sharding.AxisType.Explicit not in mesh.axis_types:
         return _step(state, batch)
     # Gathers and scatters of a sharded batch are left to the compiler: with explicit axes each would need its own
@@ -171,12 +192,13 @@ def train_step(state: TrainState, batch: Float[Array, "n d_in"]) -> tuple[TrainS
     return jax.sharding.auto_axes(_step, out_sharding=shardings)(state, batch)  # pyright: ignore[reportCallIssue]
 
 
-def _step(state: TrainState, batch: Array) -> tuple[TrainState, TrainInfo]:
+def _step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
     hyper = state.hyperparameters
+    progress = state.step.astype(jnp.float32) / hyper.n_steps.astype(jnp.float32)
     dead = state.steps_since_fired >= hyper.dead_after
 
     def loss_fn(dictionary: Dictionary) -> tuple[Array, dict[str, Array]]:
-        return dictionary.loss(batch, dead, hyper.aux_coefficient)
+        return dictionary.loss(batch, dead, hyper.aux_coefficient, hyper.sparsity(state.step), progress)
 
     (loss, out), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.dictionary)
     with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
@@ -184,9 +206,10 @@ def _step(state: TrainState, batch: Array) -> tuple[TrainState, TrainInfo]:
     rate = hyper.rate(state.step)
     moved = jax.tree.map(lambda p, u: p - rate * u, state.dictionary, updates)
     since = jnp.where(out["fired"], 0, state.steps_since_fired + 1)
-    after = TrainState(moved.normalized(), opt_state, since, state.step + 1, hyper)
+    after = TrainState(moved.stepped(out), opt_state, since, state.step + 1, hyper)
 
-    x = batch.astype(out["error"].dtype)
+    target = batch[1] if isinstance(batch, tuple) else batch
+    x = target.reshape(out["error"].shape).astype(out["error"].dtype)
     info = TrainInfo(
         step=state.step,
         loss=loss,
@@ -194,6 +217,7 @@ def _step(state: TrainState, batch: Array) -> tuple[TrainState, TrainInfo]:
         l0=out["l0"],
         dead=jnp.mean(dead.astype(jnp.float32)),
         aux=out["aux"],
+        sparsity=out["sparsity"],
     )
     finite = jnp.isfinite(loss)
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state), info
@@ -211,7 +235,7 @@ def check(info: TrainInfo) -> None:
 
 def train(
     state: TrainState,
-    batches: Iterable[Float[Array, "n d_in"]],
+    batches: Iterable[Batch],
     *,
     report: Callable[[TrainInfo], None] | None = None,
     every: int = 20,
@@ -220,7 +244,7 @@ def train(
 
     Args:
       state: where to start; its arrays are given up to the steps that follow.
-      batches: activations `[n d_in]`, all of one shape.
+      batches: activations `[n d_in]`, or what `train_step` takes, all of one shape.
       report: called with the info of every `every`-th step.
       every: how often to look; in between nothing waits for the device.
 

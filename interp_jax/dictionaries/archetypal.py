@@ -1,0 +1,121 @@
+"""Archetypal sparse autoencoder: every decoder row is near the convex hull of data points, which makes it stable.
+
+    W_dec = softmax(logits) points + R,    |R_i| <= delta    (delta = 0: A-SAE; above: the relaxed RA-SAE)
+    features and loss as in TopK
+
+Fel et al. 2025, Archetypal SAE, https://arxiv.org/abs/2502.12892.
+Caveat: the points are not trained. The paper's rows of the simplex are a ReLU over its sum; softmax is as
+differentiable everywhere.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from interp_jax.dictionaries.dictionary import Dictionary, Scalar, Terms, Values, bias, check_sizes, total, unit_rows
+from interp_jax.dictionaries.topk import TopK
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Archetypal(Dictionary):
+    """An archetypal dictionary. Make one with `create` or `dictionaries.load`.
+
+    Attributes:
+      W_enc: `[d_in d_sae]`.
+      b_enc: `[d_sae]`.
+      logits: `[d_sae n_points]`, of the weights of the points.
+      relaxation: `[d_sae d_in]`, cut to norm `delta` where it is used.
+      points: `[n_points d_in]`, data or centroids; they are not trained.
+      b_dec: `[d_in]`.
+      k: how many features are active for an input.
+      delta: how far a row may be from the hull.
+    """
+
+    W_enc: Any
+    b_enc: Any
+    logits: Any
+    relaxation: Any
+    points: Any
+    b_dec: Any
+    k: int = field(metadata={"static": True})
+    delta: float = field(metadata={"static": True})
+
+    architecture: ClassVar[str] = "archetypal"
+
+    @classmethod
+    def create(
+        cls,
+        key: PRNGKeyArray,
+        d_in: int,
+        d_sae: int,
+        k: int,
+        *,
+        points: Float[Values, "n_points d_in"],
+        delta: float = 0.0,
+        b_dec: Float[Values, " d_in"] | None = None,
+    ) -> "Archetypal":
+        """A new dictionary: each row starts near one point, the encoder as the rows' directions.
+
+        Args:
+          key: chooses the points where the rows start.
+          d_in: width of the inputs.
+          d_sae: number of features.
+          k: active features for an input.
+          points: `[n_points d_in]`, data or, better, their centroids.
+          delta: how far a row may be from the hull; 0 is the A-SAE.
+          b_dec: `[d_in]`; zero by default.
+
+        Raises:
+          ValueError: a size is not positive, k is larger than d_sae, the points have another width, or delta < 0.
+
+        Example:
+          >>> import jax
+          >>> from interp_jax import dictionaries
+          >>> points = jax.random.normal(jax.random.key(1), (40, 8))
+          >>> dictionary = dictionaries.Archetypal.create(jax.random.key(0), 8, 32, 4, points=points, delta=0.1)
+          >>> dictionary.W_dec.shape
+          (32, 8)
+        """
+        check_sizes(cls, ("k",), d_in=d_in, d_sae=d_sae, k=k)
+        if points.ndim != 2 or points.shape[-1] != d_in or delta < 0:
+            raise ValueError(
+                f"Archetypal: points of shape {tuple(points.shape)} and delta={delta}; "
+                f"they must be [n_points {d_in}] and at least 0"
+            )
+        points = jnp.asarray(points, jnp.float32)
+        chosen = jax.random.permutation(key, jnp.arange(d_sae) % len(points))
+        logits = 5.0 * jax.nn.one_hot(chosen, len(points))
+        W_enc = unit_rows(points[chosen]).T
+        return cls(
+            W_enc, jnp.zeros(d_sae), logits, jnp.zeros((d_sae, d_in)), points, bias(b_dec, d_in), k, float(delta)
+        )
+
+    @property
+    def W_dec(self) -> Float[Array, "d_sae d_in"]:
+        """`[d_sae d_in]`, made from the points."""
+        norms = jnp.sqrt(jnp.maximum(jnp.sum(self.relaxation**2, axis=-1, keepdims=True), 1e-12))
+        within = self.relaxation * jnp.minimum(1.0, self.delta / norms).astype(norms.dtype)
+        return jax.nn.softmax(self.logits, axis=-1) @ lax.stop_gradient(self.points) + within
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_enc.shape[-1]
+
+    activate = TopK.activate
+
+    def loss(
+        self,
+        x: Float[Array, "n d_in"],
+        dead: Bool[Array, " d_sae"],
+        aux_coefficient: Scalar = 0.0,
+        sparsity_coefficient: Scalar = 0.0,
+        progress: Scalar = 0.0,
+    ) -> Terms:
+        """Reconstruction; the rest is not used."""
+        features = self.encode(x)
+        return total(self.decode(features) - self.inputs(x), features)

@@ -1,0 +1,136 @@
+"""BatchTopK sparse autoencoder: the n k largest activations of a batch of n are kept, few here and many there.
+
+    training:   f = the n k largest of ReLU(W_enc (x - b_dec) + b_enc) over the whole batch
+    inference:  f = z H(z - theta),    theta = running mean of the smallest kept activation
+    loss = |x - x'|^2 + a aux    (see `reviving`)
+
+Bussmann et al. 2024, BatchTopK sparse autoencoders, https://arxiv.org/abs/2412.06410.
+Caveat: the batch is the global one, so that one sharded over devices gives what one device gives. Activations that
+tie with the smallest kept one are kept too.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from interp_jax.dictionaries.dictionary import (
+    Dictionary,
+    Scalar,
+    Terms,
+    Values,
+    bias,
+    check_sizes,
+    random_rows,
+    total,
+    with_fields,
+)
+from interp_jax.dictionaries.reviving import aux_loss
+
+RATE = 0.01  # of the running mean
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BatchTopK(Dictionary):
+    """A BatchTopK dictionary. Make one with `create` or `dictionaries.load`.
+
+    Attributes:
+      W_enc: `[d_in d_sae]`.
+      b_enc: `[d_sae]`.
+      W_dec: `[d_sae d_in]`, rows of unit norm.
+      b_dec: `[d_in]`.
+      threshold: `[]`, of inference; below 0 before the first step.
+      k: mean number of active features of an input.
+      k_aux: how many dead features the auxiliary loss uses.
+    """
+
+    W_enc: Any
+    b_enc: Any
+    W_dec: Any
+    b_dec: Any
+    threshold: Any
+    k: int = field(metadata={"static": True})
+    k_aux: int = field(metadata={"static": True})
+
+    architecture: ClassVar[str] = "batchtopk"
+    unit_rows = True
+    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "threshold")
+
+    @classmethod
+    def create(
+        cls,
+        key: PRNGKeyArray,
+        d_in: int,
+        d_sae: int,
+        k: int,
+        *,
+        k_aux: int | None = None,
+        b_dec: Float[Values, " d_in"] | None = None,
+    ) -> "BatchTopK":
+        """A new dictionary: random unit decoder rows, the encoder their transpose.
+
+        Args:
+          key: for the decoder rows.
+          d_in: width of the inputs.
+          d_sae: number of features.
+          k: mean number of active features of an input.
+          k_aux: dead features in the auxiliary loss; half of `d_in` by default.
+          b_dec: `[d_in]`; zero by default.
+
+        Raises:
+          ValueError: a size is not positive, or k or k_aux is larger than d_sae.
+
+        Example:
+          >>> import jax
+          >>> from interp_jax import dictionaries
+          >>> dictionary = dictionaries.BatchTopK.create(jax.random.key(0), d_in=8, d_sae=32, k=4)
+          >>> state = dictionaries.TrainState.create(dictionary, n_steps=10)
+          >>> state, info = dictionaries.train_step(state, jax.random.normal(jax.random.key(1), (64, 8)))
+          >>> float(info.l0), bool(state.dictionary.threshold > 0)
+          (4.0, True)
+        """
+        k_aux = min(max(1, d_in // 2), d_sae) if k_aux is None else k_aux
+        check_sizes(cls, ("k", "k_aux"), d_in=d_in, d_sae=d_sae, k=k, k_aux=k_aux)
+        W_dec = random_rows(key, d_sae, d_in)
+        return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), jnp.array(-1.0), k, k_aux)
+
+    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """The pre-activations above the threshold; the others are zero."""
+        return jnp.where(pre > self.threshold, jax.nn.relu(pre), jnp.zeros_like(pre))
+
+    def largest_of_batch(self, pre: Float[Array, "n d_sae"]) -> Float[Array, "n d_sae"]:
+        """The features of training: the n k largest positive pre-activations of the batch."""
+        positive = jax.nn.relu(pre)
+        smallest = lax.top_k(lax.stop_gradient(positive).ravel(), pre.shape[0] * self.k)[0][-1]
+        return jnp.where(positive >= smallest, positive, jnp.zeros_like(pre))
+
+    def loss(
+        self,
+        x: Float[Array, "n d_in"],
+        dead: Bool[Array, " d_sae"],
+        aux_coefficient: Scalar = 0.0,
+        sparsity_coefficient: Scalar = 0.0,
+        progress: Scalar = 0.0,
+    ) -> Terms:
+        """Reconstruction and the auxiliary loss; `sparsity_coefficient` and `progress` are not used.
+
+        The terms also have `"smallest"`, the smallest kept activation, infinite where none is kept.
+        """
+        x = self.inputs(x)
+        pre = self.pre_activations(x)
+        features = self.largest_of_batch(pre)
+        error = self.decode(features) - x
+        aux = aux_loss(self, x, lax.stop_gradient(pre), lax.stop_gradient(-error), dead)
+        loss, terms = total(error, features, aux=aux, aux_coefficient=aux_coefficient)
+        smallest = jnp.min(lax.stop_gradient(features), where=features > 0, initial=jnp.inf)
+        return loss, terms | {"smallest": smallest}
+
+    def stepped(self, terms: dict[str, Array]) -> Any:
+        """Unit rows, and the running mean of the smallest kept activation."""
+        kept = jnp.where(jnp.isfinite(terms["smallest"]), terms["smallest"], self.threshold)
+        mean = jnp.where(self.threshold < 0, kept, (1 - RATE) * self.threshold + RATE * kept)
+        return with_fields(self.normalized(), threshold=mean)

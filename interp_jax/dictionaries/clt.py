@@ -1,0 +1,184 @@
+"""Cross-layer transcoder: features read at one layer and write to the MLP outputs of that and every later layer.
+
+    a^l = JumpReLU(W_enc^l x^l + b_enc^l),    y'^l = sum over m <= l of W_dec^{m->l} a^m + b_dec^l
+    loss = sum_l |y^l - y'^l|^2 + s sum_i tanh(c |W_dec,i| a_i),    |W_dec,i|: norm over all layers written to
+
+Ameisen et al. 2025, Circuit tracing, transformer-circuits.pub.
+Caveat: decoders to earlier layers are stored, as zeros, and have no gradient.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from interp_jax.dictionaries.dictionary import (
+    Dictionary,
+    Scalar,
+    Terms,
+    Values,
+    check_sizes,
+    mean_sum,
+    total,
+    unit_rows,
+    with_fields,
+)
+from interp_jax.dictionaries.jumprelu import jump
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CrossLayerTranscoder(Dictionary):
+    """A cross-layer transcoder. Make one with `create` or `dictionaries.load`.
+
+    Attributes:
+      W_enc: `[layer d_in d_sae]`.
+      b_enc: `[layer d_sae]`.
+      W_dec: `[layer to_layer d_sae d_out]`, zero where `to_layer < layer`.
+      b_dec: `[layer d_out]`.
+      log_threshold: `[layer d_sae]`.
+      bandwidth: `[]`, width of the kernel of the straight-through gradients; it is not trained.
+      c: steepness of the penalty.
+    """
+
+    W_enc: Any
+    b_enc: Any
+    W_dec: Any
+    b_dec: Any
+    log_threshold: Any
+    bandwidth: Any
+    c: float = field(metadata={"static": True})
+
+    architecture: ClassVar[str] = "clt"
+    apply_b_dec_to_input = False
+    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "bandwidth")
+    sparsity_coefficient: ClassVar[float] = 1.0
+
+    @classmethod
+    def create(
+        cls,
+        key: PRNGKeyArray,
+        d_in: int,
+        d_sae: int,
+        *,
+        n_layers: int,
+        d_out: int | None = None,
+        threshold: float = 0.03,
+        bandwidth: float = 1.0,
+        c: float = 1.0,
+    ) -> "CrossLayerTranscoder":
+        """A new transcoder: random unit encoder columns and decoder rows of norm 0.1.
+
+        Args:
+          key: for both.
+          d_in: width of the inputs.
+          d_sae: number of features of each layer.
+          n_layers: how many layers there are.
+          d_out: width of the outputs; `d_in` by default.
+          threshold: where every threshold starts.
+          bandwidth: of the straight-through gradients.
+          c: steepness of the penalty.
+
+        Raises:
+          ValueError: a size is not positive.
+
+        Example:
+          >>> import jax, jax.numpy as jnp
+          >>> from interp_jax import dictionaries
+          >>> clt = dictionaries.CrossLayerTranscoder.create(jax.random.key(0), d_in=8, d_sae=32, n_layers=3)
+          >>> features = clt.encode(jnp.ones((5, 3, 8)))
+          >>> features.shape, clt.decode(features).shape
+          ((5, 3, 32), (5, 3, 8))
+        """
+        d_out = d_in if d_out is None else d_out
+        check_sizes(cls, d_in=d_in, d_sae=d_sae, n_layers=n_layers, d_out=d_out)
+        encoder, decoder = jax.random.split(key)
+        W_enc = jnp.swapaxes(unit_rows(jax.random.normal(encoder, (n_layers, d_sae, d_in))), -1, -2)
+        W_dec = 0.1 * unit_rows(jax.random.normal(decoder, (n_layers, n_layers, d_sae, d_out)))
+        made = cls(
+            W_enc,
+            jnp.zeros((n_layers, d_sae)),
+            W_dec,
+            jnp.zeros((n_layers, d_out)),
+            jnp.full((n_layers, d_sae), jnp.log(threshold)),
+            jnp.asarray(bandwidth, jnp.float32),
+            c,
+        )
+        return with_fields(made, W_dec=made.causal())
+
+    @property
+    def n_layers(self) -> int:
+        return self.W_enc.shape[-3]
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        return (self.n_layers, self.d_sae)
+
+    @property
+    def threshold(self) -> Float[Array, "layer d_sae"]:
+        """`[layer d_sae]`, positive."""
+        return jnp.exp(self.log_threshold)
+
+    def causal(self) -> Float[Array, "layer to_layer d_sae d_out"]:
+        """`W_dec` with what writes to earlier layers put to zero."""
+        forward = jnp.triu(jnp.ones((self.n_layers, self.n_layers), bool))[..., None, None]
+        return jnp.where(forward, self.W_dec, jnp.zeros_like(self.W_dec))
+
+    def inputs(self, x: Float[Values, "*batch layer d_in"]) -> Float[Array, "*batch layer d_in"]:
+        """`x` in the transcoder's dtype.
+
+        Raises:
+          ValueError: its last axes are not `[layer d_in]`.
+        """
+        if x.shape[-2:] != (self.n_layers, self.d_in):
+            raise ValueError(
+                f"CrossLayerTranscoder: inputs of shape {tuple(x.shape)} for {self.n_layers} layers with "
+                f"d_in={self.d_in}; stack the layers on the axis before the last"
+            )
+        return jnp.asarray(x, self.W_dec.dtype)
+
+    def pre_activations(self, x: Float[Values, "*batch layer d_in"]) -> Float[Array, "*batch layer d_sae"]:
+        """`W_enc^l x^l + b_enc^l` of every layer."""
+        return jnp.einsum("...ld,ldf->...lf", self.inputs(x), self.W_enc) + self.b_enc
+
+    def activate(self, pre: Float[Array, "*batch layer d_sae"]) -> Float[Array, "*batch layer d_sae"]:
+        """The pre-activations above their thresholds; the others are zero."""
+        return jump(pre, self.threshold, lax.stop_gradient(self.bandwidth))
+
+    def decode(self, features: Float[Values, "*batch layer d_sae"]) -> Float[Array, "*batch layer d_out"]:
+        """The outputs of every layer `[*batch layer d_out]` from features `[*batch layer d_sae]`."""
+        return jnp.einsum("...mf,mlfd->...ld", features, self.causal()) + self.b_dec
+
+    def __call__(self, x: Float[Values, "*batch layer d_in"]) -> Float[Array, "*batch layer d_out"]:
+        """`y'` of `x`, in the dtype of `x`."""
+        return self.decode(self.encode(x)).astype(x.dtype)
+
+    def loss(
+        self,
+        x: tuple[Float[Array, "n layer d_in"], Float[Array, "n layer d_out"]],
+        dead: Bool[Array, "layer d_sae"],
+        aux_coefficient: Scalar = 0.0,
+        sparsity_coefficient: Scalar = 0.0,
+        progress: Scalar = 0.0,
+    ) -> Terms:
+        """Reconstruction of the targets and the tanh penalty; the rest is not used.
+
+        Args:
+          x: `(inputs [n layer d_in], targets [n layer d_out])`.
+          dead: `[layer d_sae]`.
+          aux_coefficient, sparsity_coefficient, progress: as every dictionary's.
+        """
+        inputs, targets = x
+        features = self.encode(inputs)
+        norms = jnp.sqrt(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
+        penalty = mean_sum(jnp.tanh(self.c * norms * features))
+        error = self.decode(features) - targets.astype(self.b_dec.dtype)
+        return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)
+
+    def fold_scale(self, factor: Scalar) -> "CrossLayerTranscoder":
+        """As every dictionary's, thresholds included."""
+        folded = super().fold_scale(factor)
+        return with_fields(folded, log_threshold=self.log_threshold - jnp.log(factor))

@@ -1,0 +1,117 @@
+"""Crosscoder: features that several sites share, such as the layers of a model or the same layer of two models.
+
+    f = ReLU(sum_l W_enc^l x^l + b_enc),    x'^l = W_dec^l f + b_dec^l
+    loss = sum_l |x^l - x'^l|^2 + s sum_i f_i sum_l |W_dec,i^l|
+
+Lindsey et al. 2024, Sparse crosscoders for cross-layer features and model diffing, transformer-circuits.pub.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from interp_jax.dictionaries.dictionary import (
+    Dictionary,
+    Scalar,
+    Terms,
+    Values,
+    check_sizes,
+    mean_sum,
+    row_norms,
+    total,
+    unit_rows,
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Crosscoder(Dictionary):
+    """A crosscoder. Make one with `create` or `dictionaries.load`.
+
+    Attributes:
+      W_enc: `[site d_in d_sae]`.
+      b_enc: `[d_sae]`.
+      W_dec: `[site d_sae d_in]`.
+      b_dec: `[site d_in]`.
+    """
+
+    W_enc: Any
+    b_enc: Any
+    W_dec: Any
+    b_dec: Any
+
+    architecture: ClassVar[str] = "crosscoder"
+    apply_b_dec_to_input = False
+    sparsity_coefficient: ClassVar[float] = 5.0
+
+    @classmethod
+    def create(cls, key: PRNGKeyArray, d_in: int, d_sae: int, *, n_sites: int) -> "Crosscoder":
+        """A new crosscoder: random decoder rows of norm 0.1, the encoder their transpose.
+
+        Args:
+          key: for the decoder rows.
+          d_in: width of the inputs of each site.
+          d_sae: number of features.
+          n_sites: how many sites share them.
+
+        Raises:
+          ValueError: a size is not positive.
+
+        Example:
+          >>> import jax, jax.numpy as jnp
+          >>> from interp_jax import dictionaries
+          >>> crosscoder = dictionaries.Crosscoder.create(jax.random.key(0), d_in=8, d_sae=32, n_sites=3)
+          >>> features = crosscoder.encode(jnp.ones((5, 3, 8)))
+          >>> features.shape, crosscoder.decode(features).shape
+          ((5, 32), (5, 3, 8))
+        """
+        check_sizes(cls, d_in=d_in, d_sae=d_sae, n_sites=n_sites)
+        W_dec = 0.1 * unit_rows(jax.random.normal(key, (n_sites, d_sae, d_in)))
+        return cls(jnp.swapaxes(W_dec, -1, -2), jnp.zeros(d_sae), W_dec, jnp.zeros((n_sites, d_in)))
+
+    @property
+    def n_sites(self) -> int:
+        return self.W_dec.shape[-3]
+
+    def inputs(self, x: Float[Values, "*batch site d_in"]) -> Float[Array, "*batch site d_in"]:
+        """`x` in the dictionary's dtype.
+
+        Raises:
+          ValueError: its last axes are not `[site d_in]`.
+        """
+        if x.shape[-2:] != (self.n_sites, self.d_in):
+            raise ValueError(
+                f"Crosscoder: inputs of shape {tuple(x.shape)} for {self.n_sites} sites with d_in={self.d_in}; "
+                "stack the sites on the axis before the last"
+            )
+        return jnp.asarray(x, self.W_dec.dtype)
+
+    def pre_activations(self, x: Float[Values, "*batch site d_in"]) -> Float[Array, "*batch d_sae"]:
+        """`sum_l W_enc^l x^l + b_enc`."""
+        return jnp.einsum("...ld,ldf->...f", self.inputs(x), self.W_enc) + self.b_enc
+
+    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """`ReLU(pre)`."""
+        return jax.nn.relu(pre)
+
+    def decode(self, features: Float[Values, "*batch d_sae"]) -> Float[Array, "*batch site d_in"]:
+        """Reconstruction of every site `[*batch site d_in]` from features `[*batch d_sae]`."""
+        return jnp.einsum("...f,lfd->...ld", features, self.W_dec) + self.b_dec
+
+    def loss(
+        self,
+        x: Float[Array, "n site d_in"],
+        dead: Bool[Array, " d_sae"],
+        aux_coefficient: Scalar = 0.0,
+        sparsity_coefficient: Scalar = 0.0,
+        progress: Scalar = 0.0,
+    ) -> Terms:
+        """Reconstruction and the L1 penalty weighted by the sites' norms added up; the rest is not used."""
+        features = self.encode(x)
+        penalty = mean_sum(features * jnp.sum(row_norms(self.W_dec), axis=0))
+        error = self.decode(features) - self.inputs(x)
+        return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)

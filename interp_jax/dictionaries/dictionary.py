@@ -1,0 +1,223 @@
+"""What every dictionary has in common: widths, the affine encoder and decoder, the terms of its loss.
+
+    x' = W_dec f + b_dec,    loss = |x - x'|^2 + a aux + s sparsity    (means over the batch of sums over features)
+
+An architecture adds its activation, its own loss and `create`. Sites with a head axis are flattened to head d_head.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool, Float
+import numpy as np
+
+Values = Array | np.ndarray
+Scalar = Float[Array, ""] | float | int
+Terms = tuple[Float[Array, ""], dict[str, Array]]
+
+
+class Dictionary:
+    """The face that every architecture shares; arrays are named `W_enc`, `b_enc`, `W_dec` and `b_dec`.
+
+    Attributes:
+      architecture: its name in a checkpoint.
+      apply_b_dec_to_input: whether `b_dec` is taken from the input before it is encoded.
+      unit_rows: whether training keeps the rows of `W_dec` at unit norm.
+      in_units: the arrays that are measured in the units of the inputs, such as biases and thresholds.
+      sparsity_coefficient: the published weight of the sparsity term, for inputs with E|x| = sqrt(d).
+    """
+
+    architecture: ClassVar[str]
+    apply_b_dec_to_input = True
+    unit_rows = False
+    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
+    sparsity_coefficient: ClassVar[float] = 0.0
+
+    W_enc: Any
+    b_enc: Any
+    W_dec: Any
+    b_dec: Any
+
+    @property
+    def d_in(self) -> int:
+        return self.W_enc.shape[-2]
+
+    @property
+    def d_sae(self) -> int:
+        return self.W_dec.shape[-2]
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """The shape of one input's features."""
+        return (self.d_sae,)
+
+    def inputs(self, x: Float[Values, "..."]) -> Float[Array, "..."]:
+        """`x` `[*batch d_in]` or `[*batch head d_head]` as `[*batch d_in]` in the dictionary's dtype.
+
+        Raises:
+          ValueError: its last axes are not d_in.
+        """
+        heads = x.ndim > 1 and x.shape[-1] != self.d_in and x.shape[-2] * x.shape[-1] == self.d_in
+        if not heads and x.shape[-1:] != (self.d_in,):
+            raise ValueError(
+                f"{type(self).__name__}: inputs of shape {tuple(x.shape)} for a dictionary with d_in={self.d_in}; "
+                "it was trained at another site or model"
+            )
+        return jnp.asarray(x.reshape(*x.shape[:-2], self.d_in) if heads else x, self.W_dec.dtype)
+
+    def pre_activations(self, x: Float[Values, "..."]) -> Float[Array, "*batch d_sae"]:
+        """`W_enc (x - b_dec) + b_enc`, or without `b_dec` where the architecture has it so.
+
+        Raises:
+          ValueError: the last axis of `x` is not d_in.
+        """
+        x = self.inputs(x)
+        return (x - self.b_dec if self.apply_b_dec_to_input else x) @ self.W_enc + self.b_enc
+
+    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """The features that pre-activations become; in inference, where training differs."""
+        raise NotImplementedError
+
+    def encode(self, x: Float[Values, "..."]) -> Float[Array, "*batch d_sae"]:
+        """Features `[*batch d_sae]` of inputs `[*batch d_in]`, in the dictionary's dtype."""
+        return self.activate(self.pre_activations(x))
+
+    def decode(self, features: Float[Values, "*batch d_sae"]) -> Float[Array, "*batch d_out"]:
+        """Reconstruction `[*batch d_in]` from features `[*batch d_sae]`."""
+        return features @ self.W_dec + self.b_dec
+
+    def __call__(self, x: Float[Values, "..."]) -> Float[Array, "..."]:
+        """Reconstruction of `x`, in its shape and dtype."""
+        return self.decode(self.encode(x)).reshape(x.shape).astype(x.dtype)
+
+    def loss(
+        self,
+        x: Any,
+        dead: Bool[Array, "*features"],
+        aux_coefficient: Scalar = 0.0,
+        sparsity_coefficient: Scalar = 0.0,
+        progress: Scalar = 0.0,
+    ) -> Terms:
+        """The training loss of a batch.
+
+        Args:
+          x: `[n d_in]`; a pair of inputs and targets for a transcoder.
+          dead: `[d_sae]`, the features that an auxiliary loss is to revive.
+          aux_coefficient: its weight, where there is one.
+          sparsity_coefficient: the weight of the sparsity term, where there is one.
+          progress: share of the run that is over, for what is annealed.
+
+        Returns:
+          The loss and its terms, see `total`.
+        """
+        raise NotImplementedError
+
+    def tangent(self, gradient: Any) -> Any:
+        """The gradient without its part along each decoder row, where the unit norm would undo it."""
+        if not self.unit_rows:
+            return gradient
+        along = jnp.sum(gradient.W_dec * self.W_dec, axis=-1, keepdims=True)
+        return with_fields(gradient, W_dec=gradient.W_dec - along * self.W_dec)
+
+    def normalized(self) -> Any:
+        """The dictionary with its decoder rows scaled back to unit norm, where training keeps them so."""
+        return with_fields(self, W_dec=unit_rows(self.W_dec)) if self.unit_rows else self
+
+    def stepped(self, terms: dict[str, Array]) -> Any:
+        """The dictionary after a gradient step whose loss had these terms: constraints and running means."""
+        return self.normalized()
+
+    def fold_scale(self, factor: Scalar) -> Any:
+        """The dictionary of `x` that does what this one does with `factor * x`; features shrink by `factor` too.
+
+        Example:
+          >>> import jax, jax.numpy as jnp
+          >>> from interp_jax import dictionaries
+          >>> scaled = dictionaries.TopK.create(jax.random.key(0), 8, 32, 4)
+          >>> x = jax.random.normal(jax.random.key(1), (5, 8))
+          >>> bool(jnp.allclose(scaled.fold_scale(10.0)(x), scaled(10.0 * x) / 10.0, atol=1e-5))
+          True
+        """
+        return with_fields(self, **{name: getattr(self, name) / factor for name in self.in_units})
+
+
+def with_fields(dictionary: Any, **fields: Any) -> Any:
+    """`dataclasses.replace`, for what the type checker does not know to be a dataclass."""
+    return replace(dictionary, **fields)
+
+
+def total(
+    error: Float[Array, "n *out"],
+    features: Float[Array, "n *features"],
+    *,
+    aux: Float[Array, ""] | None = None,
+    aux_coefficient: Scalar = 0.0,
+    sparsity: Float[Array, ""] | None = None,
+    sparsity_coefficient: Scalar = 0.0,
+) -> Terms:
+    """A loss and its terms.
+
+    Args:
+      error: `x' - x`, `[n *out]`.
+      features: `[n *features]`.
+      aux, sparsity: the terms before their coefficients, `[]`; zero where the architecture has none.
+      aux_coefficient, sparsity_coefficient: their weights.
+
+    Returns:
+      The loss and `{"error", "mse", "aux", "sparsity", "l0", "fired" [*features]}`.
+    """
+    zero = jnp.zeros(())
+    aux, sparsity = zero if aux is None else aux, zero if sparsity is None else sparsity
+    fired = features != 0
+    mse = mean_square(error)
+    terms = {
+        "error": error,
+        "mse": mse,
+        "aux": aux,
+        "sparsity": sparsity,
+        "l0": jnp.sum(fired, dtype=jnp.float32) / features.shape[0],
+        "fired": jnp.any(fired, axis=0),
+    }
+    return mse + aux_coefficient * aux + sparsity_coefficient * sparsity, terms
+
+
+def mean_square(error: Float[Array, "n *out"]) -> Float[Array, ""]:
+    """Mean over examples of the squared norm, in float32."""
+    return jnp.sum(error.astype(jnp.float32) ** 2) / error.shape[0]
+
+
+def mean_sum(penalty: Float[Array, "n *features"]) -> Float[Array, ""]:
+    """Mean over examples of the sum over features, in float32."""
+    return jnp.sum(penalty.astype(jnp.float32)) / penalty.shape[0]
+
+
+def row_norms(rows: Float[Array, "*d_sae d"]) -> Float[Array, "*d_sae"]:
+    """Norms of the rows."""
+    return jnp.linalg.norm(rows, axis=-1)
+
+
+def unit_rows(rows: Float[Array, "*d_sae d"]) -> Float[Array, "*d_sae d"]:
+    """The rows scaled to unit norm."""
+    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-8)
+
+
+def random_rows(key: Array, d_sae: int, d_in: int) -> Float[Array, "d_sae d_in"]:
+    """Random rows of unit norm."""
+    return unit_rows(jax.random.normal(key, (d_sae, d_in)))
+
+
+def bias(value: Float[Values, " d"] | None, d: int) -> Float[Array, " d"]:
+    """A bias in float32, zero by default."""
+    return jnp.zeros(d) if value is None else jnp.asarray(value, jnp.float32)
+
+
+def check_sizes(kind: type, within: tuple[str, ...] = (), **sizes: int | float) -> None:
+    """Raises ValueError if a size is not positive, or one named in `within` is larger than d_sae."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{kind.__name__}: {name}={size} must be at least 1")
+        if name in within and size > sizes["d_sae"]:
+            raise ValueError(f"{kind.__name__}: {name}={size} is larger than d_sae={sizes['d_sae']}; it must not be")

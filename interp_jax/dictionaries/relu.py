@@ -1,0 +1,111 @@
+"""The ReLU sparse autoencoder, in its two published forms.
+
+    towards:     f = ReLU(W_enc (x - b_dec) + b_enc),  rows of W_dec of unit norm
+    april_2024:  f = ReLU(W_enc x + b_enc),            rows of any norm
+    loss = |x - x'|^2 + s sum_i f_i |W_dec,i|
+
+Bricken et al. 2023, Towards Monosemanticity; Anthropic, April 2024 update (in Scaling Monosemanticity).
+Caveat: features shrink under the penalty; with unit rows the two penalties are one.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from interp_jax.dictionaries.dictionary import (
+    Dictionary,
+    Scalar,
+    Terms,
+    Values,
+    bias,
+    check_sizes,
+    mean_sum,
+    random_rows,
+    row_norms,
+    total,
+)
+
+FORMS = ("towards", "april_2024")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ReLU(Dictionary):
+    """A ReLU dictionary. Make one with `create` or `dictionaries.load`.
+
+    Attributes:
+      W_enc: `[d_in d_sae]`.
+      b_enc: `[d_sae]`.
+      W_dec: `[d_sae d_in]`.
+      b_dec: `[d_in]`.
+      apply_b_dec_to_input: whether `b_dec` is taken from the input, as in the first form.
+      unit_rows: whether training keeps the rows of `W_dec` at unit norm, as in the first form.
+    """
+
+    W_enc: Any
+    b_enc: Any
+    W_dec: Any
+    b_dec: Any
+    apply_b_dec_to_input: bool = field(metadata={"static": True})
+    unit_rows: bool = field(metadata={"static": True})
+
+    architecture: ClassVar[str] = "relu"
+    sparsity_coefficient: ClassVar[float] = 5.0
+
+    @classmethod
+    def create(
+        cls,
+        key: PRNGKeyArray,
+        d_in: int,
+        d_sae: int,
+        *,
+        form: str = "april_2024",
+        b_dec: Float[Values, " d_in"] | None = None,
+    ) -> "ReLU":
+        """A new dictionary: random decoder rows, of unit norm or of norm 0.1, the encoder their transpose.
+
+        Args:
+          key: for the decoder rows.
+          d_in: width of the inputs.
+          d_sae: number of features.
+          form: `"towards"` or `"april_2024"`.
+          b_dec: `[d_in]`; zero by default.
+
+        Raises:
+          ValueError: a size is not positive, or another form.
+
+        Example:
+          >>> import jax, jax.numpy as jnp
+          >>> from interp_jax import dictionaries
+          >>> dictionary = dictionaries.ReLU.create(jax.random.key(0), d_in=8, d_sae=32, form="towards")
+          >>> dictionary.encode(jnp.ones((5, 8))).shape
+          (5, 32)
+        """
+        check_sizes(cls, d_in=d_in, d_sae=d_sae)
+        if form not in FORMS:
+            raise ValueError(f"ReLU: unknown form {form!r}; known: {', '.join(FORMS)}")
+        towards = form == "towards"
+        W_dec = random_rows(key, d_sae, d_in) * (1.0 if towards else 0.1)
+        return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), towards, towards)
+
+    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """`ReLU(pre)`."""
+        return jax.nn.relu(pre)
+
+    def loss(
+        self,
+        x: Float[Array, "n d_in"],
+        dead: Bool[Array, " d_sae"],
+        aux_coefficient: Scalar = 0.0,
+        sparsity_coefficient: Scalar = 0.0,
+        progress: Scalar = 0.0,
+    ) -> Terms:
+        """Reconstruction and the norm-weighted L1 penalty; `dead`, `aux_coefficient` and `progress` are not used."""
+        features = self.encode(x)
+        penalty = mean_sum(features * row_norms(self.W_dec))
+        error = self.decode(features) - self.inputs(x)
+        return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)

@@ -1,0 +1,217 @@
+"""Our dictionaries from SAELens's folders and back: what its options do is folded into the arrays.
+
+    apply_b_dec_to_input            b_enc -+ b_dec W_enc, where our form differs from the folder's
+    rescale_acts_by_decoder_norm    W_enc |W_dec,i|, b_enc |W_dec,i|, W_dec,i / |W_dec,i|
+    expected_average_only_in        nothing, as there: inputs are scaled by whoever makes them (see `fold_scale`)
+
+BatchTopK and Matryoshka are saved as jumprelu, their inference form. https://decoderesearch.github.io/SAELens
+Caveat: input normalisations that depend on the single input (layer_norm, constant_norm_rescale) are refused.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+import re
+from typing import Any
+
+from jax import Array
+import jax.numpy as jnp
+
+from interp_jax import io
+from interp_jax.dictionaries.batchtopk import BatchTopK
+from interp_jax.dictionaries.dictionary import row_norms
+from interp_jax.dictionaries.gated import Gated
+from interp_jax.dictionaries.jumprelu import JumpReLU
+from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.relu import ReLU
+from interp_jax.dictionaries.tied import Tied
+from interp_jax.dictionaries.topk import TopK
+from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
+
+VERSION = "6.0.0"  # of the config's form
+AFFINE = ("W_enc", "b_enc", "W_dec", "b_dec")
+ARRAYS = {
+    "standard": AFFINE,
+    "topk": AFFINE,
+    "jumprelu": (*AFFINE, "threshold"),
+    "gated": ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec", "b_dec"),
+    "transcoder": AFFINE,
+    "skip_transcoder": (*AFFINE, "W_skip"),
+}
+NORMALIZATIONS = ("none", "expected_average_only_in")
+RENAMED = {"hook_name": "site", "hook_name_out": "site_out", "model_name": "model"}
+
+
+def load(path: str | Path) -> Any:
+    """The dictionary of a SAELens folder.
+
+    Raises:
+      ValueError: a file is torn, or the architecture, an option or an array is not one that is known; it is named.
+    """
+    arrays, config = io.sae_lens.read(path)
+    _check(path, arrays, config)
+    if "threshold" not in arrays and "log_threshold" in arrays:
+        arrays["threshold"] = jnp.exp(arrays.pop("log_threshold"))
+    transcoder = "transcoder" in config["architecture"]
+    centered = config.get("apply_b_dec_to_input", not transcoder)
+    return LOADERS[config["architecture"]](arrays, config, centered)
+
+
+def load_metadata(path: str | Path) -> dict[str, Any]:
+    """A folder's metadata; hook names become addresses under `site` and `site_out`, the model's name `model`."""
+    about = io.sae_lens.read(path)[1]["metadata"]
+    named = {RENAMED[key] if key in RENAMED else key: value for key, value in about.items()}
+    return {key: address(value) if key.startswith("site") and value else value for key, value in named.items()}
+
+
+def save(path: str | Path, dictionary: Any, metadata: Mapping[str, Any]) -> None:
+    """Writes a SAELens folder.
+
+    Args:
+      path: the folder.
+      dictionary: of an architecture that SAELens has too, or whose inference form it has.
+      metadata: `site` and `site_out` become hook names, `model` the model's name.
+
+    Raises:
+      ValueError: SAELens has no form of the dictionary.
+      FileExistsError: `path` is there and is something else.
+    """
+    architecture, options, arrays = _form(dictionary)
+    back = {ours: theirs for theirs, ours in RENAMED.items()}
+    about = {back.get(key, key): hook_name(v) if key.startswith("site") else v for key, v in metadata.items()}
+    config = {
+        "architecture": architecture,
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.d_sae,
+        "dtype": str(dictionary.W_dec.dtype),
+        "device": "cpu",
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        **options,
+        "metadata": {"sae_lens_version": VERSION, "sae_lens_training_version": None, **about},
+    }
+    io.sae_lens.write(path, arrays, config)
+
+
+def address(hook_name: str) -> str:
+    """Our address of a hook name.
+
+    Example:
+      >>> address("blocks.5.attn.hook_z")
+      'blocks.5.attn.z'
+    """
+    return re.sub(r"(^|\.)hook_", r"\1", hook_name)
+
+
+def hook_name(address: str) -> str:
+    """The hook name of one of our addresses.
+
+    Example:
+      >>> hook_name("blocks.5.resid_post"), hook_name("blocks.5.attn.hook_z")
+      ('blocks.5.hook_resid_post', 'blocks.5.attn.hook_z')
+    """
+    *scope, name = address.split(".")
+    return ".".join([*scope, name if name.startswith("hook_") else f"hook_{name}"])
+
+
+def _check(path: str | Path, arrays: Mapping[str, Array], config: Mapping[str, Any]) -> None:
+    architecture = config["architecture"]
+    if architecture not in ARRAYS:
+        raise ValueError(f"{path}: architecture {architecture!r} is not supported; supported: {', '.join(ARRAYS)}")
+    normalization = config.get("normalize_activations", "none")
+    if normalization not in NORMALIZATIONS:
+        known = ", ".join(NORMALIZATIONS)
+        raise ValueError(f"{path}: normalize_activations {normalization!r} is not supported; supported: {known}")
+    wanted = set(ARRAYS[architecture])
+    found = {"threshold" if name == "log_threshold" else name for name in arrays}
+    if wanted != found:
+        missing, extra = sorted(wanted - found), sorted(found - wanted)
+        raise ValueError(f"{path}: arrays of another {architecture}: it lacks {missing} and has {extra} besides")
+    d_sae, d_in = config["d_sae"], config["d_in"]
+    if arrays["W_enc"].shape != (d_in, d_sae) or arrays["W_dec"].shape[0] != d_sae:
+        raise ValueError(f"{path}: W_enc {arrays['W_enc'].shape} does not fit d_in={d_in} and d_sae={d_sae}")
+
+
+def _standard(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> ReLU:
+    return ReLU(**arrays, apply_b_dec_to_input=centered, unit_rows=False)
+
+
+def _topk(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> TopK:
+    d_in, d_sae, k = config["d_in"], config["d_sae"], config.get("k")
+    if not isinstance(k, int) or not 1 <= k <= d_sae:
+        raise ValueError(f"sae_lens: k={k!r} of a topk config must be from 1 to d_sae={d_sae}")
+    W_enc, b_enc, W_dec, b_dec = (arrays[name] for name in AFFINE)
+    b_enc = b_enc if centered else b_enc + b_dec @ W_enc
+    if config.get("rescale_acts_by_decoder_norm", False):
+        norms = row_norms(W_dec)
+        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
+    return TopK(W_enc, b_enc, W_dec, b_dec, k=k, k_aux=min(max(1, d_in // 2), d_sae))
+
+
+def _jumprelu(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> JumpReLU:
+    W_enc, b_enc, W_dec, b_dec = (arrays[name] for name in AFFINE)
+    b_enc = b_enc - b_dec @ W_enc if centered else b_enc
+    log_threshold = jnp.log(jnp.maximum(arrays["threshold"], 0))  # a negative one acts as 0: a ReLU comes before
+    bandwidth = jnp.asarray(0.001 * config["d_in"] ** 0.5, W_dec.dtype)
+    return JumpReLU(W_enc, b_enc, W_dec, b_dec, log_threshold, bandwidth)
+
+
+def _gated(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> Gated:
+    shift = jnp.zeros_like(arrays["b_gate"]) if centered else arrays["b_dec"] @ arrays["W_enc"]
+    shifted = {
+        "b_gate": arrays["b_gate"] + shift,
+        "b_mag": arrays["b_mag"] + shift * jnp.exp(arrays["r_mag"]),
+    }
+    return Gated(**arrays | shifted)
+
+
+def _transcoder(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> Transcoder:
+    _refuse_centered(centered)
+    return Transcoder(**arrays)
+
+
+def _skip_transcoder(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> SkipTranscoder:
+    _refuse_centered(centered)
+    return SkipTranscoder(**arrays)
+
+
+def _refuse_centered(centered: bool) -> None:
+    if centered:
+        raise ValueError("sae_lens: apply_b_dec_to_input is not supported for transcoders: b_dec is of the output")
+
+
+def _form(dictionary: Any) -> tuple[str, dict[str, Any], dict[str, Array]]:
+    """The architecture, the options and the arrays as SAELens has them."""
+
+    def take(*names: str) -> dict[str, Array]:
+        return {name: getattr(dictionary, name) for name in names}
+
+    centered = {"apply_b_dec_to_input": dictionary.apply_b_dec_to_input}
+    match dictionary:
+        case TopK():
+            return "topk", {**centered, "k": dictionary.k, "rescale_acts_by_decoder_norm": False}, take(*AFFINE)
+        case BatchTopK():
+            threshold = jnp.broadcast_to(jnp.maximum(dictionary.threshold, 0), dictionary.b_enc.shape)
+            return "jumprelu", centered, take(*AFFINE) | {"threshold": threshold}
+        case JumpReLU():
+            return "jumprelu", centered, take(*ARRAYS["jumprelu"])
+        case Gated():
+            return "gated", centered, take(*ARRAYS["gated"])
+        case SkipTranscoder():
+            return "skip_transcoder", {**centered, "d_out": dictionary.d_out}, take(*ARRAYS["skip_transcoder"])
+        case Transcoder():
+            return "transcoder", {**centered, "d_out": dictionary.d_out}, take(*AFFINE)
+        case Tied():
+            return "standard", {"apply_b_dec_to_input": False}, take(*AFFINE)
+        case ReLU() | PAnneal():
+            return "standard", centered, take(*AFFINE)
+    raise ValueError(f"save: SAELens has no form of a {type(dictionary).__name__} dictionary; use format='orbax'")
+
+
+LOADERS = {
+    "standard": _standard,
+    "topk": _topk,
+    "jumprelu": _jumprelu,
+    "gated": _gated,
+    "transcoder": _transcoder,
+    "skip_transcoder": _skip_transcoder,
+}

@@ -1,0 +1,83 @@
+"""The tied sparse autoencoder: one matrix encodes and decodes.
+
+    c = ReLU(M x + b),    x' = M^T c,    rows of M of unit norm,    loss = |x - x'|^2 + s |c|_1
+
+Cunningham et al. 2023, Sparse autoencoders find highly interpretable features, https://arxiv.org/abs/2309.08600.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from interp_jax.dictionaries.dictionary import Dictionary, Scalar, Terms, check_sizes, mean_sum, random_rows, total
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tied(Dictionary):
+    """A tied dictionary. Make one with `create` or `dictionaries.load`.
+
+    Attributes:
+      W_dec: `[d_sae d_in]`, the paper's M, rows of unit norm.
+      b_enc: `[d_sae]`.
+    """
+
+    W_dec: Any
+    b_enc: Any
+
+    architecture: ClassVar[str] = "tied"
+    unit_rows = True
+    in_units: ClassVar[tuple[str, ...]] = ("b_enc",)
+    sparsity_coefficient: ClassVar[float] = 1.0
+
+    @classmethod
+    def create(cls, key: PRNGKeyArray, d_in: int, d_sae: int) -> "Tied":
+        """A new dictionary of random unit rows.
+
+        Args:
+          key: for the rows.
+          d_in: width of the inputs.
+          d_sae: number of features; the paper's R is d_sae / d_in.
+
+        Raises:
+          ValueError: a size is not positive.
+
+        Example:
+          >>> import jax, jax.numpy as jnp
+          >>> from interp_jax import dictionaries
+          >>> dictionaries.Tied.create(jax.random.key(0), d_in=8, d_sae=32).encode(jnp.ones((5, 8))).shape
+          (5, 32)
+        """
+        check_sizes(cls, d_in=d_in, d_sae=d_sae)
+        return cls(random_rows(key, d_sae, d_in), jnp.zeros(d_sae))
+
+    @property
+    def W_enc(self) -> Float[Array, "d_in d_sae"]:
+        """The rows' transpose."""
+        return jnp.swapaxes(self.W_dec, -1, -2)
+
+    @property
+    def b_dec(self) -> Float[Array, " d_in"]:
+        """Zero."""
+        return jnp.zeros_like(self.W_dec[..., 0, :])
+
+    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """`ReLU(pre)`."""
+        return jax.nn.relu(pre)
+
+    def loss(
+        self,
+        x: Float[Array, "n d_in"],
+        dead: Bool[Array, " d_sae"],
+        aux_coefficient: Scalar = 0.0,
+        sparsity_coefficient: Scalar = 0.0,
+        progress: Scalar = 0.0,
+    ) -> Terms:
+        """Reconstruction and the L1 penalty; the rest is not used."""
+        features = self.encode(x)
+        error = self.decode(features) - self.inputs(x)
+        return total(error, features, sparsity=mean_sum(features), sparsity_coefficient=sparsity_coefficient)
