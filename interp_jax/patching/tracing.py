@@ -71,17 +71,9 @@ def causal_trace(
     """
     if n_samples < 1:
         raise ValueError(f"causal_trace: n_samples={n_samples}: it must be at least 1")
-    options = _Options(
-        where,
-        embed,
-        n_samples,
-        (
-            ("over", over if isinstance(over, str) else tuple(over)),
-            ("window", window),
-            ("chunk", chunk),
-            ("plan", plan),
-        ),
-    )
+    axes = over if isinstance(over, str) else tuple(over)
+    inner = (("over", axes), ("window", window), ("chunk", chunk), ("plan", plan))
+    options = _Options(where, embed, n_samples, inner)
     return Transformed(f, Stage(_causal_trace, options), metric)
 
 
