@@ -1,16 +1,19 @@
 """Patching: what a place in the model does, found by changing it."""
 
 from interp_jax.patching.attribution import attribution_patch
+from interp_jax.patching.edges import Edges, edge_attribution
 from interp_jax.patching.summary import Summary, summarize
 from interp_jax.patching.sweep import activation_patch, sweep
 from interp_jax.patching.tracing import Trace, causal_trace
 
 __all__ = [
+    "Edges",
     "Summary",
     "Trace",
     "activation_patch",
     "attribution_patch",
     "causal_trace",
+    "edge_attribution",
     "summarize",
     "sweep",
 ]
