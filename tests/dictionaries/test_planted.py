@@ -8,6 +8,8 @@ import pytest
 from interp_jax import dictionaries
 from interp_jax.dictionaries.checkpoint import ARCHITECTURES
 
+pytestmark = pytest.mark.long
+
 D_IN, D_SAE, K, N_FEATURES, N_STEPS = 12, 24, 2, 16, 600
 rng = np.random.default_rng(77)
 DIRECTIONS = jnp.asarray(rng.normal(size=(N_FEATURES, D_IN)), jnp.float32)
