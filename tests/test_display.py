@@ -66,6 +66,7 @@ def shift(value: jax.Array, x: jax.Array) -> jax.Array:
         (iv.per_layer(iv.project_out(jnp.ones((2, 8)))), "per_layer(edit=project_out(direction=float32[2,8]))"),
         (iv.via({"x": "blocks.mlp_in"}, shift), f"via(sources={{'x': 'blocks.mlp_in'}}, fn={shift!r})"),
     ],
+    ids=range(13),  # a function prints its address, which differs between processes
 )
 def test_an_intervention_is_the_call_that_makes_it(edit: Any, printed: str) -> None:
     assert repr(edit) == printed
