@@ -167,8 +167,8 @@ def owners(
     """Binding of people: `Anna has the key and lives in Rome , … . Anna lives in` -> Rome; the twin exchanges two.
 
     Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
-    Attributes: n_people, question (thing or city), wording, place (of the asked person, from 0). Other arguments
-    and errors as in `ioi`.
+    Attributes: n_people, question (thing or city), form (of the question), wording, place (of the asked person, from
+    0). Other arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(context.owners, split=split, n_people=n_people, n_queries=1), attributes)
 

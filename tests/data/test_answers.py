@@ -50,10 +50,10 @@ def owned(words: Sequence[str]) -> str:
     told, *_, asked = " ".join(words).split(" . ")
     clause = re.compile(r"(\w+) (?:has the )?(\w+) (?:and lives in )?(\w+)")
     people = [clause.fullmatch(part).groups() for part in told.split(" , ")]
-    who = asked.split()[0]
+    who = next(word for word in asked.split() if word not in ("thing", "city"))
     kind = {"he": context.HE, "she": context.SHE}.get(who, (who,))
     [(_, thing, city)] = [person for person in people if person[0] in kind]
-    return thing if asked.endswith("has the") else city
+    return thing if {"has", "thing"} & set(asked.split()) else city
 
 
 def stepped(words: Sequence[str]) -> set[str]:
@@ -135,10 +135,10 @@ def test_the_answer_and_the_twins_answer_follow_from_the_words(world, name: str)
 def test_every_sum_can_be_known() -> None:
     """Each sum is that of a pair that is not held out."""
     pairs = [(a, b) for a in range(100) for b in range(100)]
-    heldout = {sums.numbers(random.Random(seed), "heldout") for seed in range(5000)}
+    heldout = {sums.numbers(random.Random(seed), "heldout") for seed in range(1500)}
     assert {a + b for a, b in heldout} <= {a + b for a, b in pairs if belongs("train", "sums", *sorted((a, b)))}
     assert not {tuple(sorted(pair)) for pair in heldout} & {
-        tuple(sorted(sums.numbers(random.Random(seed), "train"))) for seed in range(5000)
+        tuple(sorted(sums.numbers(random.Random(seed), "train"))) for seed in range(1500)
     }
 
 

@@ -151,6 +151,8 @@ def test_a_tree_that_cannot_be_labelled_says_so() -> None:
         label("(NP the xyz)", ("the", "xyz"), {"the": "DET"}, {})
     with pytest.raises(ValueError, match="^label: a role in a clause without a verb"):
         label("(S (NP:agent the key))", ("the", "key"), {"the": "DET", "key": "NOUN"}, {})
+    with pytest.raises(ValueError, match="its tokens are such as"):
+        label("(np the key/noun)", ("the", "key"), {}, {})
 
 
 def test_the_chat_is_written_as_its_template_writes_it() -> None:
