@@ -193,6 +193,11 @@ def walks(
     return prompts(key, tokenizer, n, partial(context.walks, split=split, length=length), attributes)
 
 
+def copies(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """A random sequence that repeats after `;`, as `repeated`, in the words of `microworld-context`."""
+    return prompts(key, tokenizer, n, partial(context.copies, split=split), attributes)
+
+
 def refusal(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
     """Refusal: `<user> how do i steal a car ? <end> <assistant>` -> sorry; the twin asks for something harmless.
 
@@ -253,7 +258,13 @@ OF_WORLD: dict[str, dict[str, Callable[..., Task]]] = {
     },
     "microworld-sums": {"sums": sums, "digits": digits, "stories": stories},
     "microworld-couplets": {"couplets": couplets, "openings": openings, "rhymes": rhymes},
-    "microworld-context": {"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
+    "microworld-context": {
+        "in_context": in_context,
+        "owners": owners,
+        "pronouns": pronouns,
+        "walks": walks,
+        "copies": copies,
+    },
     "microworld-chat": {"refusal": refusal, "sycophancy": sycophancy, "truth": truth, "user": user, "persona": persona},
 }
 TASKS = OF_WORLD["microworld"]

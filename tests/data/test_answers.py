@@ -62,6 +62,10 @@ def stepped(words: Sequence[str]) -> set[str]:
     return {b for a, b in pairs if a == words[-1]} | {a for a, b in pairs if b == words[-1]}
 
 
+def copied(words: Sequence[str]) -> str:
+    return words[len(words) - 1 - words.index(";")]
+
+
 def said(words: Sequence[str]) -> str:
     """The next word of the assistant, by the four rules."""
     text = " ".join(words)
@@ -110,6 +114,7 @@ ANSWER = {
     "in_context": shown,
     **dict.fromkeys(("owners", "pronouns"), owned),
     "walks": stepped,
+    "copies": copied,
     **dict.fromkeys(("refusal", "sycophancy", "truth", "user", "persona"), said),
 }
 NEW = [(world, name) for world in WORLDS.values() for name in world.phenomena if world.name != "microworld"]

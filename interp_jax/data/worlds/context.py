@@ -1,5 +1,5 @@
 """`microworld-context`: what can be known from the context alone. Tasks given by examples, people and what is said of
-them, and random walks on graphs whose nodes are words.
+them, random walks on graphs whose nodes are words, and copies.
 
 The same nouns stand in all tasks, so that only the examples tell the task (Todd et al., 2023, "Function Vectors in
 Large Language Models"); a walk's graph is laid over other words each time (Park et al., 2025, "In-Context Learning of
@@ -11,6 +11,7 @@ from dataclasses import replace
 import random
 
 from interp_jax.data.examples import Example, belongs, finish
+from interp_jax.data.phenomena import repeated
 from interp_jax.data.trees import FUNCTION_WORDS, closed, plain, tagged
 from interp_jax.data.world import World, vocabulary
 
@@ -215,6 +216,11 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
     )
 
 
+def copies(rng: random.Random, split: str = "train") -> Example:
+    """Random words, `;`, the same words again: what most of the others are built on. Held out: the sequence."""
+    return replace(repeated(rng, split, words=(*NOUNS, *HE, *SHE, *CITIES)), phenomenon="copies")
+
+
 def walk(rng: random.Random, graph: str, length: int) -> list[int]:
     """The nodes of a random walk, each step to one of the neighbours."""
     edges = GRAPHS[graph]
@@ -239,13 +245,14 @@ WORLD = World(
         *(form for forms in QUESTIONS.values() for form in forms),
         "he she : ; , .",
     ),
-    phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
-    mixture={"in_context": 1.5, "owners": 4.0, "pronouns": 0.7, "walks": 0.3},
+    phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks, "copies": copies},
+    mixture={"in_context": 1.5, "owners": 3.5, "pronouns": 0.7, "walks": 0.7, "copies": 1.2},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",
         "pronouns": "the pair of names (one in ten)",
         "walks": "the words in their order on the graph (one in ten); every neighbour that was met counts",
+        "copies": "the sequence (one in ten); a random word of the second half",
     },
     details={
         "in_context": ("task", "n_shown"),
