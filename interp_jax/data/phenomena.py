@@ -4,7 +4,7 @@ An example names its positions, its right and wrong answer and its attributes, a
 with the other answer. Splits hold out combinations, never words: each function says what it holds out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 import random
 
@@ -163,25 +163,27 @@ def _of_box(text: str, suffix: str) -> str:
     return text.replace("{object}", f"{{object{suffix}}}").replace("{box}", f"{{box{suffix}}}")
 
 
-def repeated(rng: random.Random, split: str = "train", length: int | None = None) -> Example:
+def repeated(
+    rng: random.Random, split: str = "train", length: int | None = None, words: Sequence[str] = RANDOM_WORDS
+) -> Example:
     """Random words, `;`, the same words again. Held out: the sequence of words.
 
     length: words in one half, 4 to 10 at random by default. The example asks for a word of the second half, at random;
-    the twin has another word at its place in the first half.
+    the twin has another word at its place in the first half. words: those to draw from.
     """
     length = length or rng.randint(4, 10)
     while True:
-        *half, distractor = rng.sample(RANDOM_WORDS, length + 1)
+        *half, distractor = rng.sample(words, length + 1)
         if belongs(split, "repeated", *half):
             break
     source = rng.randrange(length)
     end = length + source
-    words = (*half, ";", *half, ".")
-    twin = list(words[: end + 1])
+    sentence = (*half, ";", *half, ".")
+    twin = list(sentence[: end + 1])
     twin[source] = distractor
     return Example(
         "repeated",
-        words,
+        sentence,
         {"source": source, "end": end},
         half[source],
         distractor,

@@ -6,6 +6,7 @@ representations", https://arxiv.org/abs/1905.06316.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 import itertools
 import random
 from typing import Any
@@ -30,7 +31,7 @@ class Labelled:
     spans, others: int32 [item 2], columns start to stop, stop not included. Of roles the verb and the argument, of
       coreference the later mention and the earlier one; otherwise both are the one span.
     labels: int32 [item], indices into `names`.
-    names: the labels, sorted; of coreference "different" and "same".
+    names: the world's labels of this kind, sorted, whether or not they occur; of coreference "different" and "same".
     """
 
     tokens: jax.Array
@@ -88,11 +89,27 @@ def labelled(
         tokens[row, width - len(line) :], mask[row, width - len(line) :] = line, True
     items = [item for _, found in drawn for item in found]
     rows = np.repeat(np.arange(n, dtype=np.int32), [len(found) for _, found in drawn])
-    names = sorted({label for _, _, label in items})
+    names = label_names(world, kind)
     starts = np.array([width - len(line) + prefix for line in ids], np.int32)[rows, None]
     spans, others = (np.array([pair[i][:2] for *pair, _ in items], np.int32) + starts for i in (0, 1))
     labels = np.array([names.index(label) for _, _, label in items], np.int32)
-    return Labelled(*map(jax.numpy.asarray, (tokens, mask, rows, spans, others, labels)), names=tuple(names))
+    return Labelled(*map(jax.numpy.asarray, (tokens, mask, rows, spans, others, labels)), names=names)
+
+
+@cache
+def label_names(world: str, kind: str) -> tuple[str, ...]:
+    """The labels of this kind that the world has, sorted.
+
+    >>> label_names("microworld-sums", "entities")
+    ('DATE', 'PERSON')
+    """
+    rng = random.Random("label names")
+    names = set()
+    for make in WORLDS[world].phenomena.values():
+        for _ in range(150):  # templates are few: each comes up many times
+            example = make(rng, "train")
+            names |= {label for _, _, label in _items(rng, WORLDS[world].labels(example), kind)}
+    return tuple(sorted(names))
 
 
 _Item = tuple[Span, Span, str]

@@ -167,8 +167,8 @@ def owners(
     """Binding of people: `Anna has the key and lives in Rome , … . Anna lives in` -> Rome; the twin exchanges two.
 
     Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
-    Attributes: n_people, question (thing or city), wording, place (of the asked person, from 0). Other arguments
-    and errors as in `ioi`.
+    Attributes: n_people, question (thing or city), form (of the question), wording, place (of the asked person, from
+    0). Other arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(context.owners, split=split, n_people=n_people, n_queries=1), attributes)
 
@@ -191,6 +191,11 @@ def walks(
     answer. Other arguments and errors as in `ioi`; `graphs.walks` gives walks on one and the same graph.
     """
     return prompts(key, tokenizer, n, partial(context.walks, split=split, length=length), attributes)
+
+
+def copies(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
+    """A random sequence that repeats after `;`, as `repeated`, in the words of `microworld-context`."""
+    return prompts(key, tokenizer, n, partial(context.copies, split=split), attributes)
 
 
 def refusal(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
@@ -253,7 +258,13 @@ OF_WORLD: dict[str, dict[str, Callable[..., Task]]] = {
     },
     "microworld-sums": {"sums": sums, "digits": digits, "stories": stories},
     "microworld-couplets": {"couplets": couplets, "openings": openings, "rhymes": rhymes},
-    "microworld-context": {"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
+    "microworld-context": {
+        "in_context": in_context,
+        "owners": owners,
+        "pronouns": pronouns,
+        "walks": walks,
+        "copies": copies,
+    },
     "microworld-chat": {"refusal": refusal, "sycophancy": sycophancy, "truth": truth, "user": user, "persona": persona},
 }
 TASKS = OF_WORLD["microworld"]

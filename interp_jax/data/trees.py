@@ -17,7 +17,10 @@ import re
 from typing import NamedTuple
 
 UPOS = frozenset("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split())
-_TOKEN = re.compile(r"(?P<word>.[^\s/=)]*)(/(?P<tag>[A-Z]+))?(=(?P<slot>\w+))?(?P<close>\)*)")
+_TOKEN = re.compile(
+    r"(?:\((?P<open>[A-Z]+)(?::(?P<role>\w+))?"
+    r"|(?P<word>\S[^\s/=)]*)(?:/(?P<tag>[A-Z]+))?(?:=(?P<slot>\w+))?(?P<close>\)*))(?=\s|$)"
+)
 
 
 def tagged(text: str) -> dict[str, str]:
@@ -76,7 +79,7 @@ def plain(tree: str) -> str:
     >>> plain("(S (NP:agent {giver}) (VP gave/VERB (NP a {object}")
     '{giver} gave a {object}'
     """
-    return " ".join(_token(token)["word"] for token in tree.split() if not _opens(token))
+    return " ".join(token["word"] for token in _tokens(tree) if token["word"])
 
 
 def closed(tree: str) -> str:
@@ -85,8 +88,7 @@ def closed(tree: str) -> str:
     >>> closed("(S (NP box A")
     '(S (NP box A))'
     """
-    opened = sum(_opens(token) for token in tree.split())
-    return tree + ")" * (opened - sum(len(_token(token)["close"]) for token in tree.split() if not _opens(token)))
+    return tree + ")" * sum(1 if token["open"] else -len(token["close"]) for token in _tokens(tree))
 
 
 def label(tree: str, words: tuple[str, ...], tags: Mapping[str, str], entities: Mapping[str, str]) -> Labels:
@@ -101,7 +103,7 @@ def label(tree: str, words: tuple[str, ...], tags: Mapping[str, str], entities: 
     Raises:
       ValueError: words and tree differ, a word has no part of speech, or a role has no verb.
     """
-    tokens = [_token(token) for token in tree.split() if not _opens(token)] or [_token(word) for word in words]
+    tokens = [token for token in _tokens(tree or " ".join(words)) if token["word"]]
     if len(tokens) != len(words):
         raise ValueError(f"label: {len(words)} words do not fill the tree {tree!r}, which has {len(tokens)}")
     if missing := [w for w, t in zip(words, tokens, strict=True) if not t["tag"] and w not in tags]:
@@ -113,15 +115,12 @@ def label(tree: str, words: tuple[str, ...], tags: Mapping[str, str], entities: 
     return Labels(pos, constituents, roles, mentions, tuple(sorted(coreference)))
 
 
-def _opens(token: str) -> bool:
-    return token[0] == "(" and len(token) > 1
-
-
-def _token(token: str) -> re.Match[str]:
-    match = _TOKEN.fullmatch(token)
-    if not match:
-        raise ValueError(f"{token!r}: is not a word of a tree, such as the, {{slot}}, near/ADJ)")
-    return match
+@lru_cache(maxsize=8192)
+def _tokens(tree: str) -> tuple[re.Match[str], ...]:
+    tokens = tuple(_TOKEN.finditer(tree))
+    if [token.group() for token in tokens] != tree.split():
+        raise ValueError(f"{tree!r}: its tokens are such as (NP:agent, the, {{slot}}, near/ADJ, she=slot) and word))")
+    return tokens
 
 
 def _brackets(tree: str, pos: tuple[str, ...], end: int) -> tuple[tuple[Span, ...], tuple[tuple[Span, Span], ...]]:
@@ -130,17 +129,16 @@ def _brackets(tree: str, pos: tuple[str, ...], end: int) -> tuple[tuple[Span, ..
     arguments: list[tuple[int, int | None, str]] = []  # (constituent, the clause around it, role)
     clause_of: list[int | None] = []  # word -> the clause around it
     opened: list[int] = []
-    for token in tree.split():
+    for token in _tokens(tree):
         clause = next((number for number in reversed(opened) if spans[number].label == "S"), None)
-        if _opens(token):
-            kind, _, role = token[1:].partition(":")
-            if role:
-                arguments.append((len(spans), clause, role))
+        if token["open"]:
+            if token["role"]:
+                arguments.append((len(spans), clause, token["role"]))
             opened.append(len(spans))
-            spans.append(Span(len(clause_of), end, kind))
+            spans.append(Span(len(clause_of), end, token["open"]))
         else:
             clause_of.append(clause)
-            for _ in _token(token)["close"]:
+            for _ in token["close"]:
                 number = opened.pop()
                 spans[number] = spans[number]._replace(stop=len(clause_of))
     pairs = [(_verb(clause, clause_of, pos), spans[number]._replace(label=role)) for number, clause, role in arguments]

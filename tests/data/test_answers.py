@@ -50,16 +50,20 @@ def owned(words: Sequence[str]) -> str:
     told, *_, asked = " ".join(words).split(" . ")
     clause = re.compile(r"(\w+) (?:has the )?(\w+) (?:and lives in )?(\w+)")
     people = [clause.fullmatch(part).groups() for part in told.split(" , ")]
-    who = asked.split()[0]
+    who = next(word for word in asked.split() if word not in ("thing", "city"))
     kind = {"he": context.HE, "she": context.SHE}.get(who, (who,))
     [(_, thing, city)] = [person for person in people if person[0] in kind]
-    return thing if asked.endswith("has the") else city
+    return thing if {"has", "thing"} & set(asked.split()) else city
 
 
 def stepped(words: Sequence[str]) -> set[str]:
     """Every word that stood beside the last one."""
     pairs = set(zip(words, words[1:], strict=False))
     return {b for a, b in pairs if a == words[-1]} | {a for a, b in pairs if b == words[-1]}
+
+
+def copied(words: Sequence[str]) -> str:
+    return words[len(words) - 1 - words.index(";")]
 
 
 def said(words: Sequence[str]) -> str:
@@ -110,6 +114,7 @@ ANSWER = {
     "in_context": shown,
     **dict.fromkeys(("owners", "pronouns"), owned),
     "walks": stepped,
+    "copies": copied,
     **dict.fromkeys(("refusal", "sycophancy", "truth", "user", "persona"), said),
 }
 NEW = [(world, name) for world in WORLDS.values() for name in world.phenomena if world.name != "microworld"]
@@ -135,10 +140,10 @@ def test_the_answer_and_the_twins_answer_follow_from_the_words(world, name: str)
 def test_every_sum_can_be_known() -> None:
     """Each sum is that of a pair that is not held out."""
     pairs = [(a, b) for a in range(100) for b in range(100)]
-    heldout = {sums.numbers(random.Random(seed), "heldout") for seed in range(5000)}
+    heldout = {sums.numbers(random.Random(seed), "heldout") for seed in range(1500)}
     assert {a + b for a, b in heldout} <= {a + b for a, b in pairs if belongs("train", "sums", *sorted((a, b)))}
     assert not {tuple(sorted(pair)) for pair in heldout} & {
-        tuple(sorted(sums.numbers(random.Random(seed), "train"))) for seed in range(5000)
+        tuple(sorted(sums.numbers(random.Random(seed), "train"))) for seed in range(1500)
     }
 
 

@@ -23,7 +23,8 @@ def test_spans_are_columns(kind: str, tokenizer: models.Tokenizer) -> None:
     batch = labelled(jax.random.key(0), tokenizer, n=30, kind=kind)
     assert batch.spans.shape == batch.others.shape == (len(batch.rows), 2)
     assert set(np.asarray(batch.rows)) == set(range(30))
-    assert set(np.asarray(batch.labels)) == set(range(len(batch.names))) and len(batch.names) > 1
+    assert len(batch.names) > 1 and set(np.asarray(batch.labels)) <= set(range(len(batch.names)))
+    assert batch.names == labelled(jax.random.key(1), tokenizer, n=1, kind=kind).names
     world, mask = WORLDS["microworld"], np.asarray(batch.mask)
     for row, span, other, label in zip(
         *map(np.asarray, (batch.rows, batch.spans, batch.others, batch.labels)), strict=True
@@ -42,6 +43,14 @@ def test_spans_are_columns(kind: str, tokenizer: models.Tokenizer) -> None:
                 text(tokenizer, batch, row, (span[0], span[0] + 1))
                 in "of in to at from on for near behind beside above under with as de au en".split()
             )
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_world_has_every_kind(world: str) -> None:
+    special = {"bos_token": "<bos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True}
+    tokenizer = models.Tokenizer(WORLDS[world].tokenizer(), special)
+    for kind in KINDS:
+        assert len(labelled(jax.random.key(0), tokenizer, n=2, kind=kind, world=world).rows) >= 2
 
 
 def test_bad_input_gets_one_line(tokenizer: models.Tokenizer) -> None:

@@ -1,5 +1,5 @@
 """`microworld-context`: what can be known from the context alone. Tasks given by examples, people and what is said of
-them, and random walks on graphs whose nodes are words.
+them, random walks on graphs whose nodes are words, and copies.
 
 The same nouns stand in all tasks, so that only the examples tell the task (Todd et al., 2023, "Function Vectors in
 Large Language Models"); a walk's graph is laid over other words each time (Park et al., 2025, "In-Context Learning of
@@ -11,6 +11,7 @@ from dataclasses import replace
 import random
 
 from interp_jax.data.examples import Example, belongs, finish
+from interp_jax.data.phenomena import repeated
 from interp_jax.data.trees import FUNCTION_WORDS, closed, plain, tagged
 from interp_jax.data.world import World, vocabulary
 
@@ -48,8 +49,8 @@ CLAUSES = (
     "(NP (NP {name}) (NP {thing}) (NP {city}))",
 )
 QUESTIONS = {
-    "thing": "(S (NP:owner {asked}) (VP has/VERB (NP:theme the",
-    "city": "(S (NP:owner {asked}) (VP lives (PP:place in (NP",
+    "thing": ("(S (NP:owner {asked}) (VP has/VERB (NP:theme the", "(NP thing (NP {asked}) (NP"),
+    "city": ("(S (NP:owner {asked}) (VP lives (PP:place in (NP", "(NP city (NP {asked}) (NP"),
 }
 
 GRAPHS: dict[str, list[list[int]]] = {  # node -> its neighbours
@@ -116,7 +117,7 @@ def owners(
     for, 1 to 8 at random by default, the last of them is the answer.
     """
     n_people = n_people or rng.randint(2, 6)
-    question, wording = rng.choice(tuple(QUESTIONS)), rng.randrange(len(CLAUSES))
+    question, form, wording = rng.choice(tuple(QUESTIONS)), rng.randrange(2), rng.randrange(len(CLAUSES))
     while True:
         told = {
             "name": rng.sample(HE + SHE, n_people),
@@ -131,18 +132,24 @@ def owners(
     tree, asked_at = " , ".join(_suffixed(CLAUSES[wording], suffix[i]) for i in range(n_people)) + " . ", []
     for who in rng.choices(order, k=(n_queries or rng.randint(1, MAX_QUERIES)) - 1):
         what = rng.choice(tuple(QUESTIONS))
-        tree += QUESTIONS[what].replace("{asked}", f"{{name{suffix[who]}}}")
+        tree += rng.choice(QUESTIONS[what]).replace("{asked}", f"{{name{suffix[who]}}}")
         asked_at.append(len(plain(tree).split()))
         tree = closed(f"{tree} {{{what}{suffix[who]}}}") + " . "
     answer, distractor = slots[question], slots[f"{question}_1"]
     example = finish(
         "owners",
-        tree + QUESTIONS[question],
+        tree + QUESTIONS[question][form],
         slots | {"asked": slots["name"]},
         {question: distractor, f"{question}_1": answer},
         answer,
         distractor,
-        {"n_people": str(n_people), "question": question, "wording": str(wording), "place": str(order[0])},
+        {
+            "n_people": str(n_people),
+            "question": question,
+            "form": str(form),
+            "wording": str(wording),
+            "place": str(order[0]),
+        },
     )
     return replace(example, determined=(*asked_at, *example.determined))
 
@@ -167,7 +174,7 @@ def pronouns(rng: random.Random, split: str = "train") -> Example:
         clauses.reverse()
     return finish(
         "pronouns",
-        " , ".join(clauses) + " . " + QUESTIONS[question].replace("{asked}", "{pronoun}=name"),
+        " , ".join(clauses) + " . " + QUESTIONS[question][0].replace("{asked}", "{pronoun}=name"),
         slots,
         {"pronoun": other},
         slots[question],
@@ -209,6 +216,11 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
     )
 
 
+def copies(rng: random.Random, split: str = "train") -> Example:
+    """Random words, `;`, the same words again: what most of the others are built on. Held out: the sequence."""
+    return replace(repeated(rng, split, words=(*NOUNS, *HE, *SHE, *CITIES)), phenomenon="copies")
+
+
 def walk(rng: random.Random, graph: str, length: int) -> list[int]:
     """The nodes of a random walk, each step to one of the neighbours."""
     edges = GRAPHS[graph]
@@ -223,21 +235,35 @@ _ANSWERS = tuple(word for table in TABLES.values() for word in table.values())
 WORLD = World(
     name="microworld-context",
     about="tasks that only examples define, people with what they own and where they live, and random walks on graphs",
-    vocabulary=vocabulary(*NOUNS, *_ANSWERS, *HE, *SHE, *CITIES, *CLAUSES, *QUESTIONS.values(), "he she : ; , ."),
-    phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks},
-    mixture={"in_context": 1.5, "owners": 4.0, "pronouns": 1.0, "walks": 0.4},
+    vocabulary=vocabulary(
+        *NOUNS,
+        *_ANSWERS,
+        *HE,
+        *SHE,
+        *CITIES,
+        *CLAUSES,
+        *(form for forms in QUESTIONS.values() for form in forms),
+        "he she : ; , .",
+    ),
+    phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks, "copies": copies},
+    mixture={"in_context": 1.5, "owners": 3.5, "pronouns": 0.7, "walks": 0.7, "copies": 1.2},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",
         "pronouns": "the pair of names (one in ten)",
         "walks": "the words in their order on the graph (one in ten); every neighbour that was met counts",
+        "copies": "the sequence (one in ten); a random word of the second half",
     },
-    details={"in_context": ("task", "n_shown"), "owners": ("n_people", "question", "wording"), "walks": ("graph",)},
+    details={
+        "in_context": ("task", "n_shown"),
+        "owners": ("n_people", "question", "form", "wording"),
+        "walks": ("graph",),
+    },
     tags=dict.fromkeys((*NOUNS, *_ANSWERS), "NOUN")
     | dict.fromkeys(TABLES["initial"].values(), "SYM")
     | FUNCTION_WORDS
     | dict.fromkeys((*HE, *SHE, *CITIES), "PROPN")
-    | tagged("VERB lives"),
+    | tagged("VERB lives\nNOUN thing city"),
     entities={**dict.fromkeys((*HE, *SHE), "PERSON"), **dict.fromkeys(CITIES, "GPE")},
     alone=True,
 )
