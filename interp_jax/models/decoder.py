@@ -77,12 +77,12 @@ class Decoder(Transformer):
 
 def decode(model: Decoder, tokens: Array, frame: Frame, cache: Cache = None) -> tuple[Array, Cache]:
     """int32 `[*batch position]` -> what the unembedding reads, `[*batch position d_model]`, and the new cache."""
-    x = jnp.take(model.w_e, tokens, axis=0, mode="fill")
+    x = ops.look_up(model.w_e, tokens, "fill")
     if model.config.embed_scale:
         x = x * jnp.asarray(model.config.d_model**0.5, x.dtype)
     x = frame.site(x, "embed", "position", "d_model")
     if model.w_pos is not None:
-        where = jnp.take(model.w_pos, frame.positions, axis=0, mode="clip")
+        where = ops.look_up(model.w_pos, frame.positions, "clip")
         x = x + frame.site(where, "pos_embed", "position", "d_model")
     x, cache = (_scan if model.scanned else _loop)(model, x, frame, cache)
     return normalize(model.ln_final, x, frame, "ln_final", None), cache

@@ -58,9 +58,9 @@ class Encoder(Transformer):
 
     def hidden(self, tokens: Array, token_types: Array | None, frame: Frame) -> Array:
         types = jnp.zeros_like(tokens) if token_types is None else token_types
-        embedded = jnp.take(self.w_e, tokens, axis=0, mode="fill")
-        where = jnp.take(self.w_pos, frame.positions, axis=0, mode="clip")
-        kind = jnp.take(self.w_type, types, axis=0, mode="fill")
+        embedded = ops.look_up(self.w_e, tokens, "fill")
+        where = ops.look_up(self.w_pos, frame.positions, "clip")
+        kind = ops.look_up(self.w_type, types, "fill")
         x = (
             frame.site(embedded, "embed", *RESIDUAL)
             + frame.site(where, "pos_embed", *RESIDUAL)

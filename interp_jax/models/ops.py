@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax import lax
 import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from interp_jax.models.config import Config
 from interp_jax.models.params import Attention
@@ -23,6 +24,15 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "silu": jax.nn.silu,
 }
+
+
+@partial(jax.jit, static_argnums=2)
+def look_up(table: Array, index: Array, mode: str) -> Array:
+    """Rows of `table` at int32 `[...]`, sharded as the index is where a mesh has Explicit axes."""
+    place = jax.typeof(index).sharding
+    explicit = AxisType.Explicit in place.mesh.axis_types
+    out = NamedSharding(place.mesh, PartitionSpec(*place.spec, None)) if explicit else None
+    return table.at[index].get(mode=mode, out_sharding=out)
 
 
 @partial(jax.jit, static_argnums=3)
@@ -151,20 +161,34 @@ def softcap(x: Array, cap: float) -> Array:
     return limit * jnp.tanh(x / limit)
 
 
+def _group(x: Array, n_lead: int, n_groups: int) -> Array:
+    """`[*lead head query ...]` -> `[*lead group head*query ...]`, in two steps, which Explicit meshes can follow."""
+    lead, (n_heads, n_query), rest = x.shape[:n_lead], x.shape[n_lead : n_lead + 2], x.shape[n_lead + 2 :]
+    x = x.reshape(*lead, n_groups, n_heads // n_groups, n_query, *rest)
+    return x.reshape(*lead, n_groups, n_heads // n_groups * n_query, *rest)
+
+
+def _ungroup(x: Array, n_lead: int, n_query: int) -> Array:
+    """The inverse of `_group`."""
+    lead, (n_groups, both), rest = x.shape[:n_lead], x.shape[n_lead : n_lead + 2], x.shape[n_lead + 2 :]
+    x = x.reshape(*lead, n_groups, both // n_query, n_query, *rest)
+    return x.reshape(*lead, n_groups * (both // n_query), n_query, *rest)
+
+
 @partial(jax.jit, static_argnums=(3, 4))
 def scores(q: Array, k: Array, mask: Array, scale: float, cap: float) -> Array:
     """`[*batch query head d_head]`, `[*batch key kv_head d_head]` -> `[*batch head query key]`, -inf where masked.
 
     The heads that share a key head stand side by side as more queries of it: `[*batch kv_head group*query d_head]`.
     """
-    *lead, n_query, n_heads, d_head = q.shape
-    n_key, n_kv_heads = k.shape[-3:-1]
+    *lead, n_query, _, _ = q.shape
+    n_kv_heads = k.shape[-2]
     q = jnp.moveaxis(q * jnp.asarray(scale, q.dtype), -2, -3)
-    q = q.reshape(*lead, n_kv_heads, n_heads // n_kv_heads * n_query, d_head)
+    q = _group(q, len(lead), n_kv_heads)
     both = tuple(range(len(lead)))
     last = len(lead) + 2
     out = lax.dot_general(q, k, (((last,), (last,)), ((*both, last - 2), (*both, last - 1))))
-    out = out.reshape(*lead, n_heads, n_query, n_key)
+    out = _ungroup(out, len(lead), n_query)
     if cap:
         out = softcap(out, cap)
     return jnp.where(mask, out, jnp.asarray(-jnp.inf, out.dtype))
@@ -182,12 +206,12 @@ def softmax(scores: Array) -> Array:
 @jax.jit
 def mix(pattern: Array, v: Array) -> Array:
     """`[*batch head query key]`, `[*batch key kv_head d_head]` -> `[*batch query head d_head]`."""
-    *lead, n_heads, n_query, n_key = pattern.shape
-    n_kv_heads, d_head = v.shape[-2:]
-    pattern = pattern.reshape(*lead, n_kv_heads, n_heads // n_kv_heads * n_query, n_key)
+    *lead, _, n_query, _ = pattern.shape
+    n_kv_heads = v.shape[-2]
+    pattern = _group(pattern, len(lead), n_kv_heads)
     both, last = tuple(range(len(lead))), len(lead) + 2
     z = lax.dot_general(pattern, v, (((last,), (last - 2,)), ((*both, last - 2), (*both, last - 1))))
-    return jnp.moveaxis(z.reshape(*lead, n_heads, n_query, d_head), -3, -2)
+    return jnp.moveaxis(_ungroup(z, len(lead), n_query), -3, -2)
 
 
 @jax.jit

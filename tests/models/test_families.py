@@ -124,6 +124,20 @@ def test_weights_come_back(loop: Any) -> None:
     close(found, models.weights(loop))
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "gemma"])
+@pytest.mark.parametrize("axis_type", ["Auto", "Explicit"])
+def test_a_batch_over_devices(kind: str, axis_type: str) -> None:
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(getattr(jax.sharding.AxisType, axis_type),))
+    model, tokens = random_model(CONFIGS[kind]), np.random.default_rng(0).integers(0, 37, (8, 7)).astype(np.int32)
+    mask = np.arange(7) >= np.arange(8)[:, None] // 2
+    spread = jax.device_put((tokens, mask), jax.sharding.NamedSharding(mesh, jax.P("data")))
+    where = ["blocks.attn.z", "logits"]
+    want = ij.capture(call(model, (tokens, mask)), where, output=False)(model, tokens)
+    got = ij.capture(models.forward, where, output=False)(model, spread[0], attention_mask=spread[1])
+    close(got, want)
+    assert got["logits"].sharding.spec[0] == "data"
+
+
 def test_a_mesh_without_the_axis(tmp_path: Path) -> None:
     models.save(tmp_path / "model", random_model(CONFIGS["neox"]))
     with pytest.raises(ValueError, match=r"^load: the mesh has axes \('x',\); weights are split over one named"):
