@@ -96,20 +96,25 @@ def labelled(
     return Labelled(*map(jax.numpy.asarray, (tokens, mask, rows, spans, others, labels)), names=names)
 
 
-@cache
 def label_names(world: str, kind: str) -> tuple[str, ...]:
     """The labels of this kind that the world has, sorted.
 
     >>> label_names("microworld-sums", "entities")
     ('DATE', 'PERSON')
     """
+    return _names_of(world)[kind]
+
+
+@cache
+def _names_of(world: str) -> dict[str, tuple[str, ...]]:
     rng = random.Random("label names")
-    names = set()
+    names: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for make in WORLDS[world].phenomena.values():
-        for _ in range(150):  # templates are few: each comes up many times
-            example = make(rng, "train")
-            names |= {label for _, _, label in _items(rng, WORLDS[world].labels(example), kind)}
-    return tuple(sorted(names))
+        for _ in range(100):  # templates are few: each comes up many times
+            labels = WORLDS[world].labels(make(rng, "train"))
+            for kind, found in names.items():
+                found |= {name for _, _, name in _items(rng, labels, kind)}
+    return {kind: tuple(sorted(found)) for kind, found in names.items()}
 
 
 _Item = tuple[Span, Span, str]
