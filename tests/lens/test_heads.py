@@ -38,6 +38,7 @@ def test_by_hand(name, padded) -> None:
     np.testing.assert_allclose(got, mass / len(queries), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_in_the_microworlds_last_layer_ablation_finds_the_same_induction_heads() -> None:
     model, tokenizer = models.load("microworld", dtype=jnp.float32)
     task = data.tasks.repeated(jax.random.key(0), tokenizer, n=32)

@@ -46,6 +46,7 @@ def test_it_is_the_difference_times_the_gradient(tiny) -> None:
     np.testing.assert_allclose(got(model, tiny.clean, tiny.corrupted), wanted, atol=1e-5)
 
 
+@pytest.mark.long
 def test_it_ranks_the_microworlds_heads_as_patching_does(microworld) -> None:
     f, metric, model, clean, corrupted = microworld
     over = ("layer", "head")

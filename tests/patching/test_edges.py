@@ -8,6 +8,7 @@ import interp_jax as ij
 from interp_jax import patching
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [0, 3])
 def test_edges_into_a_node_add_up(tiny, steps) -> None:
     f, metric, model, clean, corrupted = tiny

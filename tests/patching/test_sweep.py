@@ -88,6 +88,7 @@ def test_under_jit_and_for_another_task_nothing_is_compiled_again(tiny) -> None:
     np.testing.assert_allclose(eager, jitted, atol=1e-5)
 
 
+@pytest.mark.long
 def test_bfloat16(tiny) -> None:
     g = patching.activation_patch(tiny.f, tiny.metric, "blocks.attn.z", ("layer", "head"), plan="data")
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), tiny.model)

@@ -12,6 +12,7 @@ SUBJECT = np.zeros((3, 6), bool)
 SUBJECT[:, 3:5] = True
 
 
+@pytest.mark.long
 def test_each_restoration_is_one_run(tiny) -> None:
     f, metric, model, tokens, _ = tiny
     trace = patching.causal_trace(f, metric, "blocks.mlp_out", ("layer",), n_samples=2, window=2)
