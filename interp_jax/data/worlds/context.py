@@ -175,10 +175,10 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
     """A random walk on a graph of words, to a neighbour of its last word that was met before: any such is right.
 
     Held out: the words in their order on the graph. In the twin the answer's node and another one, which is no
-    neighbour, have exchanged their words. graph, length: at random by default, 24 to 80 words.
+    neighbour, have exchanged their words. graph, length: at random by default, 24 to 56 words.
     """
     graph = graph or rng.choice(tuple(GRAPHS))
-    length = length or rng.randint(24, 80)
+    length = length or rng.randint(24, 56)
     edges = GRAPHS[graph]
     while True:
         words = rng.sample(NOUNS, len(edges))
@@ -199,7 +199,7 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
         words[other],
         {"graph": graph, "length": str(length), "nodes": " ".join(words)},
         tuple(exchanged.get(node, words[node]) for node in nodes),
-        (),
+        tuple(i for i in range(1, length + 1) if nodes[i - 1] in nodes[: i - 1]),
         tuple(words[node] for node in sorted(met - {answer})),
     )
 
@@ -234,7 +234,7 @@ WORLD = World(
         "he she : ; , .",
     ),
     phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks, "copies": copies},
-    mixture={"in_context": 1.5, "owners": 3.5, "pronouns": 0.7, "walks": 0.5, "copies": 1.2},
+    mixture={"in_context": 1.5, "owners": 3.0, "pronouns": 0.7, "walks": 1.0, "copies": 1.0},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",
