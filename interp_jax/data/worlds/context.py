@@ -80,7 +80,7 @@ def in_context(
     n_shown: examples before the question, 1 to 5 at random by default. The twin's examples are of another task; with 0
     nothing tells the task, and the twin asks another word of the same one. task: which, at random by default.
     """
-    task = task or rng.choice(tuple(LISTS) if rng.random() < 0.4 else tuple(TABLES))  # lists are harder
+    task = task or rng.choice(TASK_NAMES)
     n_shown = rng.randint(1, MAX_SHOWN) if n_shown is None else n_shown
     width = 2 if task in LISTS else 1
     while True:
@@ -211,7 +211,7 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
         words[other],
         {"graph": graph, "length": str(length), "nodes": " ".join(words)},
         tuple(exchanged.get(node, words[node]) for node in nodes),
-        tuple(i for i in range(1, length + 1) if nodes[i - 1] in nodes[: i - 1]),
+        (),
         tuple(words[node] for node in sorted(met - {answer})),
     )
 
@@ -246,7 +246,7 @@ WORLD = World(
         "he she : ; , .",
     ),
     phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks, "copies": copies},
-    mixture={"in_context": 3.0, "owners": 2.5, "pronouns": 0.7, "walks": 0.7, "copies": 1.0},
+    mixture={"in_context": 1.5, "owners": 3.5, "pronouns": 0.7, "walks": 0.7, "copies": 1.2},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",
