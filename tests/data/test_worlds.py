@@ -45,7 +45,7 @@ def test_the_attributes_are_always_the_same_ones(world: World, name: str) -> Non
 
 @EACH
 def test_splits_share_words_but_no_sentence(world: World, name: str) -> None:
-    train, heldout = list(draw(world, name, "train", 600)), list(draw(world, name, "heldout", 60))
+    train, heldout = list(draw(world, name, "train", 1000)), list(draw(world, name, "heldout", 100))
     if name != "truth":  # there is one way to ask
         assert not {example.words for example in train} & {example.words for example in heldout}
     if name not in ("truth", "rhymes"):  # one may rhyme with another word
