@@ -21,8 +21,7 @@ class Example:
     words: the whole sentence, the answer included.
     positions: name -> index; always has "end", the last word of the prompt: the answer is the next word.
     corrupted: the prompt's twin, of the same length, whose answer is `distractor`.
-    determined: indices of the words that the words before them determine, or leave a known choice of (the answer among
-      them).
+    determined: indices of the words that the words before them determine, the answer among them if they do.
     accepted: other right answers, where there are several.
     tree: the sentence's grammar, as `interp_jax.data.trees` writes it; "" where it has none.
     """

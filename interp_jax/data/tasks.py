@@ -155,8 +155,8 @@ def in_context(
     """Tasks given by examples: `cat : chat ; egg : œuf ; key :` -> clef; the twin's examples are of another task.
 
     Positions: x_1, y_1, x_2 and so on, query, end. Attributes: task (french, spanish, german, kind, plural, capital,
-    initial; on pairs of words first, second), n_shown, query. n_shown: examples before the question; with 0 nothing
-    tells the task. Other arguments and errors as in `ioi`.
+    initial), n_shown, query. n_shown: examples before the question; with 0 nothing tells the task. Other arguments and
+    errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(context.in_context, split=split, n_shown=n_shown), attributes)
 

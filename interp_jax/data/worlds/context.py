@@ -6,7 +6,6 @@ Large Language Models"); a walk's graph is laid over other words each time (Park
 Representations").
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 import random
 
@@ -37,8 +36,6 @@ TABLES: dict[str, dict[str, str]] = {  # task -> {word: what stands beside it}
     "capital": {noun: noun.capitalize() for noun in NOUNS},
     "initial": {noun: noun[0].upper() for noun in NOUNS},
 }
-LISTS: dict[str, Callable[[list[str]], str]] = {"first": lambda pair: pair[0], "second": lambda pair: pair[1]}
-TASK_NAMES = (*TABLES, *LISTS)
 MAX_SHOWN, MAX_QUERIES = 5, 8  # in training: examples before the question; questions about owners
 
 HE = tuple("John Peter David Simon Henry Oscar Felix Hugo Paul Victor".split())
@@ -63,15 +60,6 @@ GRAPHS: dict[str, list[list[int]]] = {  # node -> its neighbours
 }
 
 
-def answer_of(task: str, query: list[str]) -> str:
-    """What the task puts beside the words.
-
-    >>> answer_of("french", ["cat"]), answer_of("second", ["cat", "dog"])
-    ('chat', 'dog')
-    """
-    return LISTS[task](query) if task in LISTS else TABLES[task][query[0]]
-
-
 def in_context(
     rng: random.Random, split: str = "train", n_shown: int | None = None, task: str | None = None
 ) -> Example:
@@ -80,32 +68,32 @@ def in_context(
     n_shown: examples before the question, 1 to 5 at random by default. The twin's examples are of another task; with 0
     nothing tells the task, and the twin asks another word of the same one. task: which, at random by default.
     """
-    task = task or rng.choice(TASK_NAMES)
+    task = task or rng.choice(tuple(TABLES))
     n_shown = rng.randint(1, MAX_SHOWN) if n_shown is None else n_shown
-    width = 2 if task in LISTS else 1
+    table = TABLES[task]
     while True:
-        nouns = rng.sample(NOUNS, (n_shown + 2) * width)
-        items = [nouns[i : i + width] for i in range(0, len(nouns), width)]
-        *shown, query, spare = items
-        if belongs(split, "in_context", task, *(shown[-1] if shown else ()), *query):
+        *shown, query, spare = rng.sample(NOUNS, n_shown + 2)
+        if belongs(split, "in_context", task, *shown[-1:], query):
             break
-    answer = answer_of(task, query)
-    rivals = [t for t in TASK_NAMES if (t in LISTS) == (task in LISTS) and answer_of(t, query) != answer]
-    rival = rng.choice(rivals)
-    slots, changed, template = {}, {}, ""
-    for i, item in enumerate(shown, 1):
-        template += " ".join(f"{{x_{i}{'b' * j}}}" for j in range(width)) + f" : {{y_{i}}} ; "
-        slots |= {f"x_{i}{'b' * j}": word for j, word in enumerate(item)} | {f"y_{i}": answer_of(task, item)}
-        changed[f"y_{i}"] = answer_of(rival, item)
-    template += " ".join(f"{{query{'_b' * j}}}" for j in range(width)) + " :"
-    slots |= {f"query{'_b' * j}": word for j, word in enumerate(query)}
-    distractor = answer_of(rival, query)
-    if not shown:
-        changed = {f"query{'_b' * j}": word for j, word in enumerate(spare)}
-        distractor = answer_of(task, spare)
-    attributes = {"task": task, "n_shown": str(n_shown), "query": " ".join(query)}
-    told = [f"y_{i}" for i in range(2, n_shown + 1)]
-    return finish("in_context", template, slots, changed, answer, distractor, attributes, (";",), determined=told)
+    slots = {"query": query}
+    for i, noun in enumerate(shown, 1):
+        slots |= {f"x_{i}": noun, f"y_{i}": table[noun]}
+    if shown:
+        rival = TABLES[rng.choice([other for other in TABLES if TABLES[other][query] != table[query]])]
+        changed, distractor = {f"y_{i}": rival[noun] for i, noun in enumerate(shown, 1)}, rival[query]
+    else:
+        changed, distractor = {"query": spare}, table[spare]
+    return finish(
+        "in_context",
+        "".join(f"{{x_{i}}} : {{y_{i}}} ; " for i in range(1, n_shown + 1)) + "{query} :",
+        slots,
+        changed,
+        table[query],
+        distractor,
+        {"task": task, "n_shown": str(n_shown), "query": query},
+        (";",),
+        determined=[f"y_{i}" for i in range(2, n_shown + 1)],
+    )
 
 
 def owners(
@@ -187,10 +175,10 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
     """A random walk on a graph of words, to a neighbour of its last word that was met before: any such is right.
 
     Held out: the words in their order on the graph. In the twin the answer's node and another one, which is no
-    neighbour, have exchanged their words. graph, length: at random by default, 24 to 56 words.
+    neighbour, have exchanged their words. graph, length: at random by default, 24 to 80 words.
     """
     graph = graph or rng.choice(tuple(GRAPHS))
-    length = length or rng.randint(24, 56)
+    length = length or rng.randint(24, 80)
     edges = GRAPHS[graph]
     while True:
         words = rng.sample(NOUNS, len(edges))
@@ -246,7 +234,7 @@ WORLD = World(
         "he she : ; , .",
     ),
     phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks, "copies": copies},
-    mixture={"in_context": 1.5, "owners": 3.5, "pronouns": 0.7, "walks": 0.7, "copies": 1.2},
+    mixture={"in_context": 1.5, "owners": 3.5, "pronouns": 0.7, "walks": 0.5, "copies": 1.2},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",
