@@ -102,7 +102,13 @@ def test_the_loss_is_the_sum_of_its_terms(kind):
     assert terms["fired"].shape == noisy(kind).feature_shape
 
 
-@kinds
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("gated", "jumprelu", "clt") else pytest.param(kind, marks=pytest.mark.long)
+        for kind in sorted(KEYWORDS)
+    ],
+)
 def test_jit_vmap_and_grad(kind):
     one, other, data = noisy(kind), noisy(kind, 1), batch(kind)
     both = jax.tree.map(lambda *leaves: np.stack(leaves), one, other)

@@ -36,6 +36,7 @@ def test_exact_on_a_linear_model(over) -> None:
     np.testing.assert_allclose(estimate, true - base, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_it_is_the_difference_times_the_gradient(tiny) -> None:
     model, where = models.stack_layers(tiny.model), "blocks.attn.z"
     _, values, slopes = ij.grads(tiny.f, where, tiny.metric)(model, tiny.corrupted)

@@ -29,7 +29,7 @@ def one_by_one(s, where, over):
 @pytest.mark.parametrize(
     ("where", "over", "plan", "scanned"),
     [
-        ("blocks.resid_pre", ("layer", "position"), "static", True),
+        pytest.param("blocks.resid_pre", ("layer", "position"), "static", True, marks=pytest.mark.long),
         ("blocks.attn.z", ("head", "position", "layer"), "data", False),
         ("blocks.attn.result", ("layer", "head"), "data", True),
         ("blocks.mlp_out", ("position",), None, True),  # all layers at once
