@@ -19,7 +19,8 @@ from interp_jax.models.families import FAMILIES
 from interp_jax.models.params import paths
 from tests.models.conftest import CONFIGS, random_model
 
-KINDS = ("neox", "gemma", "qwen3", "olmo", "phi", "bert")  # between them every option
+# Between them every option; the plain ones are long.
+KINDS = ["neox", "gemma", "bert", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("qwen3", "olmo", "phi"))]
 
 
 @pytest.fixture(scope="module", params=KINDS)
