@@ -28,7 +28,7 @@ from interp_jax.dictionaries.dictionary import (
     total,
     with_fields,
 )
-from interp_jax.dictionaries.reviving import aux_loss
+from interp_jax.dictionaries.reviving import aux_loss, published_k_aux
 
 RATE = 0.01  # of the running mean
 
@@ -93,7 +93,7 @@ class BatchTopK(Dictionary):
           >>> float(info.l0), bool(state.dictionary.threshold > 0)
           (4.0, True)
         """
-        k_aux = min(max(1, d_in // 2), d_sae) if k_aux is None else k_aux
+        k_aux = published_k_aux(d_in, d_sae) if k_aux is None else k_aux
         check_sizes(cls, ("k", "k_aux"), d_in=d_in, d_sae=d_sae, k=k, k_aux=k_aux)
         W_dec = random_rows(key, d_sae, d_in)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), jnp.array(-1.0), k, k_aux)
@@ -120,14 +120,17 @@ class BatchTopK(Dictionary):
 
         The terms also have `"smallest"`, the smallest kept activation, infinite where none is kept.
         """
-        x = self.inputs(x)
+        return self._loss(self.inputs(x), dead, aux_coefficient)[1:]
+
+    def _loss(self, x: Array, dead: Array, aux_coefficient: Scalar) -> tuple[Array, Array, dict[str, Array]]:
+        """The features `[n d_sae]` of training, the loss and its terms."""
         pre = self.pre_activations(x)
         features = self.largest_of_batch(pre)
         error = self.decode(features) - x
         aux = aux_loss(self, x, lax.stop_gradient(pre), lax.stop_gradient(-error), dead)
         loss, terms = total(error, features, aux=aux, aux_coefficient=aux_coefficient)
         smallest = jnp.min(lax.stop_gradient(features), where=features > 0, initial=jnp.inf)
-        return loss, terms | {"smallest": smallest}
+        return features, loss, terms | {"smallest": smallest}
 
     def stepped(self, terms: dict[str, Array]) -> Any:
         """Unit rows, and the running mean of the smallest kept activation."""

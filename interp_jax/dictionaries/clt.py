@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import jax
-from jax import Array, lax
+from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import (
-    Dictionary,
     Scalar,
     Terms,
     Values,
@@ -26,12 +25,12 @@ from interp_jax.dictionaries.dictionary import (
     unit_rows,
     with_fields,
 )
-from interp_jax.dictionaries.jumprelu import jump
+from interp_jax.dictionaries.jumprelu import Thresholded
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class CrossLayerTranscoder(Dictionary):
+class CrossLayerTranscoder(Thresholded):
     """A cross-layer transcoder. Make one with `create` or `dictionaries.load`.
 
     Attributes:
@@ -53,8 +52,6 @@ class CrossLayerTranscoder(Dictionary):
     c: float = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "clt"
-    apply_b_dec_to_input = False
-    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "bandwidth")
     sparsity_coefficient: ClassVar[float] = 1.0
 
     @classmethod
@@ -117,11 +114,6 @@ class CrossLayerTranscoder(Dictionary):
     def feature_shape(self) -> tuple[int, ...]:
         return (self.n_layers, self.d_sae)
 
-    @property
-    def threshold(self) -> Float[Array, "layer d_sae"]:
-        """`[layer d_sae]`, positive."""
-        return jnp.exp(self.log_threshold)
-
     def causal(self) -> Float[Array, "layer to_layer d_sae d_out"]:
         """`W_dec` with what writes to earlier layers put to zero."""
         forward = jnp.triu(jnp.ones((self.n_layers, self.n_layers), bool))[..., None, None]
@@ -143,10 +135,6 @@ class CrossLayerTranscoder(Dictionary):
     def pre_activations(self, x: Float[Values, "*batch layer d_in"]) -> Float[Array, "*batch layer d_sae"]:
         """`W_enc^l x^l + b_enc^l` of every layer."""
         return jnp.einsum("...ld,ldf->...lf", self.inputs(x), self.W_enc) + self.b_enc
-
-    def activate(self, pre: Float[Array, "*batch layer d_sae"]) -> Float[Array, "*batch layer d_sae"]:
-        """The pre-activations above their thresholds; the others are zero."""
-        return jump(pre, self.threshold, lax.stop_gradient(self.bandwidth))
 
     def decode(self, features: Float[Values, "*batch layer d_sae"]) -> Float[Array, "*batch layer d_out"]:
         """The outputs of every layer `[*batch layer d_out]` from features `[*batch layer d_sae]`."""
@@ -177,8 +165,3 @@ class CrossLayerTranscoder(Dictionary):
         penalty = mean_sum(jnp.tanh(self.c * norms * features))
         error = self.decode(features) - targets.astype(self.b_dec.dtype)
         return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)
-
-    def fold_scale(self, factor: Scalar) -> "CrossLayerTranscoder":
-        """As every dictionary's, thresholds included."""
-        folded = super().fold_scale(factor)
-        return with_fields(folded, log_threshold=self.log_threshold - jnp.log(factor))

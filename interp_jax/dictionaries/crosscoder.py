@@ -94,10 +94,6 @@ class Crosscoder(Dictionary):
         """`sum_l W_enc^l x^l + b_enc`."""
         return jnp.einsum("...ld,ldf->...f", self.inputs(x), self.W_enc) + self.b_enc
 
-    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """`ReLU(pre)`."""
-        return jax.nn.relu(pre)
-
     def decode(self, features: Float[Values, "*batch d_sae"]) -> Float[Array, "*batch site d_in"]:
         """Reconstruction of every site `[*batch site d_in]` from features `[*batch d_sae]`."""
         return jnp.einsum("...f,lfd->...ld", features, self.W_dec) + self.b_dec

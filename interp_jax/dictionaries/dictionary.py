@@ -78,8 +78,8 @@ class Dictionary:
         return (x - self.b_dec if self.apply_b_dec_to_input else x) @ self.W_enc + self.b_enc
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """The features that pre-activations become; in inference, where training differs."""
-        raise NotImplementedError
+        """The features that pre-activations become, `ReLU(pre)` by default; in inference, where training differs."""
+        return jax.nn.relu(pre)
 
     def encode(self, x: Float[Values, "..."]) -> Float[Array, "*batch d_sae"]:
         """Features `[*batch d_sae]` of inputs `[*batch d_in]`, in the dictionary's dtype."""

@@ -76,9 +76,38 @@ jump.defvjp(lambda *args: (jump(*args), args), _jump_bwd)
 step.defvjp(lambda *args: (step(*args), args), _step_bwd)
 
 
+class Thresholded(Dictionary):
+    """What dictionaries with a trained threshold for each feature have in common.
+
+    Attributes:
+      log_threshold: `[*d_sae]`.
+      bandwidth: `[]`, width of the kernel of the straight-through gradients; it is not trained.
+    """
+
+    apply_b_dec_to_input = False
+    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "bandwidth")
+
+    log_threshold: Any
+    bandwidth: Any
+
+    @property
+    def threshold(self) -> Float[Array, "*d_sae"]:
+        """`[*d_sae]`, positive."""
+        return jnp.exp(self.log_threshold)
+
+    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """The pre-activations above their thresholds; the others are zero."""
+        return jump(pre, self.threshold, lax.stop_gradient(self.bandwidth))
+
+    def fold_scale(self, factor: Scalar) -> Any:
+        """As every dictionary's, thresholds included."""
+        folded = super().fold_scale(factor)
+        return with_fields(folded, log_threshold=self.log_threshold - jnp.log(factor))
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class JumpReLU(Dictionary):
+class JumpReLU(Thresholded):
     """A JumpReLU dictionary. Make one with `create` or `dictionaries.load`.
 
     Attributes:
@@ -98,9 +127,7 @@ class JumpReLU(Dictionary):
     bandwidth: Any
 
     architecture: ClassVar[str] = "jumprelu"
-    apply_b_dec_to_input = False
     unit_rows = True
-    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "bandwidth")
     sparsity_coefficient: ClassVar[float] = 1.0
 
     @classmethod
@@ -146,15 +173,6 @@ class JumpReLU(Dictionary):
         starts = jnp.full(d_sae, jnp.log(theta)), jnp.asarray(width, jnp.float32)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), *starts)
 
-    @property
-    def threshold(self) -> Float[Array, " d_sae"]:
-        """`[d_sae]`, positive."""
-        return jnp.exp(self.log_threshold)
-
-    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """The pre-activations above their thresholds; the others are zero."""
-        return jump(pre, self.threshold, lax.stop_gradient(self.bandwidth))
-
     def loss(
         self,
         x: Float[Array, "n d_in"],
@@ -169,8 +187,3 @@ class JumpReLU(Dictionary):
         n_active = mean_sum(step(pre, self.threshold, self.bandwidth))
         error = self.decode(features) - self.inputs(x)
         return total(error, features, sparsity=n_active, sparsity_coefficient=sparsity_coefficient)
-
-    def fold_scale(self, factor: Scalar) -> "JumpReLU":
-        """As every dictionary's, thresholds included."""
-        folded = super().fold_scale(factor)
-        return with_fields(folded, log_threshold=self.log_threshold - jnp.log(factor))

@@ -79,15 +79,10 @@ class Matryoshka(BatchTopK):
         progress: Scalar = 0.0,
     ) -> Terms:
         """As `BatchTopK`'s; the terms also have `"nested"`, the squared errors of the inner prefixes added up."""
-        loss, terms = super().loss(x, dead, aux_coefficient)
-        nested = sum((mean_square(error) for error in self._inner_errors(self.inputs(x))), jnp.zeros(()))
-        return loss + nested, terms | {"nested": nested}
-
-    def _inner_errors(self, x: Array) -> list[Array]:
-        features = self.largest_of_batch(self.pre_activations(x))
-        errors, error, start = [], self.b_dec - x, 0
+        x = self.inputs(x)
+        features, loss, terms = self._loss(x, dead, aux_coefficient)
+        nested, error, start = jnp.zeros(()), self.b_dec - x, 0
         for end in self.widths[:-1]:
             error = error + features[:, start:end] @ self.W_dec[start:end]
-            errors.append(error)
-            start = end
-        return errors
+            nested, start = nested + mean_square(error), end
+        return loss + nested, terms | {"nested": nested}

@@ -98,10 +98,6 @@ class PAnneal(Dictionary):
         gone = jnp.clip((jnp.asarray(progress, jnp.float32) - self.start) / (1 - self.start), 0.0, 1.0)
         return 1 - (1 - self.p_end) * gone
 
-    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """`ReLU(pre)`."""
-        return jax.nn.relu(pre)
-
     def loss(
         self,
         x: Float[Array, "n d_in"],

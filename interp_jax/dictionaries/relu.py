@@ -92,10 +92,6 @@ class ReLU(Dictionary):
         W_dec = random_rows(key, d_sae, d_in) * (1.0 if towards else 0.1)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), towards, towards)
 
-    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """`ReLU(pre)`."""
-        return jax.nn.relu(pre)
-
     def loss(
         self,
         x: Float[Array, "n d_in"],

@@ -18,6 +18,11 @@ from interp_jax.dictionaries import sparse
 from interp_jax.dictionaries.dictionary import mean_square
 
 
+def published_k_aux(d_in: int, d_sae: int) -> int:
+    """How many dead features the paper's auxiliary loss uses: half of `d_in`, at most all."""
+    return min(max(1, d_in // 2), d_sae)
+
+
 def aux_loss(
     dictionary: Any,
     x: Float[Array, "n d_in"],

@@ -23,6 +23,7 @@ from interp_jax.dictionaries.gated import Gated
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.panneal import PAnneal
 from interp_jax.dictionaries.relu import ReLU
+from interp_jax.dictionaries.reviving import published_k_aux
 from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
 from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
@@ -144,7 +145,7 @@ def _topk(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -
     if config.get("rescale_acts_by_decoder_norm", False):
         norms = row_norms(W_dec)
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
-    return TopK(W_enc, b_enc, W_dec, b_dec, k=k, k_aux=min(max(1, d_in // 2), d_sae))
+    return TopK(W_enc, b_enc, W_dec, b_dec, k=k, k_aux=published_k_aux(d_in, d_sae))
 
 
 def _jumprelu(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> JumpReLU:

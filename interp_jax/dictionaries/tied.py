@@ -65,10 +65,6 @@ class Tied(Dictionary):
         """Zero."""
         return jnp.zeros_like(self.W_dec[..., 0, :])
 
-    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """`ReLU(pre)`."""
-        return jax.nn.relu(pre)
-
     def loss(
         self,
         x: Float[Array, "n d_in"],

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from interp_jax.dictionaries import sparse
 from interp_jax.dictionaries.dictionary import Dictionary, Scalar, Terms, Values, bias, check_sizes, random_rows, total
-from interp_jax.dictionaries.reviving import aux_loss
+from interp_jax.dictionaries.reviving import aux_loss, published_k_aux
 
 
 @jax.tree_util.register_dataclass
@@ -78,7 +78,7 @@ class TopK(Dictionary):
           >>> features.shape, dictionary.decode(features).shape
           ((5, 32), (5, 8))
         """
-        k_aux = min(max(1, d_in // 2), d_sae) if k_aux is None else k_aux
+        k_aux = published_k_aux(d_in, d_sae) if k_aux is None else k_aux
         check_sizes(cls, ("k", "k_aux"), d_in=d_in, d_sae=d_sae, k=k, k_aux=k_aux)
         W_dec = random_rows(key, d_sae, d_in)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), k=k, k_aux=k_aux)

@@ -91,10 +91,6 @@ class Transcoder(Dictionary):
     def d_out(self) -> int:
         return self.W_dec.shape[-1]
 
-    def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """`ReLU(pre)`."""
-        return jax.nn.relu(pre)
-
     def output(self, x: Float[Array, "*batch d_in"], features: Float[Array, "*batch d_sae"]) -> Array:
         """`y'` `[*batch d_out]` from an input and its features."""
         return self.decode(features)
