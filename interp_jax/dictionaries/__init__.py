@@ -9,9 +9,14 @@ from interp_jax.dictionaries.evaluation import Evaluation, evaluate
 from interp_jax.dictionaries.gated import Gated
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
+from interp_jax.dictionaries.monitor import Monitor
 from interp_jax.dictionaries.panneal import PAnneal
 from interp_jax.dictionaries.relu import ReLU
+from interp_jax.dictionaries.resampling import resample
+from interp_jax.dictionaries.scaling import Scaling
+from interp_jax.dictionaries.sources import harvest, shuffled
 from interp_jax.dictionaries.splicing import Splice, splice
+from interp_jax.dictionaries.sweeps import train_many
 from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
 from interp_jax.dictionaries.training import TrainInfo, TrainState, check, train, train_step
@@ -26,8 +31,10 @@ __all__ = [
     "Gated",
     "JumpReLU",
     "Matryoshka",
+    "Monitor",
     "PAnneal",
     "ReLU",
+    "Scaling",
     "SkipTranscoder",
     "Splice",
     "Tied",
@@ -37,10 +44,14 @@ __all__ = [
     "Transcoder",
     "check",
     "evaluate",
+    "harvest",
     "load",
     "load_metadata",
+    "resample",
     "save",
+    "shuffled",
     "splice",
     "train",
+    "train_many",
     "train_step",
 ]

@@ -34,6 +34,7 @@ class Archetypal(Dictionary):
       b_dec: `[d_in]`.
       k: how many features are active for an input.
       delta: how far a row may be from the hull.
+      limit: as `TopK`'s.
     """
 
     W_enc: Any
@@ -44,6 +45,7 @@ class Archetypal(Dictionary):
     b_dec: Any
     k: int = field(metadata={"static": True})
     delta: float = field(metadata={"static": True})
+    limit: Any = None
 
     architecture: ClassVar[str] = "archetypal"
 
@@ -107,6 +109,7 @@ class Archetypal(Dictionary):
         return self.W_enc.shape[-1]
 
     activate = TopK.activate
+    _kept = TopK._kept
 
     def loss(
         self,

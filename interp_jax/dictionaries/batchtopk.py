@@ -46,6 +46,7 @@ class BatchTopK(Dictionary):
       threshold: `[]`, of inference; below 0 before the first step.
       k: mean number of active features of an input.
       k_aux: how many dead features the auxiliary loss uses.
+      limit: `[]`, the k of this one, where `train_many` trains several k in one program; None where it is `k`.
     """
 
     W_enc: Any
@@ -55,6 +56,7 @@ class BatchTopK(Dictionary):
     threshold: Any
     k: int = field(metadata={"static": True})
     k_aux: int = field(metadata={"static": True})
+    limit: Any = field(default=None, kw_only=True)
 
     architecture: ClassVar[str] = "batchtopk"
     unit_rows = True
@@ -105,7 +107,10 @@ class BatchTopK(Dictionary):
     def largest_of_batch(self, pre: Float[Array, "n d_sae"]) -> Float[Array, "n d_sae"]:
         """The features of training: the n k largest positive pre-activations of the batch."""
         positive = jax.nn.relu(pre)
-        smallest = lax.top_k(lax.stop_gradient(positive).ravel(), pre.shape[0] * self.k)[0][-1]
+        n = pre.shape[0]
+        largest = lax.top_k(lax.stop_gradient(positive).ravel(), n * self.k)[0]
+        k = self.k if self.limit is None else lax.stop_gradient(self.limit).astype(jnp.int32)
+        smallest = largest[n * k - 1]
         return jnp.where(positive >= smallest, positive, jnp.zeros_like(pre))
 
     def loss(

@@ -74,7 +74,8 @@ def save(path: str | Path, dictionary: Any, format: str = "orbax", **metadata: A
         raise ValueError(f"save: unknown format {format!r}; known: 'orbax', 'sae_lens'")
     arrays, static = {}, {}
     for field in dataclasses.fields(dictionary):
-        (static if field.metadata.get("static") else arrays)[field.name] = getattr(dictionary, field.name)
+        if (value := getattr(dictionary, field.name)) is not None:
+            (static if field.metadata.get("static") else arrays)[field.name] = value
     io.orbax.save(path, arrays, {"architecture": dictionary.architecture, "static": static, "about": metadata})
 
 
@@ -99,7 +100,7 @@ def load(path: str | Path) -> Any:
         known = ", ".join(ARCHITECTURES)
         raise ValueError(f"{path}: a dictionary of unknown architecture {architecture!r}; known: {known}")
     cls = ARCHITECTURES[architecture]
-    wanted = {field.name for field in dataclasses.fields(cls)}
+    wanted = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
     if wanted != set(arrays) | set(metadata["static"]):
         raise ValueError(f"{path}: torn {architecture} dictionary: it has {', '.join(sorted(arrays))}")
     static = {

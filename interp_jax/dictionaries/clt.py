@@ -21,6 +21,7 @@ from interp_jax.dictionaries.dictionary import (
     Values,
     check_sizes,
     mean_sum,
+    root,
     total,
     unit_rows,
     with_fields,
@@ -161,7 +162,29 @@ class CrossLayerTranscoder(Thresholded):
         """
         inputs, targets = x
         features = self.encode(inputs)
-        norms = jnp.sqrt(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
+        norms = root(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
         penalty = mean_sum(jnp.tanh(self.c * norms * features))
         error = self.decode(features) - targets.astype(self.b_dec.dtype)
         return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)
+
+    def fold_scale(
+        self, factor: Scalar | Float[Array, " layer"], out: Scalar | Float[Array, " layer"] | None = None
+    ) -> "CrossLayerTranscoder":
+        """The transcoder of `x` and `y` that does what this one does with `factor * x` and `out * y`.
+
+        Args:
+          factor: `[]` or `[layer]`, of the inputs; features of a layer shrink by its factor.
+          out: of the outputs; `factor` where it is not given.
+        """
+        inside, outside = (
+            jnp.broadcast_to(jnp.asarray(value, self.W_dec.dtype), (self.n_layers,))
+            for value in (factor, factor if out is None else out)
+        )
+        return with_fields(
+            self,
+            b_enc=self.b_enc / inside[:, None],
+            W_dec=self.W_dec * (inside[:, None] / outside)[..., None, None],
+            b_dec=self.b_dec / outside[:, None],
+            log_threshold=self.log_threshold - jnp.log(inside)[:, None],
+            bandwidth=self.bandwidth / inside.mean(),
+        )

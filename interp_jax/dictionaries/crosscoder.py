@@ -24,6 +24,7 @@ from interp_jax.dictionaries.dictionary import (
     row_norms,
     total,
     unit_rows,
+    with_fields,
 )
 
 
@@ -97,6 +98,14 @@ class Crosscoder(Dictionary):
     def decode(self, features: Float[Values, "*batch d_sae"]) -> Float[Array, "*batch site d_in"]:
         """Reconstruction of every site `[*batch site d_in]` from features `[*batch d_sae]`."""
         return jnp.einsum("...f,lfd->...ld", features, self.W_dec) + self.b_dec
+
+    def fold_scale(self, factor: Scalar | Float[Array, " site"]) -> "Crosscoder":
+        """As every dictionary's; factors `[site]` may differ, and features then shrink by their mean."""
+        factors = jnp.broadcast_to(jnp.asarray(factor, self.W_dec.dtype), (self.n_sites,))
+        shared = super().fold_scale(factors.mean())
+        ratio = (factors / factors.mean())[:, None]
+        fields = {"W_enc": ratio[..., None] * self.W_enc, "W_dec": self.W_dec / ratio[..., None]}
+        return with_fields(shared, **fields, b_dec=shared.b_dec / ratio)
 
     def loss(
         self,

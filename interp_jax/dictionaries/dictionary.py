@@ -28,6 +28,7 @@ class Dictionary:
       unit_rows: whether training keeps the rows of `W_dec` at unit norm.
       in_units: the arrays that are measured in the units of the inputs, such as biases and thresholds.
       sparsity_coefficient: the published weight of the sparsity term, for inputs with E|x| = sqrt(d).
+      resampled_fields: the arrays of a feature that `resample` starts again; none where it has no form of it.
     """
 
     architecture: ClassVar[str]
@@ -35,6 +36,7 @@ class Dictionary:
     unit_rows = False
     in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     sparsity_coefficient: ClassVar[float] = 0.0
+    resampled_fields: ClassVar[tuple[str, ...]] = ()
 
     W_enc: Any
     b_enc: Any
@@ -196,7 +198,12 @@ def mean_sum(penalty: Float[Array, "n *features"]) -> Float[Array, ""]:
 
 def row_norms(rows: Float[Array, "*d_sae d"]) -> Float[Array, "*d_sae"]:
     """Norms of the rows."""
-    return jnp.linalg.norm(rows, axis=-1)
+    return root(jnp.sum(rows**2, axis=-1))
+
+
+def root(x: Float[Array, "*d"]) -> Float[Array, "*d"]:
+    """The square root, whose gradient is 0 at 0, where a feature is not there or writes nothing."""
+    return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, jnp.ones_like(x))), jnp.zeros_like(x))
 
 
 def unit_rows(rows: Float[Array, "*d_sae d"]) -> Float[Array, "*d_sae d"]:

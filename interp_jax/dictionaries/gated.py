@@ -52,6 +52,7 @@ class Gated(Dictionary):
     unit_rows = True
     in_units: ClassVar[tuple[str, ...]] = ("b_gate", "b_mag", "b_dec")
     sparsity_coefficient: ClassVar[float] = 1.0
+    resampled_fields: ClassVar[tuple[str, ...]] = ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec")
 
     @classmethod
     def create(

@@ -55,6 +55,7 @@ class PAnneal(Dictionary):
     architecture: ClassVar[str] = "panneal"
     unit_rows = True
     sparsity_coefficient: ClassVar[float] = 1.0
+    resampled_fields: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec")
 
     @classmethod
     def create(

@@ -55,6 +55,7 @@ class ReLU(Dictionary):
 
     architecture: ClassVar[str] = "relu"
     sparsity_coefficient: ClassVar[float] = 5.0
+    resampled_fields: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec")
 
     @classmethod
     def create(

@@ -33,6 +33,7 @@ class Tied(Dictionary):
     unit_rows = True
     in_units: ClassVar[tuple[str, ...]] = ("b_enc",)
     sparsity_coefficient: ClassVar[float] = 1.0
+    resampled_fields: ClassVar[tuple[str, ...]] = ("W_dec", "b_enc")
 
     @classmethod
     def create(cls, key: PRNGKeyArray, d_in: int, d_sae: int) -> "Tied":

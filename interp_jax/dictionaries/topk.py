@@ -31,6 +31,7 @@ class TopK(Dictionary):
       b_dec: `[d_in]`.
       k: how many features are active for an input.
       k_aux: how many dead features the auxiliary loss uses.
+      limit: `[]`, how many of the k are kept, where `train_many` trains several k in one program; None keeps all.
     """
 
     W_enc: Any
@@ -39,6 +40,7 @@ class TopK(Dictionary):
     b_dec: Any
     k: int = field(metadata={"static": True})
     k_aux: int = field(metadata={"static": True})
+    limit: Any = None
 
     architecture: ClassVar[str] = "topk"
     unit_rows = True
@@ -86,12 +88,19 @@ class TopK(Dictionary):
     def encode_sparse(self, x: Float[Values, "*batch d_in"]) -> tuple[Float[Array, "*batch k"], Int[Array, "*batch k"]]:
         """The k active features: their values in falling order and their indices, both `[*batch k]`."""
         values, indices = lax.top_k(self.pre_activations(x), self.k)
-        return jax.nn.relu(values), indices
+        return jax.nn.relu(self._kept(values)), indices
+
+    def _kept(self, values: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
+        """The values, in falling order, those beyond the limit put to zero."""
+        if self.limit is None:
+            return values
+        within = jnp.arange(self.k, dtype=jnp.float32) < lax.stop_gradient(self.limit)
+        return jnp.where(within, values, jnp.zeros_like(values))
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
         """The k largest pre-activations, those of them that are positive; the others are zero."""
         values, indices = lax.top_k(pre, self.k)
-        return jnp.put_along_axis(jnp.zeros_like(pre), indices, jax.nn.relu(values), axis=-1, inplace=False)
+        return jnp.put_along_axis(jnp.zeros_like(pre), indices, jax.nn.relu(self._kept(values)), axis=-1, inplace=False)
 
     def decode_sparse(
         self, values: Float[Array, "*batch k"], indices: Int[Array, "*batch k"]
@@ -123,7 +132,7 @@ class TopK(Dictionary):
         x = self.inputs(x)
         pre = lax.stop_gradient(self.pre_activations(x))
         indices = lax.top_k(pre, self.k)[1]
-        values = jax.nn.relu(sparse.selected(pre, indices, x - self.b_dec, self.W_enc, self.b_enc))
+        values = jax.nn.relu(self._kept(sparse.selected(pre, indices, x - self.b_dec, self.W_enc, self.b_enc)))
         error = sparse.weighted_rows(values, indices, self.W_dec) + self.b_dec - x
         aux = aux_loss(self, x, pre, lax.stop_gradient(-error), dead)
         loss, terms = total(error, values, aux=aux, aux_coefficient=aux_coefficient)

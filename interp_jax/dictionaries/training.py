@@ -14,10 +14,12 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Dictionary = Any  # a pytree with the face of `dictionary.Dictionary`
 Batch = Any  # activations `[n d_in]`, or a pair of inputs and targets for what maps one site to another
+ABSENT = -(2**30)  # of `steps_since_fired`: a feature that only fills up a stack of dictionaries, see `sweeps`
 
 
 @jax.tree_util.register_dataclass
@@ -215,7 +217,7 @@ def _step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
         loss=loss,
         fvu=jnp.sum(out["error"] ** 2) / jnp.sum((x - x.mean(0)) ** 2),
         l0=out["l0"],
-        dead=jnp.mean(dead.astype(jnp.float32)),
+        dead=jnp.mean(dead, where=state.steps_since_fired >= 0, dtype=jnp.float32),
         aux=out["aux"],
         sparsity=out["sparsity"],
     )
@@ -225,43 +227,87 @@ def _step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
 
 def check(info: TrainInfo) -> None:
     """Raises FloatingPointError, naming the step, if a step was refused because its loss was not finite."""
-    if not bool(jnp.all(jnp.isfinite(info.loss))):
+    refused = ~np.isfinite(np.asarray(info.loss))
+    if refused.any():
         step = int(jnp.max(info.step))
+        runs = f" of run {', '.join(map(str, np.flatnonzero(refused)))}" if refused.ndim else ""
         raise FloatingPointError(
-            f"step {step}: the loss is not finite; the batch has NaN or inf, or the learning rate is too high "
+            f"step {step}: the loss{runs} is not finite; the batch has NaN or inf, or the learning rate is too high "
             f"(the state is that before step {step})"
         )
 
 
 def train(
-    state: TrainState,
+    state: Any,
     batches: Iterable[Batch],
     *,
-    report: Callable[[TrainInfo], None] | None = None,
+    report: Callable[[Any, Any, Batch], None] | None = None,
     every: int = 20,
-) -> TrainState:
-    """Takes one step for each batch.
+) -> Any:
+    """Takes one step for each batch, until the run is over or there are no more.
 
     Args:
-      state: where to start; its arrays are given up to the steps that follow.
-      batches: activations `[n d_in]`, or what `train_step` takes, all of one shape.
-      report: called with the info of every `every`-th step.
+      state: where to start, or a dict of states for several sites at once; its arrays stay as they are.
+      batches: activations `[n d_in]`, or what `train_step` takes, all of one shape; a dict where `state` is one. May
+        be endless: no more are taken than the run has steps left.
+      report: called with the state, the info and the batch of every `every`-th step, such as a `Monitor`.
       every: how often to look; in between nothing waits for the device.
 
     Returns:
       The last state.
 
     Raises:
+      ValueError: there is no batch.
       FloatingPointError: the loss of a step is not finite; names the step.
+
+    Example:
+      >>> import jax
+      >>> from interp_jax import dictionaries
+      >>> x = jax.random.normal(jax.random.key(0), (512, 8))
+      >>> dictionary = dictionaries.TopK.create(jax.random.key(1), d_in=8, d_sae=32, k=4)
+      >>> state = dictionaries.TrainState.create(dictionary, n_steps=5)
+      >>> int(dictionaries.train(state, dictionaries.shuffled(x, batch_size=64)).step)
+      5
     """
-    step = jax.jit(train_step, donate_argnums=0)
-    info = None
-    for i, batch in enumerate(batches):
+    return run(_train_step_of_each, state, batches, report, every)
+
+
+def run(
+    step: Callable[[Any, Batch], tuple[Any, Any]],
+    state: Any,
+    batches: Iterable[Batch],
+    report: Callable[[Any, Any, Batch], None] | None,
+    every: int,
+) -> Any:
+    """The loop of `train`, over any step that goes from a state and a batch to a state and infos."""
+    states = jax.tree.leaves(state, is_leaf=_is_state)
+    n_left = max(int(jnp.max(one.hyperparameters.n_steps - one.step)) for one in states)
+    step, info, i = jax.jit(step, donate_argnums=0), None, 0
+    state = jax.tree.map(jnp.copy, state)  # the steps give up their arrays, which here may be somebody else's
+    for i, batch in zip(range(1, n_left + 1), batches, strict=False):
         state, info = step(state, batch)
-        if i % every == every - 1:
-            check(info)
+        if i % every == 0 or i == n_left:
+            _check_each(info)
             if report is not None:
-                report(info)
-    if info is not None:
-        check(info)
+                report(state, info, batch)
+    if info is None and n_left > 0:
+        raise ValueError("train: there is no batch; give activations")
+    if i % every:
+        _check_each(info)
     return state
+
+
+def _train_step_of_each(states: Any, batch: Any) -> tuple[Any, Any]:
+    if _is_state(states):
+        return train_step(states, batch)
+    steps = {name: train_step(state, batch[name]) for name, state in states.items()}
+    return {name: step[0] for name, step in steps.items()}, {name: step[1] for name, step in steps.items()}
+
+
+def _is_state(node: Any) -> bool:
+    return isinstance(node, TrainState)
+
+
+def _check_each(info: Any) -> None:
+    for one in jax.tree.leaves(info, is_leaf=lambda node: isinstance(node, TrainInfo)):
+        check(one)

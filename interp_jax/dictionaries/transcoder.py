@@ -26,6 +26,7 @@ from interp_jax.dictionaries.dictionary import (
     random_rows,
     row_norms,
     total,
+    with_fields,
 )
 
 
@@ -99,6 +100,14 @@ class Transcoder(Dictionary):
         """`y'` of `x`, in the dtype of `x`."""
         return self.output(self.inputs(x), self.encode(x)).astype(x.dtype)
 
+    def fold_scale(self, factor: Scalar, out: Scalar | None = None) -> Any:
+        """The transcoder of `x` and `y` that does what this one does with `factor * x` and `out * y`.
+
+        Features shrink by `factor`; `out` is `factor` where it is not given.
+        """
+        folded, ratio = super().fold_scale(factor), 1.0 if out is None else factor / out
+        return with_fields(folded, W_dec=ratio * folded.W_dec, b_dec=ratio * folded.b_dec)
+
     def loss(
         self,
         x: tuple[Float[Array, "n d_in"], Float[Array, "n d_out"]],
@@ -154,6 +163,10 @@ class SkipTranscoder(Transcoder):
         """
         plain = Transcoder.create(key, d_in, d_sae, d_out=d_out, b_dec=b_dec)
         return cls(plain.W_enc, plain.b_enc, plain.W_dec, plain.b_dec, jnp.zeros((plain.d_out, d_in)))
+
+    def fold_scale(self, factor: Scalar, out: Scalar | None = None) -> Any:
+        """As `Transcoder.fold_scale`."""
+        return with_fields(super().fold_scale(factor, out), W_skip=self.W_skip * (1.0 if out is None else factor / out))
 
     def output(self, x: Float[Array, "*batch d_in"], features: Float[Array, "*batch d_sae"]) -> Array:
         """`y'` `[*batch d_out]` from an input and its features, the skip included."""

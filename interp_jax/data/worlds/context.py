@@ -234,7 +234,7 @@ WORLD = World(
         "he she : ; , .",
     ),
     phenomena={"in_context": in_context, "owners": owners, "pronouns": pronouns, "walks": walks, "copies": copies},
-    mixture={"in_context": 1.5, "owners": 3.5, "pronouns": 0.7, "walks": 0.5, "copies": 1.2},
+    mixture={"in_context": 1.5, "owners": 3.0, "pronouns": 0.7, "walks": 2.0, "copies": 1.2},
     heldout={
         "in_context": "the last shown word with the question, by task (one in ten); four examples",
         "owners": "the asked attributes in their order (one in ten); four people",

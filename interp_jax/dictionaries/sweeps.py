@@ -1,0 +1,116 @@
+"""Many dictionaries of one kind trained together: one program, one compilation, one pass over the activations.
+
+Seeds and hyperparameters are arrays already. Widths: the narrower are padded with features that are zero, get no
+gradient, and are never called dead. k: the largest is compiled, and each dictionary keeps its own number of it.
+Caveat: each gives what it gives alone, up to the order in which floating point adds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from typing import Any
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+from interp_jax.dictionaries.dictionary import Dictionary, with_fields
+from interp_jax.dictionaries.training import ABSENT, TrainState, run, train_step
+
+
+def train_many(
+    states: Sequence[TrainState],
+    batches: Iterable[Any],
+    *,
+    report: Callable[[TrainState, Any, Any], None] | None = None,
+    every: int = 20,
+) -> list[TrainState]:
+    """Takes one step of every run for each batch, by `vmap`, until the longest run is over.
+
+    Args:
+      states: from `TrainState.create`, of dictionaries of one kind; seeds, widths, k and hyperparameters may differ.
+      batches: activations `[n d_in]`, or what `train_step` takes, all of one shape; every run sees each of them.
+      report: as `train`'s; states and infos are stacked, with a leading axis of runs.
+      every: how often to look.
+
+    Returns:
+      The last states, in their order and of their own widths.
+
+    Raises:
+      ValueError: the dictionaries are of different kinds, or differ in what one program cannot hold; it is named.
+      FloatingPointError: the loss of a run is not finite; names the step and the runs.
+
+    Example:
+      >>> import jax
+      >>> from interp_jax import dictionaries
+      >>> x = jax.random.normal(jax.random.key(0), (512, 8))
+      >>> runs = [
+      ...     dictionaries.TrainState.create(dictionaries.TopK.create(jax.random.key(1), 8, d_sae, k), n_steps=5)
+      ...     for d_sae, k in [(16, 2), (32, 4)]
+      ... ]
+      >>> runs = dictionaries.train_many(runs, dictionaries.shuffled(x, 64))
+      >>> [(run.dictionary.d_sae, run.dictionary.k, int(run.step)) for run in runs]
+      [(16, 2, 5), (32, 4, 5)]
+    """
+    if not states:
+        return []
+    together = run(jax.vmap(train_step, in_axes=(0, None)), _stack(states), batches, report, every)
+    return [_taken(together, state, i) for i, state in enumerate(states)]
+
+
+def _stack(states: Sequence[TrainState]) -> TrainState:
+    _check(states)
+    ks = {state.dictionary.k for state in states if hasattr(state.dictionary, "k")}
+    if len(ks) > 1:
+        states = [_limited(state, max(ks)) for state in states]
+    names = [jax.tree_util.keystr(path[:1], simple=True) for path, _ in jax.tree.leaves_with_path(states[0])]
+    absent = [ABSENT if name == "steps_since_fired" else 0 for name in names]
+    leaves = [jax.tree.leaves(state) for state in states]
+    stacked = [_padded(arrays, fill) for arrays, fill in zip(zip(*leaves, strict=True), absent, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(states[0]), stacked)
+
+
+def _padded(arrays: Sequence[jax.Array], fill: int) -> jax.Array:
+    shape = [max(sizes) for sizes in zip(*(a.shape for a in arrays), strict=True)]
+    widths = [[(0, n - m, 0) for n, m in zip(shape, a.shape, strict=True)] for a in arrays]
+    return jnp.stack([lax.pad(a, jnp.asarray(fill, a.dtype), w) for a, w in zip(arrays, widths, strict=True)])
+
+
+def _taken(together: TrainState, alone: TrainState, i: int) -> TrainState:
+    """Run `i`, cut to the shapes and given the k that it had."""
+    one = jax.tree.map(lambda leaf: leaf[i], together)
+    if hasattr(alone.dictionary, "k"):
+        one = _each_dictionary(one, k=alone.dictionary.k, limit=alone.dictionary.limit)
+    cut = [a[tuple(map(slice, b.shape))] for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(alone), strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(alone), cut)
+
+
+def _limited(state: TrainState, k: int) -> TrainState:
+    """The state with k as its bound, and its own k as the limit."""
+    own = jnp.float32(state.dictionary.k)
+    bounded = _each_dictionary(state, k=k, limit=jnp.zeros(()))  # the moments of the limit, which has no gradient
+    return dataclasses.replace(bounded, dictionary=with_fields(bounded.dictionary, limit=own))
+
+
+def _each_dictionary(state: TrainState, **fields: Any) -> TrainState:
+    """The state with fields of its dictionary changed, and those of Adam's moments, which have its form."""
+
+    def is_dictionary(node: Any) -> bool:
+        return isinstance(node, Dictionary)
+
+    return jax.tree.map(
+        lambda node: with_fields(node, **fields) if is_dictionary(node) else node, state, is_leaf=is_dictionary
+    )
+
+
+def _check(states: Sequence[TrainState]) -> None:
+    first = states[0].dictionary
+    for state in states[1:]:
+        dictionary = state.dictionary
+        if type(dictionary) is not type(first):
+            names = sorted({type(each.dictionary).__name__ for each in states})
+            raise ValueError(f"train_many: dictionaries of the kinds {', '.join(names)}; train each kind by itself")
+        static = [field.name for field in dataclasses.fields(first) if field.metadata.get("static")]
+        different = [name for name in static if name != "k" and getattr(dictionary, name) != getattr(first, name)]
+        different += ["d_in"] * (dictionary.d_in != first.d_in)
+        if different:
+            raise ValueError(f"train_many: dictionaries that differ in {', '.join(different)}; only k and d_sae may")
