@@ -72,7 +72,8 @@ def test_dead_features_are_told_and_revived():
         asleep = state.dictionary.b_enc.at[: D_SAE // 2].set(-3.0)
         state = replace(state, dictionary=replace(state.dictionary, b_enc=asleep))
         infos = []
-        dictionaries.train(state, batches(4) * 75, report=infos.append, every=50)
+        report = lambda state, info, batch: infos.append(info)  # noqa: E731
+        dictionaries.train(state, batches(4) * 75, report=report, every=50)
         return float(infos[-1].dead)
 
     assert dead_at_end(0.0) == 0.5
