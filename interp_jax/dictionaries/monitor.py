@@ -62,8 +62,7 @@ class Monitor:
                 self._write(name, state[name], one, batch[name])
         elif jnp.ndim(info.loss):
             for i in range(len(info.loss)):
-                one_state, one = jax.tree.map(lambda leaf, i=i: leaf[i], (state, info))
-                self._write(str(i), one_state, one, batch)
+                self._write(str(i), state[i], jax.tree.map(lambda leaf, i=i: leaf[i], info), batch)
         else:
             self._write("", state, info, batch)
         self._n += 1

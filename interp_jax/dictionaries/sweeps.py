@@ -14,14 +14,15 @@ from jax import lax
 import jax.numpy as jnp
 
 from interp_jax.dictionaries.dictionary import Dictionary, with_fields
-from interp_jax.dictionaries.training import ABSENT, TrainState, run, train_step
+from interp_jax.dictionaries.training import ABSENT, TrainInfo, TrainState, check, run, train_step
 
 
 def train_many(
     states: Sequence[TrainState],
     batches: Iterable[Any],
     *,
-    report: Callable[[TrainState, Any, Any], None] | None = None,
+    chunk: int | None = None,
+    report: Callable[[Sequence[TrainState], TrainInfo, Any], None] | None = None,
     every: int = 20,
 ) -> list[TrainState]:
     """Takes one step of every run for each batch, by `vmap`, until the longest run is over.
@@ -29,7 +30,9 @@ def train_many(
     Args:
       states: from `TrainState.create`, of dictionaries of one kind; seeds, widths, k and hyperparameters may differ.
       batches: activations `[n d_in]`, or what `train_step` takes, all of one shape; every run sees each of them.
-      report: as `train`'s; states and infos are stacked, with a leading axis of runs.
+      chunk: how many runs one call of the compiled program steps; by default all of them on an accelerator, and one
+        on a CPU, whose caches hold one.
+      report: as `train`'s, with the list of states, and infos with a leading axis of runs.
       every: how often to look.
 
     Returns:
@@ -53,26 +56,47 @@ def train_many(
     """
     if not states:
         return []
-    together = run(jax.vmap(train_step, in_axes=(0, None)), _stack(states), batches, report, every)
-    return [_taken(together, state, i) for i, state in enumerate(states)]
+    size = chunk or (1 if jax.default_backend() == "cpu" else len(states))
+    program = jax.jit(jax.vmap(train_step, in_axes=(0, None)), donate_argnums=0)
+
+    def step(chunks: tuple, batch: Any) -> tuple[tuple, tuple]:
+        stepped = [program(chunk, batch) for chunk in chunks]
+        return tuple(state for state, _ in stepped), tuple(info for _, info in stepped)
+
+    def taken(chunks: tuple) -> list[TrainState]:
+        return [_taken(chunks[i // size], state, i % size) for i, state in enumerate(states)]
+
+    def look(chunks: tuple, infos: tuple, batch: Any) -> None:
+        info = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(states)], *infos)
+        check(info)
+        if report is not None:
+            report(taken(chunks), info, batch)
+
+    return taken(run(step, _chunks(states, size), batches, look, every))
 
 
-def _stack(states: Sequence[TrainState]) -> TrainState:
+def _chunks(states: Sequence[TrainState], size: int) -> tuple[TrainState, ...]:
+    """The states stacked, `size` at a time, all of one shape; the last chunk is filled up with its last state."""
     _check(states)
     ks = {state.dictionary.k for state in states if hasattr(state.dictionary, "k")}
     if len(ks) > 1:
         states = [_limited(state, max(ks)) for state in states]
     names = [jax.tree_util.keystr(path[:1], simple=True) for path, _ in jax.tree.leaves_with_path(states[0])]
     absent = [ABSENT if name == "steps_since_fired" else 0 for name in names]
-    leaves = [jax.tree.leaves(state) for state in states]
-    stacked = [_padded(arrays, fill) for arrays, fill in zip(zip(*leaves, strict=True), absent, strict=True)]
-    return jax.tree.unflatten(jax.tree.structure(states[0]), stacked)
+    filled = [*states, *[states[-1]] * (-len(states) % size)]
+    columns = zip(*(jax.tree.leaves(state) for state in filled), strict=True)
+    padded = [_padded(arrays, fill) for arrays, fill in zip(columns, absent, strict=True)]
+    structure = jax.tree.structure(states[0])
+    return tuple(
+        jax.tree.unflatten(structure, [jnp.stack(arrays[at : at + size]) for arrays in padded])
+        for at in range(0, len(filled), size)
+    )
 
 
-def _padded(arrays: Sequence[jax.Array], fill: int) -> jax.Array:
+def _padded(arrays: Sequence[jax.Array], fill: int) -> list[jax.Array]:
     shape = [max(sizes) for sizes in zip(*(a.shape for a in arrays), strict=True)]
     widths = [[(0, n - m, 0) for n, m in zip(shape, a.shape, strict=True)] for a in arrays]
-    return jnp.stack([lax.pad(a, jnp.asarray(fill, a.dtype), w) for a, w in zip(arrays, widths, strict=True)])
+    return [lax.pad(a, jnp.asarray(fill, a.dtype), w) for a, w in zip(arrays, widths, strict=True)]
 
 
 def _taken(together: TrainState, alone: TrainState, i: int) -> TrainState:

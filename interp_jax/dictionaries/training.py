@@ -269,31 +269,36 @@ def train(
       >>> int(dictionaries.train(state, dictionaries.shuffled(x, batch_size=64)).step)
       5
     """
-    return run(_train_step_of_each, state, batches, report, every)
+
+    def look(state: Any, info: Any, batch: Batch) -> None:
+        for one in jax.tree.leaves(info, is_leaf=lambda node: isinstance(node, TrainInfo)):
+            check(one)
+        if report is not None:
+            report(state, info, batch)
+
+    # The steps give up their arrays, and those given here may be somebody else's.
+    return run(jax.jit(_train_step_of_each, donate_argnums=0), jax.tree.map(jnp.copy, state), batches, look, every)
 
 
 def run(
     step: Callable[[Any, Batch], tuple[Any, Any]],
     state: Any,
     batches: Iterable[Batch],
-    report: Callable[[Any, Any, Batch], None] | None,
+    look: Callable[[Any, Any, Batch], None],
     every: int,
 ) -> Any:
-    """The loop of `train`, over any step that goes from a state and a batch to a state and infos."""
+    """The loop of `train`, over any step from states and a batch to states and infos, which `look` looks at."""
     states = jax.tree.leaves(state, is_leaf=_is_state)
     n_left = max(int(jnp.max(one.hyperparameters.n_steps - one.step)) for one in states)
-    step, info, i = jax.jit(step, donate_argnums=0), None, 0
-    state = jax.tree.map(jnp.copy, state)  # the steps give up their arrays, which here may be somebody else's
+    i, info, batch = 0, None, None
     for i, batch in zip(range(1, n_left + 1), batches, strict=False):
         state, info = step(state, batch)
         if i % every == 0 or i == n_left:
-            _check_each(info)
-            if report is not None:
-                report(state, info, batch)
-    if info is None and n_left > 0:
+            look(state, info, batch)
+    if i == 0 and n_left > 0:
         raise ValueError("train: there is no batch; give activations")
-    if i % every:
-        _check_each(info)
+    if i % every and i != n_left:
+        look(state, info, batch)
     return state
 
 
@@ -306,8 +311,3 @@ def _train_step_of_each(states: Any, batch: Any) -> tuple[Any, Any]:
 
 def _is_state(node: Any) -> bool:
     return isinstance(node, TrainState)
-
-
-def _check_each(info: Any) -> None:
-    for one in jax.tree.leaves(info, is_leaf=lambda node: isinstance(node, TrainInfo)):
-        check(one)

@@ -53,7 +53,8 @@ def batches(kind):
 def test_together_is_as_alone(kind):
     seen = []
     report = lambda state, info, batch: seen.append(info)  # noqa: E731
-    together = dictionaries.train_many([start(kind, i) for i in (0, 1)], batches(kind), report=report, every=N_STEPS)
+    runs = [start(kind, i) for i in (0, 1)]
+    together = dictionaries.train_many(runs, batches(kind), chunk=2, report=report, every=N_STEPS)
     for i, got in enumerate(together):
         alone = dictionaries.train(start(kind, i), batches(kind), report=report, every=N_STEPS)
         assert jax.tree.structure(got) == jax.tree.structure(alone)
@@ -74,6 +75,13 @@ def test_a_sweep_that_goes_on_is_a_sweep_in_one_go():
     resumed = dictionaries.train_many(halfway, list(batches("topk"))[4:])
     whole = dictionaries.train_many([start("topk", i) for i in (0, 1)], batches("topk"))
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+
+
+def test_chunks_of_any_size_give_the_same():
+    runs = [start("relu", i) for i in (0, 1, 0)]
+    one, two, all_ = (dictionaries.train_many(runs, batches("relu"), chunk=chunk) for chunk in (1, 2, 3))
+    for got in (one, two):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, all_)
 
 
 def test_no_runs_are_no_runs():
