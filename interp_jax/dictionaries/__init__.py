@@ -4,6 +4,16 @@ from interp_jax.dictionaries.archetypal import Archetypal
 from interp_jax.dictionaries.batchtopk import BatchTopK
 from interp_jax.dictionaries.checkpoint import load, load_metadata, save
 from interp_jax.dictionaries.clt import CrossLayerTranscoder
+from interp_jax.dictionaries.comparison import (
+    Matching,
+    Splitting,
+    Universality,
+    match,
+    mean_max_cosine,
+    splitting,
+    stability,
+    universality,
+)
 from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.evaluation import Evaluation, evaluate
 from interp_jax.dictionaries.gated import Gated
@@ -25,22 +35,30 @@ __all__ = [
     "Evaluation",
     "Gated",
     "JumpReLU",
+    "Matching",
     "Matryoshka",
     "PAnneal",
     "ReLU",
     "SkipTranscoder",
     "Splice",
+    "Splitting",
     "Tied",
     "TopK",
     "TrainInfo",
     "TrainState",
     "Transcoder",
+    "Universality",
     "check",
     "evaluate",
     "load",
     "load_metadata",
+    "match",
+    "mean_max_cosine",
     "save",
     "splice",
+    "splitting",
+    "stability",
     "train",
     "train_step",
+    "universality",
 ]
