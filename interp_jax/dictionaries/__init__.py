@@ -20,6 +20,7 @@ from interp_jax.dictionaries.gated import Gated
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
 from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.probing import SparseProbe, sparse_probe
 from interp_jax.dictionaries.relu import ReLU
 from interp_jax.dictionaries.splicing import Splice, splice
 from interp_jax.dictionaries.tied import Tied
@@ -40,6 +41,7 @@ __all__ = [
     "PAnneal",
     "ReLU",
     "SkipTranscoder",
+    "SparseProbe",
     "Splice",
     "Splitting",
     "Tied",
@@ -55,6 +57,7 @@ __all__ = [
     "match",
     "mean_max_cosine",
     "save",
+    "sparse_probe",
     "splice",
     "splitting",
     "stability",
