@@ -1,6 +1,6 @@
 """`interp-jax quickstart`: from a model and a text to a dictionary, its scores, its page, and a steered text."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 import os
 from pathlib import Path
 import tempfile
@@ -97,7 +97,7 @@ def quickstart(
             read.tokens[-n_held_out:],
             mask=read.mask[-n_held_out:],
         )
-    about = {"model": model, "site": looked_at.site, "normalisation": scale, "scores": asdict(scores)}
+    about = {"model": model, "site": looked_at.site, "normalisation": scale, "scores": scores.numbers()}
     dictionaries.save(out / "dictionary", dictionary, **about)
     console.print(f"\n[bold]Scores[/] on {scores.n_tokens:,} tokens that it was not trained on")
     _print_scores(console, scores)

@@ -4,6 +4,7 @@ from interp_jax.dictionaries.archetypal import Archetypal
 from interp_jax.dictionaries.batchtopk import BatchTopK
 from interp_jax.dictionaries.checkpoint import load, load_metadata, save
 from interp_jax.dictionaries.clt import CrossLayerTranscoder
+from interp_jax.dictionaries.comparison import (
 from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.evaluation import Evaluation, evaluate
 from interp_jax.dictionaries.gated import Gated
@@ -11,6 +12,7 @@ from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
 from interp_jax.dictionaries.monitor import Monitor
 from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.probing import SparseProbe, sparse_probe
 from interp_jax.dictionaries.relu import ReLU
 from interp_jax.dictionaries.resampling import resample
 from interp_jax.dictionaries.scaling import Scaling
@@ -36,6 +38,7 @@ __all__ = [
     "ReLU",
     "Scaling",
     "SkipTranscoder",
+    "SparseProbe",
     "Splice",
     "Tied",
     "TopK",
@@ -50,6 +53,7 @@ __all__ = [
     "resample",
     "save",
     "shuffled",
+    "sparse_probe",
     "splice",
     "train",
     "train_many",

@@ -1,38 +1,56 @@
 """How well a dictionary stands in for the activations it was trained on, inside the model.
 
-    ce_recovered = (ce_mean_ablated - ce_spliced) / (ce_mean_ablated - ce_clean)
+    ce_recovered = (ce_mean_ablated - ce_spliced) / (ce_mean_ablated - ce_clean),    kl = KL(clean || run)
     fvu = sum |x - x'|^2 / sum |x - mean(x)|^2,    explained_variance = 1 - fvu
 
-ce: mean cross-entropy of the next token, in nats. Bricken et al. 2023, Towards Monosemanticity; Gao et al. 2024.
+Bricken et al. 2023, Towards Monosemanticity; Gao et al. 2024, https://arxiv.org/abs/2406.04093; the report of
+SAEBench, Karvonen et al. 2025, https://arxiv.org/abs/2503.09532, is `Evaluation.saebench`.
 Caveat: `ce_recovered` depends on what it is measured against; mean ablation is the stricter of the two usual ones.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+import math
 from typing import Any
 
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 import numpy as np
 import optax
 
+from interp_jax import metrics
 from interp_jax.core import capture, intervene
+from interp_jax.dictionaries import saebench
+from interp_jax.dictionaries.comparison import nearest
+from interp_jax.dictionaries.saebench import ratio
 from interp_jax.dictionaries.splicing import splice
-from interp_jax.interventions import at, replace, zero
+from interp_jax.interventions import at, replace, via, zero
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate` found; plain numbers.
+    """What `evaluate` found; plain numbers but for `density`. x is what is reconstructed, x' the reconstruction.
 
     Attributes:
-      ce_clean, ce_spliced, ce_mean_ablated, ce_zero_ablated: mean cross-entropies, in nats.
-      ce_recovered: share of what mean ablation loses that the splice keeps.
+      ce_clean, ce_spliced, ce_mean_ablated, ce_zero_ablated: mean cross-entropies of the next token, in nats.
+      ce_recovered, ce_recovered_zero: share of what mean (zero) ablation loses that the splice keeps; NaN where that
+        is nothing.
+      kl_spliced, kl_mean_ablated, kl_zero_ablated: mean KL(clean || run) of the predictions at every token, in nats.
       fvu: fraction of variance unexplained.
+      explained_variance_legacy: mean over tokens of 1 - |x - x'|^2 / |x - mean(x)|^2.
+      mse: mean of |x - x'|^2, summed over the axes of x.
+      cosine: mean cosine of x and x', 0 where either is zero.
+      l2_norm_in, l2_norm_out, l2_ratio: means of |x|, of |x'| and of |x'| / |x|.
+      relative_reconstruction_bias: mean |x'|^2 / mean x.x', below 1 where features shrink (Rajamanoharan et al. 2024,
+        https://arxiv.org/abs/2404.16014, equation 10).
       l0: mean number of active features.
+      l1: mean sum of the features' magnitudes.
       dead: share of the features that never fire on these tokens.
+      density: `[d_sae]`, share of the tokens at which each feature fires.
+      max_cosine_encoder, max_cosine_decoder: mean over features of the largest cosine of their encoder column
+        (decoder row) with another's.
       n_tokens: how many tokens were used.
     """
 
@@ -41,19 +59,50 @@ class Evaluation:
     ce_mean_ablated: float
     ce_zero_ablated: float
     ce_recovered: float
+    ce_recovered_zero: float
+    kl_spliced: float
+    kl_mean_ablated: float
+    kl_zero_ablated: float
     fvu: float
+    explained_variance_legacy: float
+    mse: float
+    cosine: float
+    l2_norm_in: float
+    l2_norm_out: float
+    l2_ratio: float
+    relative_reconstruction_bias: float
     l0: float
+    l1: float
     dead: float
+    density: np.ndarray
+    max_cosine_encoder: float
+    max_cosine_decoder: float
     n_tokens: int
 
     @property
     def explained_variance(self) -> float:
         return 1.0 - self.fvu
 
+    def numbers(self) -> dict[str, float | int]:
+        """Every field but `density`, for JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "density"}
+
+    def histogram(self, n_bins: int = 40) -> tuple[Int[np.ndarray, " n_bins"], Float[np.ndarray, " edges"]]:
+        """How many features fire how often: counts, and the n_bins + 1 edges of the bins of log10(density).
+
+        The bins reach from the power of ten below one token in all to 0; dead features are in none of them.
+        """
+        lowest = -float(max(1, math.ceil(math.log10(self.n_tokens))))
+        return np.histogram(np.log10(self.density[self.density > 0]), n_bins, (lowest, 0.0))
+
+    def saebench(self) -> dict[str, dict[str, float | int]]:
+        """The numbers under the names of SAEBench's core evaluation, see `dictionaries.saebench`."""
+        return saebench.core(self)
+
 
 def evaluate(
     f: Callable[[Any, Array], Array],
-    where: str,
+    where: str | tuple[str, str],
     dictionary: Any,
     model: Any,
     tokens: Int[Array | np.ndarray, "batch position"],
@@ -64,8 +113,10 @@ def evaluate(
     """Runs the model clean, with the dictionary spliced in, and with the site ablated.
 
     Args:
-      f: `(model, tokens [batch position]) -> logits [batch position d_vocab]`.
-      where: address of the one site the dictionary belongs to, such as `"blocks.2.resid_post"`.
+      f: `(model, tokens [batch position]) -> logits [batch position d_vocab]`; it sees `batch_size` sequences at once,
+        the last of them made up where they do not divide.
+      where: address of the one site the dictionary belongs to, such as `"blocks.2.resid_post"`; a head axis is
+        flattened. For a transcoder the two sites that it reads and replaces: the second is spliced, ablated and x.
       dictionary: takes the site's values `[batch position d_in]`.
       model: a pytree.
       tokens: `[batch position]`.
@@ -76,7 +127,8 @@ def evaluate(
       An `Evaluation`.
 
     Raises:
-      ValueError: the site's values are not `[batch position d_in]`, or the address names no site (near names follow).
+      ValueError: the site has not one vector of the dictionary's width for each token, the address names no site (near
+        names follow), a transcoder's first site comes after its second, or the mask leaves nothing to predict.
 
     Example:
       >>> import jax, jax.numpy as jnp, interp_jax as ij
@@ -85,77 +137,144 @@ def evaluate(
       >>> f = lambda W, tokens: ij.site(W[tokens], "resid", axes=("batch", "position", "d_model")) @ W.T
       >>> dictionary = dictionaries.TopK.create(jax.random.key(1), d_in=8, d_sae=32, k=8)
       >>> tokens = jax.random.randint(jax.random.key(2), (4, 6), 0, 10)
-      >>> dictionaries.evaluate(f, "resid", dictionary, W, tokens).n_tokens
-      24
+      >>> scores = dictionaries.evaluate(f, "resid", dictionary, W, tokens)
+      >>> scores.n_tokens, scores.density.shape, sorted(scores.saebench()["sparsity"])
+      (24, (32,), ['l0', 'l1'])
     """
     tokens = jnp.asarray(tokens)
     mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask)
-    sums = _mean_sums(f, where)
-    total, count = jnp.zeros(dictionary.d_in), 0
-    chunks = [(tokens[i : i + batch_size], mask[i : i + batch_size]) for i in range(0, len(tokens), batch_size)]
-    for chunk, real in chunks:
-        total, count = total + sums(model, chunk, real), count + int(real.sum())
-    mean = total / count
+    if tokens.ndim != 2 or mask.shape != tokens.shape or not bool((mask[:, 1:] & mask[:, :-1]).any()):
+        raise ValueError(
+            f"evaluate: tokens {tuple(tokens.shape)} with a mask {tuple(mask.shape)} have no two real tokens in a row; "
+            "give both as [batch position], True at real tokens"
+        )
+    batch_size = min(batch_size, len(tokens))
+    missing = ((0, -len(tokens) % batch_size), (0, 0))  # a whole last batch, so that one program does for all
+    padded, real = jnp.pad(tokens, missing), jnp.pad(mask, missing)
+    chunks = [(padded[i : i + batch_size], real[i : i + batch_size]) for i in range(0, len(padded), batch_size)]
 
-    step = _scores(f, where)
-    results = [step(model, dictionary, mean, chunk, real) for chunk, real in chunks]
-    scores = {name: jnp.sum(jnp.stack([r[name] for r in results]), axis=0) for name in results[0]}
-    ce = {name: float(scores[name] / scores["n_targets"]) for name in ("clean", "spliced", "mean", "zero")}
+    sites = where if isinstance(where, tuple) else (where, where)
+    count = int(mask.sum())
+    sums = _mean_sums(f, sites[1])
+    mean = jnp.asarray(_total([sums(model, dictionary, *chunk) for chunk in chunks]) / count, jnp.float32)
+    step = _scores(f, *sites)
+    results = [step(model, dictionary, mean, *chunk) for chunk in chunks]
+    found = {name: _total([result[name] for result in results]) for name in results[0]}
+
+    ce = {name: float(found[f"ce_{name}"] / found["n_targets"]) for name in ("clean", "spliced", "mean", "zero")}
+    each = {name: float(found[name] / count) for name in _MEANS}
+    density = found["fired"] / count
     return Evaluation(
         ce_clean=ce["clean"],
         ce_spliced=ce["spliced"],
         ce_mean_ablated=ce["mean"],
         ce_zero_ablated=ce["zero"],
-        ce_recovered=(ce["mean"] - ce["spliced"]) / (ce["mean"] - ce["clean"]),
-        fvu=float(scores["error"] / scores["variance"]),
-        l0=float(jnp.sum(scores["fired"]) / count),
-        dead=float(jnp.mean((scores["fired"] == 0).astype(jnp.float32))),
+        ce_recovered=ratio(ce["mean"] - ce["spliced"], ce["mean"] - ce["clean"]),
+        ce_recovered_zero=ratio(ce["zero"] - ce["spliced"], ce["zero"] - ce["clean"]),
+        kl_mean_ablated=each.pop("kl_mean"),
+        kl_zero_ablated=each.pop("kl_zero"),
+        fvu=ratio(float(found["mse"]), float(found["variance"])),
+        relative_reconstruction_bias=ratio(float(found["square_out"]), float(found["dot"])),
+        l0=float(found["fired"].sum() / count),
+        dead=float((density == 0).mean()),
+        density=density,
+        max_cosine_encoder=float(nearest(dictionary.W_enc.T, dictionary.W_enc.T, itself=False)[0].mean()),
+        max_cosine_decoder=float(nearest(dictionary.W_dec, dictionary.W_dec, itself=False)[0].mean()),
         n_tokens=count,
+        **each,
     )
+
+
+_MEANS = (
+    *("kl_spliced", "kl_mean", "kl_zero", "explained_variance_legacy", "mse", "cosine"),
+    *("l2_norm_in", "l2_norm_out", "l2_ratio", "l1"),
+)
+
+
+def _total(parts: list[Array]) -> np.ndarray:
+    """The sum over batches, in float64 on the host."""
+    return np.asarray(np.sum([np.asarray(part, np.float64) for part in parts], axis=0))
+
+
+def _vectors(captured: dict[str, Array], where: str, tokens: Array, width: int) -> Array:
+    """The values of a site in float32, `[batch position width]`."""
+    x = captured[where]
+    if x.shape[:2] != tokens.shape or math.prod(x.shape[2:]) != width:
+        raise ValueError(
+            f"evaluate: {where!r} gives {tuple(x.shape)} for tokens {tuple(tokens.shape)}, not one vector of width "
+            f"{width} for each token; name one layer of a site whose axes are batch, position and d_model"
+        )
+    return x.reshape(*tokens.shape, width).astype(jnp.float32)
 
 
 def _mean_sums(f: Callable[..., Array], where: str) -> Callable[..., Array]:
     read = capture(f, where, output=False)
 
     @jax.jit
-    def sums(model: Any, tokens: Array, real: Array) -> Array:
-        x = read(model, tokens)[where]
-        if x.shape[:-1] != tokens.shape:
-            raise ValueError(
-                f"evaluate: {where!r} gives {tuple(x.shape)} for tokens {tuple(tokens.shape)}, not one vector for each "
-                "token; name one layer of a site whose axes are batch, position and d_model"
-            )
-        return jnp.sum(jnp.where(real[..., None], x.astype(jnp.float32), 0.0), axis=(0, 1))
+    def sums(model: Any, dictionary: Any, tokens: Array, real: Array) -> Array:
+        x = _vectors(read(model, tokens), where, tokens, dictionary.W_dec.shape[-1])
+        return jnp.sum(jnp.where(real[..., None], x, 0.0), axis=(0, 1))
 
     return sums
 
 
-def _scores(f: Callable[..., Array], where: str) -> Callable[..., dict[str, Array]]:
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Output:
+    """What a transcoder puts in the place of a site's value, as `via` wants it."""
+
+    transcoder: Any
+
+    def __call__(self, value: Array, x: Array) -> Array:
+        return self.transcoder(x).reshape(value.shape).astype(value.dtype)
+
+
+def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., dict[str, Array]]:
+    """The sums over a batch's real tokens of what is averaged, under the names of the fields."""
+
     @jax.jit
     def scores(model: Any, dictionary: Any, mean: Array, tokens: Array, real: Array) -> dict[str, Array]:
-        clean, captured = capture(f, where)(model, tokens)
-        x = captured[where]
+        clean, captured = capture(f, list(dict.fromkeys((read, written))))(model, tokens)
+        site = captured[written]
+        same = read == written
         edits = {
-            "spliced": splice(dictionary, keep_error=False),
-            "mean": replace(jnp.broadcast_to(mean.astype(x.dtype), x.shape)),
+            "spliced": splice(dictionary, keep_error=False) if same else via({"x": read}, _Output(dictionary)),
+            "mean": replace(jnp.broadcast_to(mean.reshape(site.shape[2:]).astype(site.dtype), site.shape)),
             "zero": zero(),
         }
         logits = {"clean": clean}
         for name, edit in edits.items():
-            logits[name] = intervene(f, {where: at(edit, mask=real)})(model, tokens)
+            logits[name] = intervene(f, {written: at(edit, mask=real)})(model, tokens)
+
+        def total(values: Array) -> Array:
+            return jnp.sum(jnp.where(real, values, 0.0))
+
         scored = real[:, 1:] & real[:, :-1]
-        out = {}
+        out = {"n_targets": jnp.sum(scored).astype(jnp.float32)}
         for name, value in logits.items():
             ce = optax.softmax_cross_entropy_with_integer_labels(value[:, :-1].astype(jnp.float32), tokens[:, 1:])
-            out[name] = jnp.sum(jnp.where(scored, ce, 0.0))
-        features = jnp.where(real[..., None], dictionary.encode(x), 0.0)
-        exact = x.astype(jnp.float32)
-        out["n_targets"] = jnp.sum(scored).astype(jnp.float32)
-        out["error"] = jnp.sum(
-            jnp.where(real[..., None], dictionary.decode(features).astype(jnp.float32) - exact, 0.0) ** 2
-        )
-        out["variance"] = jnp.sum(jnp.where(real[..., None], exact - mean, 0.0) ** 2)
-        out["fired"] = jnp.sum(features > 0, axis=(0, 1), dtype=jnp.float32)
+            out[f"ce_{name}"] = jnp.sum(jnp.where(scored, ce, 0.0))
+            if name != "clean":
+                out[f"kl_{name}"] = total(metrics.kl(clean)(value))
+
+        inputs = _vectors(captured, read, tokens, dictionary.d_in)
+        x = _vectors(captured, written, tokens, dictionary.W_dec.shape[-1])
+        features, y = dictionary.encode(inputs).astype(jnp.float32), dictionary(inputs)
+        norm_in, norm_out, dot = jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(y, axis=-1), jnp.sum(x * y, axis=-1)
+        square, spread = jnp.sum((x - y) ** 2, axis=-1), jnp.sum((x - mean) ** 2, axis=-1)
+        out |= {
+            "mse": total(square),
+            "variance": total(spread),
+            "explained_variance_legacy": total(1.0 - square / spread),
+            "cosine": total(dot / jnp.maximum(norm_in * norm_out, 1e-12)),
+            "l2_norm_in": total(norm_in),
+            "l2_norm_out": total(norm_out),
+            "l2_ratio": total(norm_out / jnp.where(norm_in < 1e-4, 1.0, norm_in)),  # as SAEBench has it
+            "square_out": total(norm_out**2),
+            "dot": total(dot),
+            "l1": total(jnp.sum(jnp.abs(features), axis=-1)),
+            "fired": jnp.sum((features != 0) & real[..., None], axis=(0, 1), dtype=jnp.float32),
+        }
         return out
 
     return scores
