@@ -5,6 +5,15 @@ from interp_jax.dictionaries.batchtopk import BatchTopK
 from interp_jax.dictionaries.checkpoint import load, load_metadata, save
 from interp_jax.dictionaries.clt import CrossLayerTranscoder
 from interp_jax.dictionaries.comparison import (
+    Matching,
+    Splitting,
+    Universality,
+    match,
+    mean_max_cosine,
+    splitting,
+    stability,
+    universality,
+)
 from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.evaluation import Evaluation, evaluate
 from interp_jax.dictionaries.gated import Gated
@@ -32,6 +41,7 @@ __all__ = [
     "Evaluation",
     "Gated",
     "JumpReLU",
+    "Matching",
     "Matryoshka",
     "Monitor",
     "PAnneal",
@@ -40,22 +50,29 @@ __all__ = [
     "SkipTranscoder",
     "SparseProbe",
     "Splice",
+    "Splitting",
     "Tied",
     "TopK",
     "TrainInfo",
     "TrainState",
     "Transcoder",
+    "Universality",
     "check",
     "evaluate",
     "harvest",
     "load",
     "load_metadata",
+    "match",
+    "mean_max_cosine",
     "resample",
     "save",
     "shuffled",
     "sparse_probe",
     "splice",
+    "splitting",
+    "stability",
     "train",
     "train_many",
     "train_step",
+    "universality",
 ]
