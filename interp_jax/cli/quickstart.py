@@ -56,7 +56,7 @@ def quickstart(
     from rich.console import Console
 
     from interp_jax import dictionaries, io, models, report
-    from interp_jax.cli import corpus, steering, subject, training
+    from interp_jax.cli import corpus, steering, subject
 
     console = Console(highlight=False, soft_wrap=True)
     begun = time.monotonic()
@@ -78,14 +78,8 @@ def quickstart(
     d_sae, k = sizes.expansion * looked_at.d_in, sizes.k or max(8, looked_at.d_in // 24)
     n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
     console.print(f"\n[bold]A TopK dictionary[/] of {d_sae:,} features, {k} active for each token")
-    dictionary, scale = training.train(
-        activations[:-n_held_out][read.mask[:-n_held_out]],
-        d_sae=d_sae,
-        k=k,
-        n_steps=sizes.steps,
-        batch_size=sizes.batch,
-        seed=seed,
-        log=out / "tensorboard" / time.strftime("%Y-%m-%d-%H%M%S"),
+    dictionary, scale = _train(
+        activations[:-n_held_out][read.mask[:-n_held_out]], d_sae, k, sizes, seed, out / "tensorboard"
     )
 
     with console.status("running the model with the dictionary in it"):
@@ -133,6 +127,26 @@ def quickstart(
     console.print(f"; it all took {minutes} min {seconds:02} s")
     console.print("\n[bold]Load the dictionary again[/]\n")
     print(code)
+
+
+def _train(activations: Any, d_sae: int, k: int, sizes: Sizes, seed: int, log: Path) -> tuple[Any, float]:
+    """A `TopK` of activations `[token d_in]` as they are, and the scale that it was trained at."""
+    import jax
+
+    from interp_jax import dictionaries
+
+    scaling = dictionaries.Scaling.fit(activations)
+    mean = scaling(activations.mean(0))
+    dictionary = dictionaries.TopK.create(jax.random.key(seed), activations.shape[-1], d_sae, k, b_dec=mean)
+    batches = dictionaries.shuffled(activations, min(sizes.batch, len(activations)), seed=seed)
+    with dictionaries.Monitor(log / time.strftime("%Y-%m-%d-%H%M%S")) as monitor:
+        state = dictionaries.train(
+            dictionaries.TrainState.create(dictionary, sizes.steps),
+            map(scaling, batches),
+            report=monitor,
+            every=max(1, min(20, sizes.steps // 10)),
+        )
+    return scaling.fold(state.dictionary), float(scaling.factor)
 
 
 def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any) -> tuple[list[Any], Any]:
