@@ -155,7 +155,7 @@ def _scores(f: Callable[..., Array], where: str) -> Callable[..., dict[str, Arra
             jnp.where(real[..., None], dictionary.decode(features).astype(jnp.float32) - exact, 0.0) ** 2
         )
         out["variance"] = jnp.sum(jnp.where(real[..., None], exact - mean, 0.0) ** 2)
-        out["fired"] = jnp.sum(features > 0, axis=(0, 1), dtype=jnp.float32)
+        out["fired"] = jnp.sum(features != 0, axis=(0, 1), dtype=jnp.float32)
         return out
 
     return scores
