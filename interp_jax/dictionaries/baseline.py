@@ -2,8 +2,8 @@
 
     f = TopK_|.|(W_enc (x - b_dec)),    x' = W_dec f + b_dec    (TopK_|.|, only where k is given)
 
-The neuron basis has W_enc = W_dec = 1, so that a feature is a neuron. Random directions have unit rows W_enc and
-the dual frame W_dec = pinv(W_enc), so that nothing is lost where there are at least d_in of them and no k.
+The neuron basis has W_enc = W_dec = 1, so that a feature is a neuron. Random directions are the unit columns of W_enc
+and W_dec = pinv(W_enc), the dual frame: nothing is lost where there are at least d_in of them and no k.
 Cunningham et al. 2023, https://arxiv.org/abs/2309.08600, compares its dictionaries with these, PCA, ICA and NMF.
 Caveat: all but NMF's features have a sign, and without k nearly every one of them is active.
 """
@@ -24,7 +24,6 @@ from interp_jax.dictionaries.dictionary import (
     Values,
     bias,
     check_sizes,
-    random_rows,
     total,
 )
 
@@ -169,6 +168,9 @@ class RandomDirections(Baseline):
     ) -> "RandomDirections":
         """Directions that are uniform on the sphere, as in Cunningham et al. 2023, https://arxiv.org/abs/2309.08600.
 
+        They are drawn in orthonormal bases of d_in at a time, since about d_in independent ones have a dual frame so
+        large that k of them reconstruct far worse than none.
+
         Args:
           key: for the directions.
           d_in: width of the inputs.
@@ -188,7 +190,10 @@ class RandomDirections(Baseline):
           True
         """
         check_baseline(cls, d_in, d_sae, k)
-        W_enc = random_rows(key, d_sae, d_in).T
+        n_bases = -(-d_sae // d_in)
+        Q, R = jnp.linalg.qr(jax.random.normal(key, (n_bases, d_in, d_in)))
+        bases = Q * jnp.sign(jnp.diagonal(R, axis1=-2, axis2=-1))[:, None]  # else not uniform (Mezzadri 2007)
+        W_enc = bases.reshape(-1, d_in)[:d_sae].T
         return cls(W_enc, jnp.linalg.pinv(W_enc), bias(b_dec, d_in), k)
 
 

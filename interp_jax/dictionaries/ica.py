@@ -48,7 +48,7 @@ class ICA(Baseline):
         *,
         x: Float[Values, "n d_in"],
         k: int | None = None,
-        max_iter: int = 1000,
+        max_iter: int = 200,
     ) -> "ICA":
         """d_sae independent components of inputs, by scikit-learn's FastICA in float64.
 

@@ -123,14 +123,18 @@ def test_random_directions_and_their_dual_frame():
     for d in (square, create("RandomDirections")):
         np.testing.assert_allclose(jnp.linalg.norm(d.W_enc, axis=0), 1, rtol=1e-5)
         np.testing.assert_allclose(d.encode(X), (X - np.asarray(d.b_dec)) @ np.asarray(d.W_enc), atol=1e-4)
-        np.testing.assert_allclose(d(X), X, atol=1e-3)
+        np.testing.assert_allclose(d(X), X, atol=1e-4)
+    np.testing.assert_allclose(square.W_enc.T @ square.W_enc, np.eye(D_IN), atol=1e-5)
     few = dictionaries.RandomDirections.create(jax.random.key(1), D_IN, 4)
     projected = np.asarray(few.W_enc) @ np.linalg.lstsq(np.asarray(few.W_enc), X.T)[0]
     np.testing.assert_allclose(few(X), projected.T, atol=1e-4)
     one, other = (np.asarray(create("RandomDirections", seed=seed).W_enc) for seed in (0, 1))
     assert np.abs(one - other).max() > 0.1
-    many = jax.vmap(lambda key: dictionaries.RandomDirections.create(key, D_IN, 4).W_enc)(jax.random.split(KEY, 3))
-    assert many.shape == (3, D_IN, 4)
+    keys = jax.random.split(KEY, 2000)
+    many = np.asarray(jax.vmap(lambda key: dictionaries.RandomDirections.create(key, 3, 4).W_enc)(keys))
+    for direction in np.moveaxis(many, -1, 0):  # uniform on the sphere: any two moments are known
+        np.testing.assert_allclose(direction.mean(0), 0, atol=5 / (3 * 2000) ** 0.5)
+        np.testing.assert_allclose(direction.T @ direction / 2000, np.eye(3) / 3, atol=5 * (4 / 45 / 2000) ** 0.5)
 
 
 def test_the_neuron_basis_is_the_identity():
