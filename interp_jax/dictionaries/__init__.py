@@ -21,15 +21,11 @@ from interp_jax.dictionaries.gated import Gated
 from interp_jax.dictionaries.ica import ICA
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
-<<<<<<< HEAD
 from interp_jax.dictionaries.monitor import Monitor
-from interp_jax.dictionaries.panneal import PAnneal
-from interp_jax.dictionaries.probing import SparseProbe, sparse_probe
-=======
 from interp_jax.dictionaries.nmf import NMF
 from interp_jax.dictionaries.panneal import PAnneal
 from interp_jax.dictionaries.pca import PCA
->>>>>>> baselines
+from interp_jax.dictionaries.probing import SparseProbe, sparse_probe
 from interp_jax.dictionaries.relu import ReLU
 from interp_jax.dictionaries.resampling import resample
 from interp_jax.dictionaries.scaling import Scaling
@@ -52,12 +48,9 @@ __all__ = [
     "JumpReLU",
     "Matching",
     "Matryoshka",
-<<<<<<< HEAD
     "Monitor",
-=======
     "NMF",
     "NeuronBasis",
->>>>>>> baselines
     "PAnneal",
     "PCA",
     "RandomDirections",

@@ -51,7 +51,7 @@ def create(kind, seed=0, d_sae=None):
 def noisy(kind, seed=0):
     """A dictionary with every trained array moved off its start."""
     made = create(kind, seed)
-    fixed = {"threshold", "bandwidth", "points"}
+    fixed = {"threshold", "bandwidth", "points", "limit"}
     names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in fixed]
     rng = np.random.default_rng(seed)
     return replace(made, **{n: getattr(made, n) + 0.1 * rng.normal(size=getattr(made, n).shape) for n in names})
