@@ -19,6 +19,7 @@ import numpy as np
 
 from interp_jax import config, dictionaries, io, models
 from interp_jax.cli import corpus, subject
+from interp_jax.dictionaries.baseline import Baseline
 from interp_jax.dictionaries.checkpoint import ARCHITECTURES
 
 HELD_OUT = 128  # sequences, at most
@@ -152,8 +153,9 @@ def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
 
 
 def _kind(cfg: TrainDictionary) -> Any:
-    if cfg.kind not in ARCHITECTURES:
-        raise ValueError(f"kind = {cfg.kind!r}: is not an architecture; known: {', '.join(sorted(ARCHITECTURES))}")
+    trained = sorted(kind for kind, cls in ARCHITECTURES.items() if not issubclass(cls, Baseline))
+    if cfg.kind not in trained:
+        raise ValueError(f"kind = {cfg.kind!r}: is not an architecture that is trained; known: {', '.join(trained)}")
     pair = "transcoder" in cfg.kind or cfg.kind == "clt"
     if pair != (cfg.site_out is not None):
         need = "needs site_out, the site that it reconstructs" if pair else "reads one site; leave site_out away"

@@ -28,7 +28,7 @@ MEMBERS = {
     "relu": [(24, {}), (40, {})],
     "skip_transcoder": [(24, {}), (40, {})],
     "tied": [(24, {}), (40, {})],
-    "topk": [(24, {"k": 2}), (40, {"k": 5})],
+    "topk": [(4, {"k": 2}), (40, {"k": 5})],  # the first has fewer features than k_aux otherwise is
     "transcoder": [(24, {}), (40, {})],
 }
 QUICK = ("topk", "relu", "gated")
