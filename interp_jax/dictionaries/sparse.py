@@ -37,10 +37,10 @@ def weighted_rows(
 
     def step(total: Array, active: tuple[Array, Array]) -> tuple[Array, None]:
         value, index = active
-        return total + value[:, None] * rows[index], None
+        return total + (value[:, None] * rows[index]).astype(jnp.float32), None
 
-    start = jnp.zeros((values.shape[0], rows.shape[1]), rows.dtype)
-    return lax.scan(step, start, (values.T, indices.T))[0]
+    start = jnp.zeros((values.shape[0], rows.shape[1]), jnp.float32)  # sums in bfloat16 would lose what they add
+    return lax.scan(step, start, (values.T, indices.T))[0].astype(rows.dtype)
 
 
 def scattered(
@@ -56,9 +56,10 @@ def scattered(
 
     def step(total: Array, active: tuple[Array, Array]) -> tuple[Array, None]:
         value, index = active
-        return total.at[index].add(value[:, None] * x), None
+        return total.at[index].add((value[:, None] * x).astype(jnp.float32)), None
 
-    return lax.scan(step, jnp.zeros((d_sae, x.shape[1]), x.dtype), (values.T, indices.T))[0]
+    start = jnp.zeros((d_sae, x.shape[1]), jnp.float32)
+    return lax.scan(step, start, (values.T, indices.T))[0].astype(x.dtype)
 
 
 def _weighted_rows_fwd(values: Array, indices: Array, rows: Array) -> tuple[Array, tuple[Array, Array, Array]]:
