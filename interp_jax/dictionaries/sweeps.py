@@ -7,6 +7,7 @@ Caveat: each gives what it gives alone, up to the order in which floating point 
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,17 +58,21 @@ def train_many(
     if not states:
         return []
     size = chunk or (1 if jax.default_backend() == "cpu" else len(states))
-    program = jax.jit(jax.vmap(train_step, in_axes=(0, None)), donate_argnums=0)
+    one = train_step if size == 1 else jax.vmap(train_step, in_axes=(0, None))
+    program = jax.jit(one, donate_argnums=0)
 
     def step(chunks: tuple, batch: Any) -> tuple[tuple, tuple]:
         stepped = [program(chunk, batch) for chunk in chunks]
         return tuple(state for state, _ in stepped), tuple(info for _, info in stepped)
 
+    def member(chunks: tuple, i: int) -> Any:
+        return chunks[i] if size == 1 else jax.tree.map(lambda leaf: leaf[i % size], chunks[i // size])
+
     def taken(chunks: tuple) -> list[TrainState]:
-        return [_taken(chunks[i // size], state, i % size) for i, state in enumerate(states)]
+        return [_as_alone(member(chunks, i), state) for i, state in enumerate(states)]
 
     def look(chunks: tuple, infos: tuple, batch: Any) -> None:
-        info = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(states)], *infos)
+        info = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(member(infos, i) for i in range(len(states))))
         check(info)
         if report is not None:
             report(taken(chunks), info, batch)
@@ -76,7 +81,10 @@ def train_many(
 
 
 def _chunks(states: Sequence[TrainState], size: int) -> tuple[TrainState, ...]:
-    """The states stacked, `size` at a time, all of one shape; the last chunk is filled up with its last state."""
+    """The states stacked, `size` at a time where that is more than one, and all of one shape.
+
+    The last chunk is filled up with its last state.
+    """
     _check(states)
     if len({(getattr(s.dictionary, "k", None), getattr(s.dictionary, "k_aux", None)) for s in states}) > 1:
         states = _bounded(states)
@@ -85,11 +93,10 @@ def _chunks(states: Sequence[TrainState], size: int) -> tuple[TrainState, ...]:
     filled = [*states, *[states[-1]] * (-len(states) % size)]
     columns = zip(*(jax.tree.leaves(state) for state in filled), strict=True)
     padded = [_padded(arrays, fill) for arrays, fill in zip(columns, absent, strict=True)]
-    structure = jax.tree.structure(states[0])
-    return tuple(
-        jax.tree.unflatten(structure, [jnp.stack(arrays[at : at + size]) for arrays in padded])
-        for at in range(0, len(filled), size)
-    )
+    build = partial(jax.tree.unflatten, jax.tree.structure(states[0]))
+    if size == 1:
+        return tuple(build([jnp.copy(a) for a in leaves]) for leaves in zip(*padded, strict=True))
+    return tuple(build([jnp.stack(arrays[at : at + size]) for arrays in padded]) for at in range(0, len(filled), size))
 
 
 def _padded(arrays: Sequence[jax.Array], fill: int) -> list[jax.Array]:
@@ -98,9 +105,8 @@ def _padded(arrays: Sequence[jax.Array], fill: int) -> list[jax.Array]:
     return [lax.pad(a, jnp.asarray(fill, a.dtype), w) for a, w in zip(arrays, widths, strict=True)]
 
 
-def _taken(together: TrainState, alone: TrainState, i: int) -> TrainState:
-    """Run `i`, cut to the shapes and given the k that it had."""
-    one = jax.tree.map(lambda leaf: leaf[i], together)
+def _as_alone(one: TrainState, alone: TrainState) -> TrainState:
+    """A run's state, cut to the shapes and given the k that it has alone."""
     own = {name: getattr(alone.dictionary, name) for name in ("k", "k_aux", "limit") if hasattr(alone.dictionary, name)}
     one = _each_dictionary(one, **own)
     cut = [a[tuple(map(slice, b.shape))] for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(alone), strict=True)]
