@@ -1,9 +1,7 @@
 """`interp-jax quickstart`: from a model and a text to a dictionary, its scores, its page, and a steered text."""
 
 from dataclasses import dataclass
-import os
 from pathlib import Path
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +54,11 @@ def quickstart(
     from rich.console import Console
 
     from interp_jax import dictionaries, io, models, report
-    from interp_jax.cli import corpus, steering, subject
+    from interp_jax.cli import corpus, output, steering, subject
 
     console = Console(highlight=False, soft_wrap=True)
     begun = time.monotonic()
-    _check_writable(out)
+    output.check_writable(out)
     io.orbax.check_free(out / "dictionary")
 
     looked_at = subject.load(model, site)
@@ -121,7 +119,7 @@ def quickstart(
         steered=None if steered is None else steered.shown(),
         code=code,
     )
-    _write(out / "index.html", html)
+    output.write(out / "index.html", html)
     minutes, seconds = divmod(round(time.monotonic() - begun), 60)
     console.print(f"\n[bold]The page[/] {out / 'index.html'} names {len(features[:N_FEATURES])} features", end="")
     console.print(f"; it all took {minutes} min {seconds:02} s")
@@ -201,20 +199,3 @@ def _print_steered(console: Any, steered: "Steered") -> None:
     for name, continuation in (("before", steered.before), ("after", steered.after)):
         on_one_line = " ".join(continuation.split("\n"))
         console.print(Text.assemble((f"   {name:7}", "dim"), (steered.prompt, "dim"), on_one_line))
-
-
-def _check_writable(out: Path) -> None:
-    """Raises OSError now rather than after minutes of work."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise OSError(f"--out {out}: cannot be written ({error.strerror or error}); choose another folder") from None
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
