@@ -73,12 +73,10 @@ def main(cfg: Trace) -> dict:
     handover = next((layer for layer in range(n_layers) if state[1, layer] > state[0, layer]), n_layers)
     early = {name: float(values.mean(0)[0].max()) for name, values in stacked.items()}
     print(
-        f"\nUp to layer {handover - 1} it is the state at the subject that brings the answer back, from layer {handover}"
+        f"\nUp to layer {handover - 1} it is the state at the subject that brings the answer back, from then on that at"
     )
-    print(
-        "on that at the last word: the early and the late site of Meng et al. At the subject, attention outputs bring back"
-    )
-    print(f"at most {early['attention']:.2f} and MLP outputs {early['MLP']:.2f}; in GPT-2 XL it is the MLPs that do.")
+    print("the last word: the early and the late site of Meng et al. At the subject, attention outputs bring back at")
+    print(f"most {early['attention']:.2f} and MLP outputs {early['MLP']:.2f}; in GPT-2 XL it is the MLPs that do.")
     figure = make_subplots(cols=3, subplot_titles=list(stacked))
     for column, (name, values) in enumerate(stacked.items(), start=1):
         for place, mean, spread in zip(PLACES, values.mean(0), values.std(0, ddof=1), strict=True):
