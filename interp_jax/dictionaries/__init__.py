@@ -1,6 +1,7 @@
-"""Dictionaries: sparse features of a model's activations, trained, scored, saved and spliced back in."""
+"""Dictionaries: features of a model's activations, and baselines; trained, scored, saved and spliced back in."""
 
 from interp_jax.dictionaries.archetypal import Archetypal
+from interp_jax.dictionaries.baseline import NeuronBasis, RandomDirections
 from interp_jax.dictionaries.batchtopk import BatchTopK
 from interp_jax.dictionaries.checkpoint import load, load_metadata, save
 from interp_jax.dictionaries.clt import CrossLayerTranscoder
@@ -17,10 +18,13 @@ from interp_jax.dictionaries.comparison import (
 from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.evaluation import Evaluation, evaluate
 from interp_jax.dictionaries.gated import Gated
+from interp_jax.dictionaries.ica import ICA
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
 from interp_jax.dictionaries.monitor import Monitor
+from interp_jax.dictionaries.nmf import NMF
 from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.pca import PCA
 from interp_jax.dictionaries.probing import SparseProbe, sparse_probe
 from interp_jax.dictionaries.relu import ReLU
 from interp_jax.dictionaries.resampling import resample
@@ -40,11 +44,16 @@ __all__ = [
     "Crosscoder",
     "Evaluation",
     "Gated",
+    "ICA",
     "JumpReLU",
     "Matching",
     "Matryoshka",
     "Monitor",
+    "NMF",
+    "NeuronBasis",
     "PAnneal",
+    "PCA",
+    "RandomDirections",
     "ReLU",
     "Scaling",
     "SkipTranscoder",

@@ -12,13 +12,17 @@ import jax.numpy as jnp
 from interp_jax import io
 from interp_jax.dictionaries import sae_lens
 from interp_jax.dictionaries.archetypal import Archetypal
+from interp_jax.dictionaries.baseline import NeuronBasis, RandomDirections
 from interp_jax.dictionaries.batchtopk import BatchTopK
 from interp_jax.dictionaries.clt import CrossLayerTranscoder
 from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.gated import Gated
+from interp_jax.dictionaries.ica import ICA
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
+from interp_jax.dictionaries.nmf import NMF
 from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.pca import PCA
 from interp_jax.dictionaries.relu import ReLU
 from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
@@ -31,9 +35,14 @@ KINDS = (
     CrossLayerTranscoder,
     Crosscoder,
     Gated,
+    ICA,
     JumpReLU,
     Matryoshka,
+    NMF,
+    NeuronBasis,
     PAnneal,
+    PCA,
+    RandomDirections,
     ReLU,
     SkipTranscoder,
     Tied,

@@ -13,15 +13,21 @@ from interp_jax.dictionaries.checkpoint import ARCHITECTURES
 
 D_IN, D_OUT, D_SAE, N = 8, 6, 24, 32
 POINTS = jax.random.normal(jax.random.key(5), (30, D_IN))
+FITTED = jax.random.exponential(jax.random.key(6), (200, D_IN))
 KEYWORDS = {
     "archetypal": {"k": 3, "points": POINTS, "delta": 0.5},
     "batchtopk": {"k": 3},
     "clt": {"n_layers": 2, "d_out": D_OUT, "threshold": 0.3},
     "crosscoder": {"n_sites": 2},
     "gated": {},
+    "ica": {"k": 3, "x": FITTED},
     "jumprelu": {"threshold": 0.3, "bandwidth": 0.3},
     "matryoshka": {"k": 3},
+    "neuron_basis": {"k": 3},
+    "nmf": {"k": 3, "x": FITTED, "n_steps": 50},
     "panneal": {},
+    "pca": {"k": 3, "x": FITTED},
+    "random_directions": {"k": 3},
     "relu": {"form": "towards"},
     "skip_transcoder": {"d_out": D_OUT},
     "tied": {},
@@ -30,11 +36,14 @@ KEYWORDS = {
 }
 PAIRS = {"clt", "skip_transcoder", "transcoder"}  # what maps inputs to targets
 LAYERED = {"clt", "crosscoder"}  # what reads several sites at once
+SIGNED = {"ica", "neuron_basis", "pca", "random_directions"}
+WIDTHS = dict.fromkeys(KEYWORDS, D_SAE) | {"ica": 6, "neuron_basis": D_IN, "nmf": 6, "pca": 6}  # a basis has no more
 kinds = pytest.mark.parametrize("kind", sorted(KEYWORDS))
 DEAD = jnp.arange(D_SAE) < 4
 
 
-def create(kind, seed=0, d_sae=D_SAE):
+def create(kind, seed=0, d_sae=None):
+    d_sae = WIDTHS[kind] if d_sae is None else d_sae
     return ARCHITECTURES[kind].create(jax.random.key(seed), D_IN, d_sae, **KEYWORDS[kind])
 
 
@@ -61,7 +70,7 @@ def batch(kind):
 @jax.jit
 def loss(dictionary, data):
     half = jnp.float32(0.5)
-    return dictionary.loss(data, jnp.broadcast_to(DEAD, dictionary.feature_shape), half, half, half)
+    return dictionary.loss(data, jnp.broadcast_to(DEAD[: dictionary.d_sae], dictionary.feature_shape), half, half, half)
 
 
 gradient = jax.jit(jax.grad(lambda d, data: loss(d, data)[0]))
@@ -78,9 +87,9 @@ def test_shapes_and_the_dense_form(kind):
     d, x = noisy(kind), inputs(kind)
     assert jax.eval_shape(encode, d, x.reshape(4, 8, *x.shape[1:])).shape == (4, 8, *d.feature_shape)
     features = encode(d, x)
-    assert (d.d_in, d.d_sae) == (D_IN, D_SAE)
+    assert (d.d_in, d.d_sae) == (D_IN, WIDTHS[kind])
     assert 0 < float((features > 0).mean()) < 1
-    assert float(features.min()) == 0
+    assert float(features.min()) < 0 if kind in SIGNED else float(features.min()) == 0
     f, W_dec = np.asarray(features), np.asarray(d.W_dec)
     if kind == "clt":
         later = [f[..., 0, :] @ W_dec[0, 0], f[..., 0, :] @ W_dec[0, 1] + f[..., 1, :] @ W_dec[1, 1]]
@@ -170,7 +179,7 @@ def test_bad_input_is_refused(kind):
     with pytest.raises(ValueError, match="d_sae=0 must be at least 1"):
         create(kind, d_sae=0)
     with pytest.raises(TypeError, match="d_sea"):
-        ARCHITECTURES[kind].create(jax.random.key(0), D_IN, D_SAE, d_sea=D_SAE, **KEYWORDS[kind])
+        ARCHITECTURES[kind].create(jax.random.key(0), D_IN, WIDTHS[kind], d_sea=D_SAE, **KEYWORDS[kind])
 
 
 @pytest.mark.parametrize(
