@@ -57,10 +57,9 @@ def train_many(
     if not states:
         return []
     size = chunk or (1 if jax.default_backend() == "cpu" else len(states))
-    program = jax.jit(jax.vmap(train_step, in_axes=(0, None)), donate_argnums=0)
 
     def step(chunks: tuple, batch: Any) -> tuple[tuple, tuple]:
-        stepped = [program(chunk, batch) for chunk in chunks]
+        stepped = [_step_of_all(chunk, batch) for chunk in chunks]
         return tuple(state for state, _ in stepped), tuple(info for _, info in stepped)
 
     def taken(chunks: tuple) -> list[TrainState]:
@@ -73,6 +72,10 @@ def train_many(
             report(taken(chunks), info, batch)
 
     return taken(run(step, _chunks(states, size), batches, look, every))
+
+
+# One for the process: a second sweep of the same shapes compiles nothing.
+_step_of_all = jax.jit(jax.vmap(train_step, in_axes=(0, None)), donate_argnums=0)
 
 
 def _chunks(states: Sequence[TrainState], size: int) -> tuple[TrainState, ...]:
