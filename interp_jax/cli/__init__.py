@@ -15,13 +15,19 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     import tyro
 
+    from interp_jax.cli.patch import patch
     from interp_jax.cli.quickstart import quickstart
     from interp_jax.cli.sites import sites
+    from interp_jax.cli.train_dictionary import from_file, train_dictionary
 
     words = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
+        if words[0] == "train-dictionary" and "--config" in words[:-1]:
+            at = words.index("--config")  # the other options are the keys of the file
+            from_file(words[at + 1], words[1:at] + words[at + 2 :])
+            return
         tyro.extras.subcommand_cli_from_dict(
-            {"quickstart": quickstart, "sites": sites},
+            {"quickstart": quickstart, "sites": sites, "patch": patch, "train-dictionary": train_dictionary},
             prog="interp-jax",
             description="Interpret a language model in JAX: name activations, learn features, steer with them.",
             args=words,

@@ -1,9 +1,7 @@
 """`interp-jax quickstart`: from a model and a text to a dictionary, its scores, its page, and a steered text."""
 
 from dataclasses import dataclass
-import os
 from pathlib import Path
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +54,11 @@ def quickstart(
     from rich.console import Console
 
     from interp_jax import dictionaries, io, models, report
-    from interp_jax.cli import corpus, steering, subject, training
+    from interp_jax.cli import corpus, output, steering, subject
 
     console = Console(highlight=False, soft_wrap=True)
     begun = time.monotonic()
-    _check_writable(out)
+    output.check_writable(out)
     io.orbax.check_free(out / "dictionary")
 
     looked_at = subject.load(model, site)
@@ -78,14 +76,8 @@ def quickstart(
     d_sae, k = sizes.expansion * looked_at.d_in, sizes.k or max(8, looked_at.d_in // 24)
     n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
     console.print(f"\n[bold]A TopK dictionary[/] of {d_sae:,} features, {k} active for each token")
-    dictionary, scale = training.train(
-        activations[:-n_held_out][read.mask[:-n_held_out]],
-        d_sae=d_sae,
-        k=k,
-        n_steps=sizes.steps,
-        batch_size=sizes.batch,
-        seed=seed,
-        log=out / "tensorboard" / time.strftime("%Y-%m-%d-%H%M%S"),
+    dictionary, scale = _train(
+        activations[:-n_held_out][read.mask[:-n_held_out]], d_sae, k, sizes, seed, out / "tensorboard"
     )
 
     with console.status("running the model with the dictionary in it"):
@@ -127,12 +119,32 @@ def quickstart(
         steered=None if steered is None else steered.shown(),
         code=code,
     )
-    _write(out / "index.html", html)
+    output.write(out / "index.html", html)
     minutes, seconds = divmod(round(time.monotonic() - begun), 60)
     console.print(f"\n[bold]The page[/] {out / 'index.html'} names {len(features[:N_FEATURES])} features", end="")
     console.print(f"; it all took {minutes} min {seconds:02} s")
     console.print("\n[bold]Load the dictionary again[/]\n")
     print(code)
+
+
+def _train(activations: Any, d_sae: int, k: int, sizes: Sizes, seed: int, log: Path) -> tuple[Any, float]:
+    """A `TopK` of activations `[token d_in]` as they are, and the scale that it was trained at."""
+    import jax
+
+    from interp_jax import dictionaries
+
+    scaling = dictionaries.Scaling.fit(activations)
+    mean = scaling(activations.mean(0))
+    dictionary = dictionaries.TopK.create(jax.random.key(seed), activations.shape[-1], d_sae, k, b_dec=mean)
+    batches = dictionaries.shuffled(activations, min(sizes.batch, len(activations)), seed=seed)
+    with dictionaries.Monitor(log / time.strftime("%Y-%m-%d-%H%M%S")) as monitor:
+        state = dictionaries.train(
+            dictionaries.TrainState.create(dictionary, sizes.steps),
+            map(scaling, batches),
+            report=monitor,
+            every=max(1, min(20, sizes.steps // 10)),
+        )
+    return scaling.fold(state.dictionary), float(scaling.factor)
 
 
 def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any) -> tuple[list[Any], Any]:
@@ -187,20 +199,3 @@ def _print_steered(console: Any, steered: "Steered") -> None:
     for name, continuation in (("before", steered.before), ("after", steered.after)):
         on_one_line = " ".join(continuation.split("\n"))
         console.print(Text.assemble((f"   {name:7}", "dim"), (steered.prompt, "dim"), on_one_line))
-
-
-def _check_writable(out: Path) -> None:
-    """Raises OSError now rather than after minutes of work."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise OSError(f"--out {out}: cannot be written ({error.strerror or error}); choose another folder") from None
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)

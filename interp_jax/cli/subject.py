@@ -32,6 +32,21 @@ class Subject:
     d_in: int
 
 
+def open_model(name: str) -> tuple[Any, Any]:
+    """A model that can read text, and its tokenizer.
+
+    Raises:
+      FileNotFoundError: there is no such model.
+      ValueError: it has no tokenizer.
+    """
+    # On a CPU, bfloat16 arithmetic is several times slower than float32.
+    dtype = "float32" if jax.default_backend() == "cpu" else None
+    model, tokenizer = models.load(name, dtype=dtype)
+    if tokenizer is None:
+        raise ValueError(f"{name}: has no tokenizer.json, which is needed to read text; add it to the folder")
+    return model, tokenizer
+
+
 def load(name: str, site: str | None) -> Subject:
     """Loads a model and checks the site, by default the residual stream after the last block but one.
 
@@ -39,11 +54,7 @@ def load(name: str, site: str | None) -> Subject:
       FileNotFoundError: there is no such model.
       ValueError: the model has no tokenizer, or the address is not one vector for each token.
     """
-    # On a CPU, bfloat16 arithmetic is several times slower than float32.
-    dtype = "float32" if jax.default_backend() == "cpu" else None
-    model, tokenizer = models.load(name, dtype=dtype)
-    if tokenizer is None:
-        raise ValueError(f"{name}: has no tokenizer.json, which is needed to read text; add it to the folder")
+    model, tokenizer = open_model(name)
     tokens = jax.ShapeDtypeStruct((2, 8), jnp.int32)
     sites = ij.sites(models.forward, model, tokens)
     if site is None:

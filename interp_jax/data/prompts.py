@@ -80,7 +80,9 @@ def correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> np.nda
 def prompts(
     key: jax.Array, tokenizer: Any, n: int, make: Callable[[random.Random], Example], attributes: dict[str, object]
 ) -> Task:
-    """n examples that have the attributes, as a batch. Raises ValueError where there are none."""
+    """n examples that have the attributes, as a batch. Raises ValueError where there are none, or n is below 1."""
+    if n < 1:
+        raise ValueError(f"n={n}: a task has at least one example")
     encoded = list(itertools.islice(_encoded(random.Random(int(jax.random.bits(key))), tokenizer, make, attributes), n))
     prefix = tokenizer.encode("")  # what the tokenizer puts before every text: its <bos>, or nothing
     width = len(prefix) + max(len(each.clean) for each in encoded)

@@ -137,7 +137,8 @@ class BatchTopK(Dictionary):
 
     def stepped(self, terms: dict[str, Array]) -> Any:
         """Unit rows, and the running mean of the smallest kept activation."""
-        kept = jnp.where(jnp.isfinite(terms["smallest"]), terms["smallest"], self.threshold)
+        smallest = terms["smallest"].astype(self.threshold.dtype)
+        kept = jnp.where(jnp.isfinite(smallest), smallest, self.threshold)
         mean = jnp.where(self.threshold < 0, kept, (1 - RATE) * self.threshold + RATE * kept)
         return with_fields(self.normalized(), threshold=mean)
 

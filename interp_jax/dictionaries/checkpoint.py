@@ -83,8 +83,11 @@ def save(path: str | Path, dictionary: Any, format: str = "orbax", **metadata: A
         raise ValueError(f"save: unknown format {format!r}; known: 'orbax', 'sae_lens'")
     arrays, static = {}, {}
     for field in dataclasses.fields(dictionary):
-        if (value := getattr(dictionary, field.name)) is not None:
-            (static if field.metadata.get("static") else arrays)[field.name] = value
+        value = getattr(dictionary, field.name)
+        if field.metadata.get("static"):
+            static[field.name] = value
+        elif value is not None:
+            arrays[field.name] = value
     io.orbax.save(path, arrays, {"architecture": dictionary.architecture, "static": static, "about": metadata})
 
 

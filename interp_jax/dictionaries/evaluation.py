@@ -10,6 +10,7 @@ Caveat: `ce_recovered` depends on what it is measured against; mean ablation is 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 import math
 from typing import Any
 
@@ -207,6 +208,7 @@ def _vectors(captured: dict[str, Array], where: str, tokens: Array, width: int) 
     return x.reshape(*tokens.shape, width).astype(jnp.float32)
 
 
+@lru_cache(maxsize=8)  # the dictionaries of a sweep are scored by one compiled program
 def _mean_sums(f: Callable[..., Array], where: str) -> Callable[..., Array]:
     read = capture(f, where, output=False)
 
@@ -229,6 +231,7 @@ class _Output:
         return self.transcoder(x).reshape(value.shape).astype(value.dtype)
 
 
+@lru_cache(maxsize=8)
 def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., dict[str, Array]]:
     """The sums over a batch's real tokens of what is averaged, under the names of the fields."""
 

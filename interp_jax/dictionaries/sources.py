@@ -90,8 +90,8 @@ def harvest(
       An iterator of batches, float32 or the site's dtype, on the host's or the device's side as the model's are.
 
     Raises:
-      ValueError: (at the first batch) there are fewer real tokens than one batch, a site is not one vector for each
-        token, or an address names no site (near names follow).
+      ValueError: (at the first batch) fewer real tokens than one batch, a site that is not one vector for each token,
+        or an address that names no site (near names follow).
 
     Example:
       >>> import jax, interp_jax as ij
@@ -108,7 +108,10 @@ def harvest(
     # The reducer sees the value of one layer, so that a layer axis can be told from a batch of as many sequences.
     read = jax.jit(capture(f, dict.fromkeys(addresses, _flat), output=False))
     if hasattr(tokens, "shape"):
-        tokens = _rounds(np.asarray(tokens), None if mask is None else np.asarray(mask), n_sequences, seed)
+        tokens = np.asarray(tokens)
+        mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask)
+        _check_enough(int(mask.sum()), batch_size)
+        tokens = _rounds(tokens, mask, n_sequences, seed)
 
     def activations() -> Iterator[list[np.ndarray]]:
         for some, real in tokens:
@@ -137,10 +140,7 @@ def _rows(captured: Array, address: str, n_tokens: int) -> np.ndarray:
     return rows
 
 
-def _rounds(tokens: np.ndarray, mask: np.ndarray | None, n_sequences: int, seed: int) -> Iterator[Sequences]:
-    mask = np.ones(tokens.shape, bool) if mask is None else mask
-    if not mask.any():
-        raise ValueError(f"harvest: no real token among {mask.size}; give tokens, and a mask that is True at some")
+def _rounds(tokens: np.ndarray, mask: np.ndarray, n_sequences: int, seed: int) -> Iterator[Sequences]:
     size, a_round = min(n_sequences, len(tokens)), 0
     while True:
         order = np.random.default_rng((seed, a_round)).permutation(len(tokens))
@@ -169,6 +169,11 @@ def _buffered(
         parts = [[leaf[order[n_given * batch_size :]] for leaf in buffer]]
         n -= n_given * batch_size
     if not given:
+        _check_enough(n, batch_size)
+
+
+def _check_enough(n_tokens: int, batch_size: int) -> None:
+    if n_tokens < batch_size:
         raise ValueError(
-            f"harvest: {n} real tokens for batches of {batch_size}; give more data or a smaller batch_size"
+            f"harvest: {n_tokens} real tokens for batches of {batch_size}; give more, or a smaller batch_size"
         )

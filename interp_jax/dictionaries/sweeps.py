@@ -7,6 +7,7 @@ Caveat: each gives what it gives alone, up to the order in which floating point 
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -57,16 +58,20 @@ def train_many(
     if not states:
         return []
     size = chunk or (1 if jax.default_backend() == "cpu" else len(states))
+    program = _step_of_one if size == 1 else _step_of_all
 
     def step(chunks: tuple, batch: Any) -> tuple[tuple, tuple]:
-        stepped = [_step_of_all(chunk, batch) for chunk in chunks]
+        stepped = [program(chunk, batch) for chunk in chunks]
         return tuple(state for state, _ in stepped), tuple(info for _, info in stepped)
 
+    def member(chunks: tuple, i: int) -> Any:
+        return chunks[i] if size == 1 else jax.tree.map(lambda leaf: leaf[i % size], chunks[i // size])
+
     def taken(chunks: tuple) -> list[TrainState]:
-        return [_taken(chunks[i // size], state, i % size) for i, state in enumerate(states)]
+        return [_as_alone(member(chunks, i), state) for i, state in enumerate(states)]
 
     def look(chunks: tuple, infos: tuple, batch: Any) -> None:
-        info = jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(states)], *infos)
+        info = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(member(infos, i) for i in range(len(states))))
         check(info)
         if report is not None:
             report(taken(chunks), info, batch)
@@ -74,26 +79,28 @@ def train_many(
     return taken(run(step, _chunks(states, size), batches, look, every))
 
 
-# One for the process: a second sweep of the same shapes compiles nothing.
+# One of each for the process: a second sweep of the same shapes compiles nothing.
+_step_of_one = jax.jit(train_step, donate_argnums=0)
 _step_of_all = jax.jit(jax.vmap(train_step, in_axes=(0, None)), donate_argnums=0)
 
 
 def _chunks(states: Sequence[TrainState], size: int) -> tuple[TrainState, ...]:
-    """The states stacked, `size` at a time, all of one shape; the last chunk is filled up with its last state."""
+    """The states stacked, `size` at a time where that is more than one, and all of one shape.
+
+    The last chunk is filled up with its last state.
+    """
     _check(states)
-    ks = {state.dictionary.k for state in states if hasattr(state.dictionary, "k")}
-    if len(ks) > 1:
-        states = [_limited(state, max(ks)) for state in states]
+    if len({(getattr(s.dictionary, "k", None), getattr(s.dictionary, "k_aux", None)) for s in states}) > 1:
+        states = _bounded(states)
     names = [jax.tree_util.keystr(path[:1], simple=True) for path, _ in jax.tree.leaves_with_path(states[0])]
     absent = [ABSENT if name == "steps_since_fired" else 0 for name in names]
     filled = [*states, *[states[-1]] * (-len(states) % size)]
     columns = zip(*(jax.tree.leaves(state) for state in filled), strict=True)
     padded = [_padded(arrays, fill) for arrays, fill in zip(columns, absent, strict=True)]
-    structure = jax.tree.structure(states[0])
-    return tuple(
-        jax.tree.unflatten(structure, [jnp.stack(arrays[at : at + size]) for arrays in padded])
-        for at in range(0, len(filled), size)
-    )
+    build = partial(jax.tree.unflatten, jax.tree.structure(states[0]))
+    if size == 1:
+        return tuple(build([jnp.copy(a) for a in leaves]) for leaves in zip(*padded, strict=True))
+    return tuple(build([jnp.stack(arrays[at : at + size]) for arrays in padded]) for at in range(0, len(filled), size))
 
 
 def _padded(arrays: Sequence[jax.Array], fill: int) -> list[jax.Array]:
@@ -102,20 +109,25 @@ def _padded(arrays: Sequence[jax.Array], fill: int) -> list[jax.Array]:
     return [lax.pad(a, jnp.asarray(fill, a.dtype), w) for a, w in zip(arrays, widths, strict=True)]
 
 
-def _taken(together: TrainState, alone: TrainState, i: int) -> TrainState:
-    """Run `i`, cut to the shapes and given the k that it had."""
-    one = jax.tree.map(lambda leaf: leaf[i], together)
-    if hasattr(alone.dictionary, "k"):
-        one = _each_dictionary(one, k=alone.dictionary.k, limit=alone.dictionary.limit)
+def _as_alone(one: TrainState, alone: TrainState) -> TrainState:
+    """A run's state, cut to the shapes and given the k that it has alone."""
+    own = {name: getattr(alone.dictionary, name) for name in ("k", "k_aux", "limit") if hasattr(alone.dictionary, name)}
+    one = _each_dictionary(one, **own)
     cut = [a[tuple(map(slice, b.shape))] for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(alone), strict=True)]
     return jax.tree.unflatten(jax.tree.structure(alone), cut)
 
 
-def _limited(state: TrainState, k: int) -> TrainState:
-    """The state with k as its bound, and its own k as the limit."""
-    own = jnp.float32(state.dictionary.k)
-    bounded = _each_dictionary(state, k=k, limit=jnp.zeros(()))  # the moments of the limit, which has no gradient
-    return dataclasses.replace(bounded, dictionary=with_fields(bounded.dictionary, limit=own))
+def _bounded(states: Sequence[TrainState]) -> list[TrainState]:
+    """The states with the largest k of all as their bound, and their own as the limit."""
+    bounds = {"k": max(state.dictionary.k for state in states)}
+    if hasattr(states[0].dictionary, "k_aux"):  # one that is d_sae is all that are dead, as any larger one is
+        bounds["k_aux"] = max(state.dictionary.k_aux for state in states)
+    bounded = []
+    for state in states:
+        own = jnp.float32(state.dictionary.k)
+        state = _each_dictionary(state, **bounds, limit=jnp.zeros(()))  # the limit has no gradient, and no moments
+        bounded.append(dataclasses.replace(state, dictionary=with_fields(state.dictionary, limit=own)))
+    return bounded
 
 
 def _each_dictionary(state: TrainState, **fields: Any) -> TrainState:
@@ -130,14 +142,14 @@ def _each_dictionary(state: TrainState, **fields: Any) -> TrainState:
 
 
 def _check(states: Sequence[TrainState]) -> None:
-    first = states[0].dictionary
-    for state in states[1:]:
-        dictionary = state.dictionary
-        if type(dictionary) is not type(first):
-            names = sorted({type(each.dictionary).__name__ for each in states})
-            raise ValueError(f"train_many: dictionaries of the kinds {', '.join(names)}; train each kind by itself")
-        static = [field.name for field in dataclasses.fields(first) if field.metadata.get("static")]
-        different = [name for name in static if name != "k" and getattr(dictionary, name) != getattr(first, name)]
-        different += ["d_in"] * (dictionary.d_in != first.d_in)
-        if different:
-            raise ValueError(f"train_many: dictionaries that differ in {', '.join(different)}; only k and d_sae may")
+    made = [state.dictionary for state in states]
+    if len(kinds := sorted({type(dictionary).__name__ for dictionary in made})) > 1:
+        raise ValueError(f"train_many: dictionaries of the kinds {', '.join(kinds)}; train each kind by itself")
+    static = [field.name for field in dataclasses.fields(made[0]) if field.metadata.get("static")]
+    same = ["d_in", *(name for name in static if name not in ("k", "k_aux"))]
+    different = [name for name in same if len({getattr(dictionary, name) for dictionary in made}) > 1]
+    if "k_aux" in static:
+        largest = max(dictionary.k_aux for dictionary in made)
+        different += ["k_aux"] * any(dictionary.k_aux not in (largest, dictionary.d_sae) for dictionary in made)
+    if different:
+        raise ValueError(f"train_many: dictionaries that differ in {', '.join(different)}; only k and d_sae may")

@@ -132,8 +132,10 @@ class TopK(Dictionary):
         x = self.inputs(x)
         pre = lax.stop_gradient(self.pre_activations(x))
         indices = lax.top_k(pre, self.k)[1]
-        values = jax.nn.relu(self._kept(sparse.selected(pre, indices, x - self.b_dec, self.W_enc, self.b_enc)))
-        error = sparse.weighted_rows(values, indices, self.W_dec) + self.b_dec - x
+        bound = None if self.limit is None else sparse.largest(lax.stop_gradient(self.limit))
+        values = sparse.selected(pre, indices, x - self.b_dec, self.W_enc, self.b_enc, bound)
+        values = jax.nn.relu(self._kept(values))
+        error = sparse.weighted_rows(values, indices, self.W_dec, bound) + self.b_dec - x
         aux = aux_loss(self, x, pre, lax.stop_gradient(-error), dead)
         loss, terms = total(error, values, aux=aux, aux_coefficient=aux_coefficient)
         return loss, terms | {"fired": jnp.zeros(self.d_sae, bool).at[indices].max(values > 0)}

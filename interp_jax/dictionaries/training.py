@@ -169,8 +169,9 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
 
     Args:
       state: from `TrainState.create` or the step before.
-      batch: activations `[n d_in]`, float32 or bfloat16; may be sharded over `n`. A pair of inputs and targets for a
-        transcoder, `[n site d_in]` for a crosscoder.
+      batch: activations `[n d_in]`, float32 or bfloat16, in which the loss is computed, while parameters and moments
+        stay as they are; may be sharded over `n`. A pair of inputs and targets for a transcoder, `[n site d_in]` for a
+        crosscoder.
 
     Returns:
       `(state, info)`; where the loss is not finite, the state is the one given (see `check`).
@@ -199,23 +200,27 @@ def _step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
     progress = state.step.astype(jnp.float32) / hyper.n_steps.astype(jnp.float32)
     dead = state.steps_since_fired >= hyper.dead_after
 
+    dtype = jax.tree.leaves(batch)[0].dtype
+
     def loss_fn(dictionary: Dictionary) -> tuple[Array, dict[str, Array]]:
+        dictionary = jax.tree.map(lambda leaf: leaf.astype(dtype), dictionary)
         return dictionary.loss(batch, dead, hyper.aux_coefficient, hyper.sparsity(state.step), progress)
 
     (loss, out), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.dictionary)
     with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
         updates, opt_state = _adam().update(state.dictionary.tangent(gradient), state.opt_state)
     rate = hyper.rate(state.step)
-    moved = jax.tree.map(lambda p, u: p - rate * u, state.dictionary, updates)
+    moved = jax.tree.map(lambda p, u: p - (rate * u.astype(jnp.float32)).astype(p.dtype), state.dictionary, updates)
     since = jnp.where(out["fired"], 0, state.steps_since_fired + 1)
     after = TrainState(moved.stepped(out), opt_state, since, state.step + 1, hyper)
 
     target = batch[1] if isinstance(batch, tuple) else batch
-    x = target.reshape(out["error"].shape).astype(out["error"].dtype)
+    error = out["error"].astype(jnp.float32)
+    x = target.reshape(error.shape).astype(jnp.float32)
     info = TrainInfo(
         step=state.step,
         loss=loss,
-        fvu=jnp.sum(out["error"] ** 2) / jnp.sum((x - x.mean(0)) ** 2),
+        fvu=jnp.sum(error**2) / jnp.sum((x - x.mean(0)) ** 2),
         l0=out["l0"],
         dead=jnp.mean(dead, where=state.steps_since_fired >= 0, dtype=jnp.float32),
         aux=out["aux"],

@@ -51,7 +51,7 @@ def create(kind, seed=0, d_sae=None):
 def noisy(kind, seed=0):
     """A dictionary with every trained array moved off its start."""
     made = create(kind, seed)
-    fixed = {"threshold", "bandwidth", "points"}
+    fixed = {"threshold", "bandwidth", "points", "limit"}
     names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in fixed]
     rng = np.random.default_rng(seed)
     return replace(made, **{n: getattr(made, n) + 0.1 * rng.normal(size=getattr(made, n).shape) for n in names})
@@ -239,3 +239,27 @@ def test_nth_largest_is_that_of_a_sort(dtype):
     ns = jnp.array([1, 2, 400, 900, 1850])  # the last of them are zeros
     np.testing.assert_array_equal(np.asarray(get(values, ns), np.float32), falling[ns - 1])
     assert get(values, ns).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long) for kind in ("gated", "jumprelu", "relu", "tied")] + ["topk"]
+)
+def test_features_over_devices_are_features_of_one(kind):
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    specs = {"W_enc": (None, "model"), "W_dec": ("model", None)}
+    placed = {}
+    d, x = noisy(kind), inputs(kind)
+    for field in fields(d):
+        leaf = getattr(d, field.name)
+        if not field.metadata.get("static") and leaf is not None:
+            spec = specs.get(field.name, ("model",) if leaf.shape == (D_SAE,) else ())
+            placed[field.name] = jax.device_put(leaf, jax.NamedSharding(mesh, jax.P(*spec)))
+    shared, rows = replace(d, **placed), jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+    np.testing.assert_allclose(encode(shared, rows), encode(d, x), atol=1e-5)
+    np.testing.assert_allclose(call(shared, rows), call(d, x), atol=1e-5)
+    state, split = (dictionaries.TrainState.create(made, 10, dead_after=1) for made in (d, shared))
+    for _ in range(2):
+        state, info = dictionaries.train_step(state, x)
+        split, split_info = dictionaries.train_step(split, rows)
+    np.testing.assert_allclose(split_info.loss, info.loss, rtol=1e-4)
+    assert split.dictionary.W_dec.sharding.spec[0] == "model"  # still in parts

@@ -16,7 +16,6 @@ DIRECTIONS = jnp.asarray(rng.normal(size=(N_FEATURES, D_IN)), jnp.float32)
 DIRECTIONS = DIRECTIONS / jnp.linalg.norm(DIRECTIONS, axis=-1, keepdims=True)
 
 
-
 def planted(key, n=256):
     """Sums of K of the directions."""
     keys = jax.random.split(key, 2)

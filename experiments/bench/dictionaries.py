@@ -1,0 +1,128 @@
+"""Training dictionaries: a TopK step beside SAELens, a sweep in one program beside its runs one by one.
+
+    python experiments/bench/dictionaries.py            (needs the extra `bench`)
+    python experiments/bench/dictionaries.py --large    (on an accelerator: d_in 2304, d_sae 65,536, bfloat16)
+
+Steps are whole ones: forward, backward, Adam, unit rows or clipping, dead features counted, as each library's trainer
+does it. Median of five turns after the first, which compiles; the libraries take turns.
+"""
+
+from functools import partial
+import statistics
+import sys
+import time
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+import numpy as np
+
+from interp_jax import dictionaries
+from interp_jax.dictionaries import TrainState, sweeps
+
+LARGE = dict(d_in=2304, d_sae=65_536, k=64, n=4096)
+
+
+def state(kind, d_in, d_sae, seed=0, **settings):
+    dictionary = getattr(dictionaries, kind).create(jax.random.key(seed), d_in, d_sae, **settings)
+    return TrainState.create(dictionary, 10_000)
+
+
+def stepper(step, states, x):
+    """A function that takes one step of each of the states with a program, in turn."""
+    step, states = jax.jit(step, donate_argnums=0), list(states)
+
+    def run():
+        for i, one in enumerate(states):
+            states[i], _ = step(one, x)
+        return states
+
+    return run
+
+
+def stopwatch(runs, n=5):
+    """For each run, seconds of its first call and the median of `n` more; they take turns."""
+    seconds = {name: [] for name in runs}
+    for _ in range(n + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: (first, statistics.median(rest)) for name, (first, *rest) in seconds.items()}
+
+
+def peer_step(x, d_sae, k):
+    """SAELens's own step, on the same activations; its option of sparse activations does not run on a CPU."""
+    from sae_lens.config import SAETrainerConfig
+    from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+    import torch
+
+    config = TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=d_sae, k=k)
+    sae, batch = TopKTrainingSAE(config), torch.tensor(np.asarray(x))
+    trainer = SAETrainer(SAETrainerConfig(10_000 * len(x), len(x), lr_end=3e-5), sae, iter([]))
+    return lambda: trainer._train_step(sae, batch).loss.item()
+
+
+def beside_sae_lens(d_in=512, d_sae=8192, k=32, n=2048):
+    x = jax.random.normal(jax.random.key(0), (n, d_in))
+    runs = {"ours": stepper(dictionaries.train_step, [state("TopK", d_in, d_sae, k=k)], x)}
+    runs["SAELens"] = peer_step(x, d_sae, k)
+    seconds = stopwatch(runs)
+    print(f"\nTopK step, d_in {d_in}, d_sae {d_sae}, k {k}, batch {n}, float32")
+    for name, (first, steady) in seconds.items():
+        ratio = seconds[name][1] / seconds["ours"][1]
+        print(f"{name:28} {steady:8.3f}s   first {first:6.2f}s   {n / steady:9,.0f} tok/s   {ratio:5.2f}x ours")
+
+
+def sweep(d_in=128, d_sae=1024, n=1024, ks=(4, 6, 8, 12, 16, 20, 24, 32)):
+    """Eight dictionaries that differ in k and seed, each its own program, or one program for all."""
+    x = jax.random.normal(jax.random.key(0), (n, d_in))
+    start = time.perf_counter()
+    runs = []
+    for i, k in enumerate(ks):  # eight programs: k is static
+        runs.append(stepper(dictionaries.train_step, [state("TopK", d_in, d_sae, i, k=k)], x))
+        jax.block_until_ready(runs[-1]())
+    alone_first = time.perf_counter() - start
+    members = [state("TopK", d_in, d_sae, i, k=k) for i, k in enumerate(ks)]
+    timed = {"8 runs one after another": lambda: [run() for run in runs]}
+    for chunk in (1, len(ks)):
+        chunks = sweeps._chunks(members, chunk)
+        one = dictionaries.train_step if chunk == 1 else jax.vmap(dictionaries.train_step, (0, None))
+        timed[f"train_many, chunk {chunk}"] = stepper(one, chunks, x)
+    seconds = stopwatch(timed)
+    print(f"\n8 TopK dictionaries, d_in {d_in}, d_sae {d_sae}, k {ks[0]} to {ks[-1]}, batch {n}; one step of all")
+    alone = seconds["8 runs one after another"][1]
+    for name, (first, steady) in seconds.items():
+        first = alone_first if name.startswith("8 runs") else first
+        print(f"{name:28} {steady:8.3f}s   first {first:6.2f}s   {alone / steady:5.2f}x as fast")
+
+
+def large(d_in, d_sae, k, n):
+    """Tokens per second and share of the matrix rate, in bfloat16; the selection by itself."""
+    x = jax.random.normal(jax.random.key(0), (n, d_in), jnp.bfloat16)
+    W = jax.random.normal(jax.random.key(1), (d_in, d_sae), jnp.bfloat16)
+    product, pre = jax.jit(jnp.matmul), x @ W
+    select = jax.jit(lambda pre: lax.top_k(pre, k))
+    runs = {"x W_enc": partial(product, x, W), f"top_k of {k}": partial(select, pre)}
+    runs["TopK step"] = stepper(dictionaries.train_step, [state("TopK", d_in, d_sae, k=k)], x)
+    runs["JumpReLU step"] = stepper(dictionaries.train_step, [state("JumpReLU", d_in, d_sae)], x)
+    seconds = stopwatch(runs)
+    rate = 2 * n * d_in * d_sae / seconds["x W_enc"][1]
+    print(f"\nbfloat16, d_in {d_in}, d_sae {d_sae}, batch {n}; matrix rate {rate / 1e12:.1f} TFLOP/s")
+    for name, (first, steady) in seconds.items():
+        # A dense step has six products of the encoder's size, a sparse one has that one.
+        share = 2 * n * d_in * d_sae * (6 if "Jump" in name else 1) / steady / rate
+        of = "" if name.startswith("top_k") else f"   {share:5.0%} of the matrix rate"
+        print(f"{name:28} {steady:8.4f}s   first {first:6.2f}s   {n / steady:9,.0f} tok/s{of}")
+    memory = jax.devices()[0].memory_stats() or {}
+    print(f"peak memory {memory.get('peak_bytes_in_use', 0) / 2**30:.1f} GiB")
+
+
+if __name__ == "__main__":
+    print(f"{jax.devices()[0].device_kind}, {jax.default_backend()}; median of five, one run")
+    if "--large" in sys.argv[1:]:
+        large(**LARGE)
+    else:
+        beside_sae_lens()
+        sweep()

@@ -1,0 +1,243 @@
+"""`interp-jax train-dictionary`: dictionaries of one kind on a model's activations, from a TOML file.
+
+Seeds, widths, k and sparsities of a sweep train together in one program. A run that was cut off goes on from its last
+checkpoint.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from dataclasses import dataclass, field
+import inspect
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from interp_jax import config, dictionaries, io, models
+from interp_jax.cli import corpus, subject
+from interp_jax.dictionaries.baseline import Baseline
+from interp_jax.dictionaries.checkpoint import ARCHITECTURES
+
+HELD_OUT = 128  # sequences, at most
+TOLD = ("l0", "fvu", "ce_recovered", "kl_spliced", "dead")  # of the scores that scores.json has
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What else an architecture's `create` takes; an array for `points` is made of the activations."""
+
+    form: str | None = None
+    threshold: float | None = None
+    bandwidth: float | None = None
+    p_end: float | None = None
+    start: float | None = None
+    widths: tuple[int, ...] | None = None
+    k_aux: int | None = None
+    c: float | None = None
+    delta: float | None = None
+    n_points: int = 1000
+    """Centroids of the activations, for an archetypal dictionary."""
+
+
+@dataclass(frozen=True)
+class TrainDictionary:
+    """What to train, on what."""
+
+    out: Path
+    """Folder: one of each dictionary, scores.json, TensorBoard scalars, the checkpoint of training."""
+    kind: str = "topk"
+    """Architecture, such as topk, batchtopk, jumprelu, gated, transcoder, crosscoder, clt."""
+    model: str = "microworld"
+    """A shipped model, a local Hugging Face folder, or a hub id."""
+    site: str = "blocks.2.resid_post"
+    """Where to read; every layer, as in blocks.resid_post, for a crosscoder or a cross-layer transcoder."""
+    site_out: str | None = None
+    """What a transcoder reconstructs, such as blocks.2.mlp_out."""
+    text: Path | None = None
+    """A UTF-8 text file; by default the microworld's own text."""
+    d_sae: tuple[int, ...] = (2048,)
+    """Widths; every combination of widths, k, sparsities and seeds is one dictionary."""
+    k: tuple[int, ...] = ()
+    """Active features, for the kinds that have it."""
+    sparsity: tuple[float, ...] = ()
+    """Weights of the sparsity term; by default the architecture's published one."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the dictionaries' starts; the first is also of the order of the tokens."""
+    n_tokens: int = 400_000
+    """Tokens of text, at most."""
+    n_positions: int = 128
+    """Tokens in one sequence, at most."""
+    n_steps: int = 2000
+    """Training steps."""
+    batch_size: int = 1024
+    """Tokens in one step."""
+    learning_rate: float | None = None
+    """Its peak; by default the law of Gao et al. for the width."""
+    resample_at: tuple[int, ...] = ()
+    """Steps after which dead features start again."""
+    checkpoint_every: int = 1000
+    """Steps."""
+    settings: Settings = field(default_factory=Settings)
+    """What else the architecture takes."""
+
+
+def train_dictionary(config: Path) -> None:
+    """Train dictionaries of one kind on a model's activations, a whole sweep in one program.
+
+    Every key of the file is an option too, such as --kind gated, --d-sae 1024 4096, --out DIR.
+
+    Args:
+        config: A TOML file, such as configs/train_dictionary.toml.
+    """
+    from_file(config, ())
+
+
+def from_file(path: str | Path, words: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Trains what a file says, `words` of the command line over it; raises as `train` does."""
+    return train(config.load(TrainDictionary, path, words))
+
+
+def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
+    """Trains, scores and saves every dictionary; gives their scores by name.
+
+    Raises:
+      ValueError: an unknown kind, sizes or sites that it cannot have, or too little text.
+      FloatingPointError: the loss is not finite; names the step. The last checkpoint stays.
+    """
+    cls = _kind(cfg)
+    members = _members(cfg, cls)
+    for name in members:
+        io.orbax.check_free(cfg.out / name)
+    model, tokenizer = subject.open_model(cfg.model)
+    n_positions = min(cfg.n_positions, model.config.n_ctx)
+    read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=n_positions, seed=cfg.seeds[0])
+    n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
+    tokens, mask = read.tokens[:-n_held_out], read.mask[:-n_held_out]
+    where = cfg.site if cfg.site_out is None else (cfg.site, cfg.site_out)
+
+    def batches(step: int) -> Any:
+        seed = (cfg.seeds[0] << 32) + step  # what is read after a pause depends on where it was, not on what was read
+        return dictionaries.harvest(
+            models.forward, where, model, tokens, mask=mask, batch_size=cfg.batch_size, seed=seed
+        )
+
+    first = next(batches(0))
+    scaling = dictionaries.Scaling.fit(first)
+    states = [_start(cfg, cls, scaling(first), **member) for member in members.values()]
+    states = _resumed(cfg, states)
+    with dictionaries.Monitor(cfg.out / "tensorboard") as monitor:
+        while (step := int(states[0].step)) < cfg.n_steps:
+            stop = min([at for at in (*_stops(cfg), cfg.n_steps) if at > step])
+            scaled = map(scaling, itertools.islice(batches(step), stop - step))
+            states = dictionaries.train_many(states, scaled, report=monitor)
+            if stop in cfg.resample_at:
+                key, x = jax.random.key(stop), scaling(next(batches(stop)))
+                states = [dictionaries.resample(key, state, x) for state in states]
+            _checkpoint(cfg, states)
+
+    scores = {}
+    held_out = read.tokens[-n_held_out:], read.mask[-n_held_out:]
+    for name, state in zip(members, states, strict=True):
+        dictionary = scaling.fold(state.dictionary)
+        scores[name] = _scores(model, where, dictionary, *held_out)
+        about = {"model": cfg.model, "site": cfg.site, "site_out": cfg.site_out, "scores": scores[name]}
+        factors = [np.asarray(factor).tolist() for factor in jax.tree.leaves(scaling.factor)]
+        dictionaries.save(cfg.out / name, dictionary, **about, normalisation=factors, member=members[name])
+        print(f"{name:32}", *(f"  {key} {scores[name][key]:.4g}" for key in TOLD if key in scores[name]))
+    (cfg.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def _kind(cfg: TrainDictionary) -> Any:
+    trained = sorted(kind for kind, cls in ARCHITECTURES.items() if not issubclass(cls, Baseline))
+    if cfg.kind not in trained:
+        raise ValueError(f"kind = {cfg.kind!r}: is not an architecture that is trained; known: {', '.join(trained)}")
+    pair = "transcoder" in cfg.kind or cfg.kind == "clt"
+    if pair != (cfg.site_out is not None):
+        need = "needs site_out, the site that it reconstructs" if pair else "reads one site; leave site_out away"
+        raise ValueError(f"kind = {cfg.kind!r}: {need}")
+    return ARCHITECTURES[cfg.kind]
+
+
+def _members(cfg: TrainDictionary, cls: Any) -> dict[str, dict[str, Any]]:
+    """The dictionaries of the sweep by name: what of a name varies is told in it."""
+    axes = {"d_sae": cfg.d_sae, "k": cfg.k or (None,), "sparsity": cfg.sparsity or (None,), "seed": cfg.seeds}
+    takes = inspect.signature(cls.create).parameters
+    if ("k" in takes) != bool(cfg.k):
+        raise ValueError(f"k = {list(cfg.k)}: {cls.__name__} {'needs one' if 'k' in takes else 'has none'}")
+    members = {}
+    for values in itertools.product(*axes.values()):
+        member = dict(zip(axes, values, strict=True))
+        told = [f"{key}-{value}" for key, value in member.items() if value is not None and len(axes[key]) > 1]
+        members["-".join([cfg.kind, *told])] = member
+    return members
+
+
+def _start(
+    cfg: TrainDictionary, cls: Any, x: Any, *, d_sae: int, k: int | None, sparsity: float | None, seed: int
+) -> Any:
+    """The state before the first step, of a dictionary that fits the batch `x`."""
+    inputs, targets = x if isinstance(x, tuple) else (x, x)
+    takes = inspect.signature(cls.create).parameters
+    made = {"k": k, "b_dec": targets.mean(0), "d_out": targets.shape[-1]}
+    made |= {"n_sites": inputs.shape[1], "n_layers": inputs.shape[1]} if inputs.ndim == 3 else {}
+    arguments = {name: value for name, value in made.items() if name in takes and value is not None}
+    if inputs.ndim != 2 + bool({"n_sites", "n_layers"} & set(takes)):
+        raise ValueError(f"site = {cfg.site!r}: gives {inputs.ndim - 1} axes for a token; see the kinds' docs")
+    if "points" in takes:
+        arguments["points"] = _centroids(inputs, cfg.settings.n_points, seed)
+    given = {f.name: getattr(cfg.settings, f.name) for f in dataclasses.fields(Settings) if f.name != "n_points"}
+    given = {name: value for name, value in given.items() if value is not None}
+    if extra := [name for name in given if name not in takes]:
+        taken = ", ".join(name for name in takes if hasattr(Settings, name))
+        raise ValueError(f"settings.{extra[0]}: {cls.__name__} has no {extra[0]}; it takes {taken or 'none'}")
+    dictionary = cls.create(jax.random.key(seed), inputs.shape[-1], d_sae, **arguments, **given)
+    return dictionaries.TrainState.create(
+        dictionary, cfg.n_steps, learning_rate=cfg.learning_rate, sparsity_coefficient=sparsity
+    )
+
+
+def _centroids(x: Any, n: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import MiniBatchKMeans
+
+    return np.asarray(MiniBatchKMeans(min(n, len(x)), random_state=seed).fit(np.asarray(x)).cluster_centers_)
+
+
+def _stops(cfg: TrainDictionary) -> list[int]:
+    """The steps at which training pauses, for a checkpoint or to resample."""
+    return sorted({*range(cfg.checkpoint_every, cfg.n_steps, cfg.checkpoint_every), *cfg.resample_at})
+
+
+def _checkpoint(cfg: TrainDictionary, states: Sequence[Any]) -> None:
+    leaves = {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(list(states)))}
+    io.orbax.save(cfg.out / "checkpoint", leaves, {"config": _as_json(cfg)})
+
+
+def _resumed(cfg: TrainDictionary, states: list[Any]) -> list[Any]:
+    """The states of the last checkpoint, if there is one, of the same configuration."""
+    if not (cfg.out / "checkpoint").exists():
+        return states
+    saved, metadata = io.orbax.load(cfg.out / "checkpoint")
+    if metadata["config"] != _as_json(cfg):
+        raise ValueError(f"{cfg.out}: has a checkpoint of other settings; remove it or give another --out")
+    return jax.tree.unflatten(jax.tree.structure(states), [jnp.asarray(saved[name]) for name in sorted(saved)])
+
+
+def _as_json(cfg: TrainDictionary) -> Any:
+    return json.loads(json.dumps(dataclasses.asdict(cfg), default=str))
+
+
+def _scores(model: Any, where: Any, dictionary: Any, tokens: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """What `evaluate` finds, or of several layers at once, which it cannot splice, the reconstruction alone."""
+    if not isinstance(dictionary, dictionaries.Crosscoder | dictionaries.CrossLayerTranscoder):
+        return dictionaries.evaluate(models.forward, where, dictionary, model, tokens, mask=mask).numbers()
+    batches = dictionaries.harvest(models.forward, where, model, [(tokens, mask)], batch_size=int(mask.sum()))
+    x, y = both if isinstance(both := next(batches), tuple) else (both, both)
+    features = dictionary.encode(x)
+    variance = jnp.sum(jnp.square(y - y.mean(0)))
+    n_active = jnp.sum((features != 0).astype(jnp.float32)) / len(x)
+    return {"fvu": float(jnp.sum(jnp.square(dictionary(x) - y)) / variance), "l0": float(n_active)}
