@@ -53,27 +53,20 @@ def architectures(cfg: Bench, x: jax.Array) -> dict[str, tuple]:
     """Name -> (class, layout of the inputs, settings of `create`), for inputs `x` of one site."""
     centroids = MiniBatchKMeans(cfg.n_points, n_init=1, random_state=0).fit(np.asarray(x)).cluster_centers_  # pyright: ignore
     k, basis = {"k": cfg.l0}, {"d_sae": cfg.d_in, "k": cfg.l0}
-    jump = {"threshold": 0.1, "bandwidth": 1.0}  # the published ones, 0.006 here, need far more steps
     return {
-        "Tied": (ds.Tied, "one", {}),
         "ReLU towards": (ds.ReLU, "one", {"form": "towards"}),
         "ReLU april 2024": (ds.ReLU, "one", {}),
-        "PAnneal": (ds.PAnneal, "one", {}),
-        "Gated": (ds.Gated, "one", {}),
-        "JumpReLU": (ds.JumpReLU, "one", jump),
-        "TopK": (ds.TopK, "one", k),
-        "BatchTopK": (ds.BatchTopK, "one", k),
-        "Matryoshka": (ds.Matryoshka, "one", k),
+        **{arch.__name__: (arch, "one", {}) for arch in (ds.Tied, ds.PAnneal, ds.Gated)},
+        "JumpReLU": (ds.JumpReLU, "one", {"threshold": 0.1, "bandwidth": 1.0}),  # published: 0.006, for far more steps
+        **{arch.__name__: (arch, "one", k) for arch in (ds.TopK, ds.BatchTopK, ds.Matryoshka)},
         "A-SAE": (ds.Archetypal, "one", k | {"points": centroids}),
         "RA-SAE": (ds.Archetypal, "one", k | {"points": centroids, "delta": cfg.delta}),
-        "Transcoder": (ds.Transcoder, "pair", {}),
-        "SkipTranscoder": (ds.SkipTranscoder, "pair", {}),
+        **{arch.__name__: (arch, "pair", {}) for arch in (ds.Transcoder, ds.SkipTranscoder)},
         "CLT": (ds.CrossLayerTranscoder, "layers", {"n_layers": 2}),
         "Crosscoder": (ds.Crosscoder, "sites", {"n_sites": 2}),
         "neurons": (ds.NeuronBasis, "one", basis),
         "random": (ds.RandomDirections, "one", k),
-        "PCA": (ds.PCA, "one", basis | {"x": x}),
-        "ICA": (ds.ICA, "one", basis | {"x": x}),
+        **{arch.__name__: (arch, "one", basis | {"x": x}) for arch in (ds.PCA, ds.ICA)},
         "NMF": (ds.NMF, "one", {"d_sae": cfg.d_in, "x": x, "n_steps": 200}),  # k of its many do not reconstruct
     }
 
