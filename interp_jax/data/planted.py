@@ -34,7 +34,7 @@ def directions(key: PRNGKeyArray, n_features: int, d: int) -> Float[Array, "n_fe
     return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
 
 
-def rates(kind: str, n_features: int, l0: float) -> Float[Array, " n_features"]:
+def rates(kind: str, n_features: int, l0: float | int) -> Float[Array, " n_features"]:
     """How often each feature is active `[n_features]`, as a probability; they add up to `l0`.
 
     Raises:
@@ -63,7 +63,9 @@ def rates(kind: str, n_features: int, l0: float) -> Float[Array, " n_features"]:
     return shares * l0 / shares.sum()
 
 
-def coefficients(key: PRNGKeyArray, kind: str, n: int, n_features: int, l0: float) -> Float[Array, "n n_features"]:
+def coefficients(
+    key: PRNGKeyArray, kind: str, n: int, n_features: int, l0: float | int
+) -> Float[Array, "n n_features"]:
     """The coefficients of n inputs, not negative, mostly 0.
 
     Args:
@@ -106,7 +108,13 @@ def coefficients(key: PRNGKeyArray, kind: str, n: int, n_features: int, l0: floa
 
 
 def sample(
-    key: PRNGKeyArray, kind: str, n: int, rows: Float[Array, "*site n_features d"], *, l0: float, noise: float = 0.0
+    key: PRNGKeyArray,
+    kind: str,
+    n: int,
+    rows: Float[Array, "*site n_features d"],
+    *,
+    l0: float | int,
+    noise: float = 0.0,
 ) -> tuple[Float[Array, "n n_features"], Float[Array, "*site n d"]]:
     """Coefficients, and the centred inputs that they make: their mean over all draws is 0.
 
