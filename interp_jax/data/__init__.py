@@ -1,9 +1,10 @@
-"""Data: the microworlds, languages with labels and known structure, and tasks of clean and corrupted prompts."""
+"""Data: the microworlds, languages with labels and known structure, tasks of prompts, and planted features."""
 
 from interp_jax.data import card as card
 from interp_jax.data import graphs as graphs
 from interp_jax.data import masked as masked
 from interp_jax.data import microworld as microworld
+from interp_jax.data import planted as planted
 from interp_jax.data import spans as spans
 from interp_jax.data import tasks as tasks
 from interp_jax.data.worlds import WORLDS as WORLDS

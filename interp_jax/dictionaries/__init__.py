@@ -19,6 +19,7 @@ from interp_jax.dictionaries.crosscoder import Crosscoder
 from interp_jax.dictionaries.evaluation import Evaluation, evaluate
 from interp_jax.dictionaries.gated import Gated
 from interp_jax.dictionaries.ica import ICA
+from interp_jax.dictionaries.identifying import identifiability, plausibility, recovery, written_rows
 from interp_jax.dictionaries.jumprelu import JumpReLU
 from interp_jax.dictionaries.matryoshka import Matryoshka
 from interp_jax.dictionaries.monitor import Monitor
@@ -69,10 +70,13 @@ __all__ = [
     "check",
     "evaluate",
     "harvest",
+    "identifiability",
     "load",
     "load_metadata",
     "match",
     "mean_max_cosine",
+    "plausibility",
+    "recovery",
     "resample",
     "save",
     "shuffled",
@@ -84,4 +88,5 @@ __all__ = [
     "train_many",
     "train_step",
     "universality",
+    "written_rows",
 ]

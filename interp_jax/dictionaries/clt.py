@@ -53,7 +53,9 @@ class CrossLayerTranscoder(Thresholded):
     c: float = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "clt"
-    sparsity_coefficient: ClassVar[float] = 1.0
+    # With c = 4, of the same penalty in a JumpReLU autoencoder: SAELens's example for inputs scaled as here
+    # (docs/training_saes.md), after Anthropic's January 2025 update.
+    sparsity_coefficient: ClassVar[float] = 5.0
 
     @classmethod
     def create(
@@ -66,7 +68,7 @@ class CrossLayerTranscoder(Thresholded):
         d_out: int | None = None,
         threshold: float = 0.03,
         bandwidth: float = 1.0,
-        c: float = 1.0,
+        c: float = 4.0,
     ) -> "CrossLayerTranscoder":
         """A new transcoder: random unit encoder columns and decoder rows of norm 0.1.
 

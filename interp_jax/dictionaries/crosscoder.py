@@ -47,7 +47,8 @@ class Crosscoder(Dictionary):
 
     architecture: ClassVar[str] = "crosscoder"
     apply_b_dec_to_input = False
-    sparsity_coefficient: ClassVar[float] = 5.0
+    # Of two sites, in github.com/ckkissane/crosscoder-model-diff-replication.
+    sparsity_coefficient: ClassVar[float] = 2.0
 
     @classmethod
     def create(cls, key: PRNGKeyArray, d_in: int, d_sae: int, *, n_sites: int) -> "Crosscoder":

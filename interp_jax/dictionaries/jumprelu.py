@@ -128,7 +128,8 @@ class JumpReLU(Thresholded):
 
     architecture: ClassVar[str] = "jumprelu"
     unit_rows = True
-    sparsity_coefficient: ClassVar[float] = 1.0
+    # SAELens's example for inputs scaled as here (docs/training_saes.md).
+    sparsity_coefficient: ClassVar[float] = 5.0
 
     @classmethod
     def create(

@@ -54,7 +54,9 @@ class PAnneal(Dictionary):
 
     architecture: ClassVar[str] = "panneal"
     unit_rows = True
-    sparsity_coefficient: ClassVar[float] = 1.0
+    # 0.006 to 0.025 at E|x|^2 = 1 (github.com/adamkarvonen/dictionary_learning_demo, for d = 768 and 2304): the middle
+    # of them, 0.012, times sqrt(d).
+    sparsity_coefficient: ClassVar[float] = 0.5
     resampled_fields: ClassVar[tuple[str, ...]] = ("W_enc", "b_enc", "W_dec")
 
     @classmethod

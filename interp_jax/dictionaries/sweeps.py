@@ -58,8 +58,7 @@ def train_many(
     if not states:
         return []
     size = chunk or (1 if jax.default_backend() == "cpu" else len(states))
-    one = train_step if size == 1 else jax.vmap(train_step, in_axes=(0, None))
-    program = jax.jit(one, donate_argnums=0)
+    program = _step_of_one if size == 1 else _step_of_all
 
     def step(chunks: tuple, batch: Any) -> tuple[tuple, tuple]:
         stepped = [program(chunk, batch) for chunk in chunks]
@@ -78,6 +77,11 @@ def train_many(
             report(taken(chunks), info, batch)
 
     return taken(run(step, _chunks(states, size), batches, look, every))
+
+
+# One of each for the process: a second sweep of the same shapes compiles nothing.
+_step_of_one = jax.jit(train_step, donate_argnums=0)
+_step_of_all = jax.jit(jax.vmap(train_step, in_axes=(0, None)), donate_argnums=0)
 
 
 def _chunks(states: Sequence[TrainState], size: int) -> tuple[TrainState, ...]:

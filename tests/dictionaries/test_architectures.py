@@ -216,6 +216,31 @@ def test_archetypal_rows_stay_near_the_points_hull():
     np.testing.assert_allclose(in_hull, weights @ POINTS, atol=1e-5)
 
 
+def test_archetypal_seeds_start_at_other_points():
+    points = np.random.default_rng(0).normal(size=(500, D_IN))
+
+    def chosen(seed):
+        d = ARCHITECTURES["archetypal"].create(jax.random.key(seed), D_IN, D_SAE, k=3, points=points)
+        return np.asarray(d.logits).argmax(-1)
+
+    first, second = chosen(0), chosen(1)
+    assert len(set(first)) == D_SAE
+    assert max(first) > 250  # from all of the points
+    assert len(set(first) & set(second)) < 6  # 24 of 500: 1.2 are expected in both
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_nth_largest_is_that_of_a_sort(dtype):
+    from interp_jax.dictionaries.batchtopk import nth_largest
+
+    values = jax.nn.relu(jax.random.normal(jax.random.key(0), (37, 50))).astype(dtype)
+    falling = np.sort(np.asarray(values.ravel(), np.float32))[::-1]
+    get = jax.jit(jax.vmap(nth_largest, (None, 0)))
+    ns = jnp.array([1, 2, 400, 900, 1850])  # the last of them are zeros
+    np.testing.assert_array_equal(np.asarray(get(values, ns), np.float32), falling[ns - 1])
+    assert get(values, ns).dtype == dtype
+
+
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.long) for kind in ("gated", "jumprelu", "relu", "tied")] + ["topk"]
 )

@@ -15,9 +15,18 @@ rng = np.random.default_rng(77)
 DIRECTIONS = jnp.asarray(rng.normal(size=(N_FEATURES, D_IN)), jnp.float32)
 DIRECTIONS = DIRECTIONS / jnp.linalg.norm(DIRECTIONS, axis=-1, keepdims=True)
 
+
+def planted(key, n=256):
+    """Sums of K of the directions."""
+    keys = jax.random.split(key, 2)
+    chosen = jax.random.uniform(keys[0], (n, N_FEATURES)).argsort(-1)[:, :K]
+    weights = jax.random.uniform(keys[1], (n, K), minval=1.0, maxval=2.0)
+    return jnp.einsum("nk,nkd->nd", weights, DIRECTIONS[chosen])
+
+
 # Settings of `create`, and the weight of the sparsity term for inputs of this size.
 KINDS = {
-    "archetypal": ({"k": K, "points": 1.5 * DIRECTIONS, "delta": 0.3}, 0.0),
+    "archetypal": ({"k": K, "points": planted(jax.random.key(1)), "delta": 0.3}, 0.0),
     "batchtopk": ({"k": K}, 0.0),
     "clt": ({"n_layers": 2, "threshold": 0.3, "bandwidth": 0.3}, 0.3),
     "crosscoder": ({"n_sites": 2}, 1.0),
@@ -31,14 +40,6 @@ KINDS = {
     "topk": ({"k": K}, 0.0),
     "transcoder": ({}, 1.0),
 }
-
-
-def planted(key, n=256):
-    """Sums of K of the directions."""
-    keys = jax.random.split(key, 2)
-    chosen = jax.random.uniform(keys[0], (n, N_FEATURES)).argsort(-1)[:, :K]
-    weights = jax.random.uniform(keys[1], (n, K), minval=1.0, maxval=2.0)
-    return jnp.einsum("nk,nkd->nd", weights, DIRECTIONS[chosen])
 
 
 def batch(kind, key):

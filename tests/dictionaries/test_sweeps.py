@@ -85,6 +85,19 @@ def test_chunks_of_any_size_give_the_same():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, all_)
 
 
+def test_a_second_sweep_compiles_nothing(caplog):
+    def compiled(kind, seeds):
+        runs = [start(kind, 0) for _ in range(seeds)]
+        caplog.clear()
+        with jax.log_compiles():
+            dictionaries.train_many(runs, batches(kind), chunk=2)
+        return [r for r in caplog.records if "train_step" in r.getMessage()]
+
+    jax.clear_caches()
+    assert compiled("tied", 2)
+    assert not compiled("tied", 4)
+
+
 def test_no_runs_are_no_runs():
     assert dictionaries.train_many([], batches("topk")) == []
 

@@ -1,0 +1,39 @@
+"""The synthetic bench at tiny size: a record for every architecture, its numbers and its files."""
+
+from dataclasses import replace
+import importlib.util
+import json
+from pathlib import Path
+import sys
+
+import numpy as np
+import pytest
+
+from interp_jax import config
+from interp_jax.dictionaries.checkpoint import ARCHITECTURES
+
+SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "synthetic_dictionaries.py"
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_architecture_has_a_record(tmp_path: Path, capsys) -> None:
+    spec = importlib.util.spec_from_file_location("synthetic_dictionaries", SCRIPT)
+    script = sys.modules["synthetic_dictionaries"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    cfg = config.load(script.Bench, "configs/synthetic_dictionaries.toml", ())
+    sizes = {"d_in": 8, "n_features": 32, "d_sae": 32, "n_steps": 4, "batch_size": 32, "n_points": 40, "n_eval": 400}
+    cfg = replace(cfg, kinds=("hierarchical",), seeds=(0, 1), weights=(1.0, 2.0), out=tmp_path, **sizes)
+    records = script.main(cfg)
+    used = {arch.architecture for arch, *_ in script.architectures(cfg, np.zeros((40, 8), np.float32)).values()}
+    assert used == set(ARCHITECTURES)
+    saved = json.loads((tmp_path / "synthetic_dictionaries.json").read_text())["records"]
+    assert [each["architecture"] for each in saved] == [each["architecture"] for each in records]
+    for each in records:
+        for column, values in each["values"].items():
+            assert each[column] == pytest.approx(np.mean(values))
+            assert each[f"{column}_spread"] == pytest.approx(np.std(values))
+        assert 0 < each["cosine"] <= 1 + 1e-6
+        assert 0 < each["l0"] <= 64
+    assert "RA-SAE" in capsys.readouterr().out
+    assert (tmp_path / "synthetic_dictionaries.html").stat().st_size > 1000
