@@ -189,7 +189,7 @@ def _start(
     if inputs.ndim != 2 + bool({"n_sites", "n_layers"} & set(takes)):
         raise ValueError(f"site = {cfg.site!r}: gives {inputs.ndim - 1} axes for a token; see the kinds' docs")
     if "points" in takes:
-        arguments["points"] = _centroids(inputs, cfg.settings.n_points, seed)
+        arguments["points"] = _centroids(inputs - inputs.mean(0), cfg.settings.n_points, seed)
     given = {f.name: getattr(cfg.settings, f.name) for f in dataclasses.fields(Settings) if f.name != "n_points"}
     given = {name: value for name, value in given.items() if value is not None}
     if extra := [name for name in given if name not in takes]:
