@@ -59,8 +59,8 @@ def pair_power(x: Float[Typed, "a b *axes"]) -> Float[Typed, "frequency *axes"]:
 
     Example:
       >>> from interp_jax import lens
-      >>> lens.pair_power(lens.clock_logits(5, frequency=1)[:, :, 0]).round(3).tolist()
-      [0.0, 12.5, 0.0]
+      >>> lens.pair_power(lens.clock_logits(4, frequency=1)[:, :, 0]).round(3).tolist()
+      [0.0, 8.0, 0.0]
     """
     fold = _folded(_modulus("pair_power", x.shape[:2]))
     power = jnp.square(jnp.abs(jnp.fft.fft2(x.astype(jnp.float32), axes=(0, 1), norm="ortho")))
