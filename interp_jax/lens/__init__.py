@@ -7,6 +7,17 @@ from interp_jax.lens.circuits import (
     top_tokens_read,
     top_tokens_written,
 )
+from interp_jax.lens.fourier import (
+    clock_logits,
+    correct_logits,
+    distance_irrelevance,
+    fourier_power,
+    gradient_symmetry,
+    keep_frequencies,
+    key_frequencies,
+    pair_power,
+    pizza_logits,
+)
 from interp_jax.lens.heads import duplicate_token_scores, induction_scores, previous_token_scores
 from interp_jax.lens.processing import centre_unembed, centre_writing_weights, fold_norms
 from interp_jax.lens.residual import COMPONENTS, components, direct_attribution, logit_directions, logit_lens, total
@@ -15,15 +26,24 @@ __all__ = [
     "COMPONENTS",
     "centre_unembed",
     "centre_writing_weights",
+    "clock_logits",
     "components",
     "composition_scores",
+    "correct_logits",
     "direct_attribution",
+    "distance_irrelevance",
     "duplicate_token_scores",
     "fold_norms",
+    "fourier_power",
+    "gradient_symmetry",
     "induction_scores",
+    "keep_frequencies",
+    "key_frequencies",
     "logit_directions",
     "logit_lens",
     "ov_circuits",
+    "pair_power",
+    "pizza_logits",
     "previous_token_scores",
     "qk_circuits",
     "top_tokens_read",
