@@ -2,6 +2,7 @@
 
 from interp_jax.patching.attribution import attribution_patch
 from interp_jax.patching.edges import Edges, edge_attribution
+from interp_jax.patching.paths import path_patch
 from interp_jax.patching.summary import Summary, summarize
 from interp_jax.patching.sweep import activation_patch, sweep
 from interp_jax.patching.tracing import Trace, causal_trace
@@ -14,6 +15,7 @@ __all__ = [
     "attribution_patch",
     "causal_trace",
     "edge_attribution",
+    "path_patch",
     "summarize",
     "sweep",
 ]
