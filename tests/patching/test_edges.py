@@ -52,7 +52,7 @@ def test_edges_into_a_node_add_up(tiny, steps) -> None:
 
 @pytest.mark.long
 def test_grouped_queries_by_finite_differences_and_scanned_layers() -> None:
-    """Two query heads share each key-value head: an edge is the slope of adding what its sender changed to its input."""
+    """Two query heads share each key-value head; an edge is the slope of adding what its sender changed to an input."""
     model = random_model(LLAMA)
     clean, corrupted = jax.random.randint(jax.random.key(1), (2, 2, 5), 0, 37)
     edges = patching.edge_attribution(last, METRIC)(model, clean, corrupted)
