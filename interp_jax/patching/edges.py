@@ -51,7 +51,8 @@ def edge_attribution(f: Callable[..., Any], metric: Callable[[Any], Array], *, s
       `g(model, clean, corrupted) -> Edges`, one compiled call: means over the pairs of estimated changes of the metric.
 
     Raises:
-      ValueError: as `activation_patch`; negative `steps`; a model whose attention and MLP read the same stream.
+      ValueError: as `activation_patch`; negative `steps`; a model whose attention and MLP read the same stream, or
+        that has norms after attention or on the stream itself.
 
     Example:
       >>> import jax.numpy as jnp
@@ -70,8 +71,12 @@ def edge_attribution(f: Callable[..., Any], metric: Callable[[Any], Array], *, s
 def _edge_attribution(f: Any, steps: int, metric: Any, args: Any, kwargs: Any) -> Edges:
     *before, clean, corrupted = args
     check_pair("edge_attribution", clean, corrupted)
-    if "blocks.resid_mid" not in sites(f, *before, clean, **kwargs):
+    known = sites(f, *before, clean, **kwargs)
+    if "blocks.resid_mid" not in known:
         raise ValueError("edge_attribution: no site 'blocks.resid_mid': attention and MLP must follow one another")
+    for site in ("blocks.ln1_post.scale", "blocks.normalized_resid_post"):
+        if site in known:
+            raise ValueError(f"edge_attribution: site {site!r}: what heads write is normalized before it is read")
     examples = jnp.shape(clean)[:-1]
     there, here = (capture(f, SENDERS, output=False)(*before, tokens, **kwargs) for tokens in (clean, corrupted))
 

@@ -1,11 +1,31 @@
 """Edge attribution: the edges into a node add up to the attribution of all that it reads."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import interp_jax as ij
-from interp_jax import patching
+from interp_jax import metrics, models, patching
+from interp_jax.interventions import add, at
+
+LLAMA = models.Config(
+    n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_mlp=12, d_vocab=37, n_ctx=8, family="llama", act="silu",
+    gated=True, norm="rmsnorm", positions="rotary", attn_bias=False, mlp_bias=False, tie_embeddings=False,
+)  # fmt: skip
+METRIC = metrics.logit_diff(jnp.array([1, 2]), jnp.array([4, 5]))
+
+
+def last(model, tokens):
+    return models.forward(model, tokens)[:, -1]
+
+
+def random_model(config, cls=models.Decoder):
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf + 0.3 * rng.normal(size=leaf.shape), leaf.dtype),
+        cls.create(jax.random.key(0), config),
+    )
 
 
 @pytest.mark.long
@@ -28,6 +48,56 @@ def test_edges_into_a_node_add_up(tiny, steps) -> None:
     np.testing.assert_allclose(into["q 1.1"], change["blocks.q_input"][1, :, :, 1].sum(), atol=1e-5)
     scores = dict(zip(edges.senders, edges.scores, strict=True))
     assert scores["mlp 1"][edges.receivers.index("q 1.0")] == 0 != scores["mlp 0"][edges.receivers.index("q 1.0")]
+
+
+@pytest.mark.long
+def test_grouped_queries_by_finite_differences_and_scanned_layers() -> None:
+    """Two query heads share each key-value head; an edge is the slope of adding what its sender changed to an input."""
+    model = random_model(LLAMA)
+    clean, corrupted = jax.random.randint(jax.random.key(1), (2, 2, 5), 0, 37)
+    edges = patching.edge_attribution(last, METRIC)(model, clean, corrupted)
+    assert edges.receivers[:4] == ("q 0.0", "q 0.1", "q 0.2", "q 0.3") and "k 1.1" in edges.receivers
+    assert "k 0.2" not in edges.receivers and len(edges.receivers) == 2 * (4 + 2 + 2 + 1) + 1
+    scanned = patching.edge_attribution(last, METRIC)(models.stack_layers(model), clean, corrupted)
+    assert scanned.senders == edges.senders and scanned.receivers == edges.receivers
+    np.testing.assert_allclose(scanned.scores, edges.scores, atol=1e-5)
+
+    there, here = (ij.capture(last, "blocks.attn.result", output=False)(model, x) for x in (clean, corrupted))
+    written = (there["blocks.attn.result"] - here["blocks.attn.result"])[0, :, :, 3]
+
+    @jax.jit
+    def dosed(dose):
+        def run(site, head):
+            edit = at(add((dose * written)[:, :, None]), head=head)
+            return METRIC(ij.intervene(last, {site: edit})(model, corrupted)).mean()
+
+        mlp = METRIC(ij.intervene(last, {"blocks.1.mlp_in": add(dose * written)})(model, corrupted)).mean()
+        return jnp.array([run("blocks.1.k_input", 1), run("blocks.1.v_input", 0), run("blocks.1.q_input", 2), mlp])
+
+    step = 1e-2
+    slopes = (dosed(jnp.float32(step)) - dosed(jnp.float32(-step))) / (2 * step)
+    found = [
+        edges.scores[edges.senders.index("head 0.3"), edges.receivers.index(name)]
+        for name in ("k 1.1", "v 1.0", "q 1.2", "mlp 1")
+    ]
+    np.testing.assert_allclose(found, slopes, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "cls", "message"),
+    [
+        ({"norms": "both"}, models.Decoder, "'blocks.ln1_post.scale': what heads write is normalized"),
+        ({"norms": "post"}, models.Decoder, "'blocks.ln1_post.scale': what heads write is normalized"),
+        ({"norms": "residual", "n_types": 1}, models.Encoder, "'blocks.normalized_resid_post': what heads write is"),
+        ({"parallel": True}, models.Decoder, "attention and MLP must follow one another"),
+    ],
+)
+def test_models_whose_edges_are_not_additive_are_refused(change, cls, message) -> None:
+    config = models.Config(n_layers=1, n_heads=2, d_model=8, d_mlp=8, d_vocab=37, n_ctx=8, **change)
+    tokens = jnp.zeros((2, 3), jnp.int32)
+    with pytest.raises(ValueError, match=message) as error:
+        patching.edge_attribution(last, METRIC)(cls.create(jax.random.key(0), config), tokens, tokens)
+    assert "\n" not in str(error.value)
 
 
 def test_bad_input(tiny) -> None:

@@ -1,0 +1,222 @@
+"""Whether a circuit does the model's work: faithfulness and minimality, with all that is outside ablated.
+
+    m(K) = metric of the model in which every head and MLP outside K is ablated;  M all of them, C the circuit
+    faithfulness (m(C) - m(0)) / (m(M) - m(0))
+    minimality of v in C: (m(C) - m(C \\ v)) / (m(M) - m(0))
+
+Wang et al. 2022, "Interpretability in the wild" (IOI), arXiv:2211.00593; shares: Marks et al. 2024, arXiv:2403.19647.
+Metrics are means over examples before any ratio is taken.
+Caveat: the ablation is part of what is measured (Miller et al. 2024, arXiv:2407.08734): say which. Biases, norms and
+embeddings are in every circuit.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array, lax
+from jax.core import Tracer
+import jax.numpy as jnp
+
+from interp_jax.core import capture, intervene, sites
+from interp_jax.core.calling import Stage, Transformed
+from interp_jax.patching.circuit import HEADS, MLPS, Circuit, Outside
+from interp_jax.patching.grid import SEQUENCES
+from interp_jax.patching.sweep import check_pair, per_example
+
+Ablation = str | Mapping[str, Any]
+
+
+class Faithfulness(NamedTuple):
+    """Float32: `share [*circuit]` of the model's work that the circuit does, nan where the model does none.
+
+    circuit `[*circuit]`, model `[]`, empty `[]`: the metric of the circuit, of the whole model, of the empty circuit.
+    """
+
+    share: Array
+    circuit: Array
+    model: Array
+    empty: Array
+
+
+class Minimality(NamedTuple):
+    """Float32: heads `[layer head]`, mlps `[layer]`: the share lost without each, 0 outside the circuit.
+
+    model, empty `[]`: as in `Faithfulness`.
+    """
+
+    heads: Array
+    mlps: Array
+    model: Array
+    empty: Array
+
+
+class Options(NamedTuple):
+    """Of one of the family: which it is, the ablation's word, how many circuits at once, how many greedy steps."""
+
+    name: str
+    ablation: str
+    chunk: int | None
+    n: int = 0
+
+
+def faithfulness(
+    f: Callable[..., Any], metric: Callable[[Any], Array], ablation: Ablation = "resample", *, chunk: int | None = None
+) -> Callable[..., Faithfulness]:
+    """The share of the metric that circuits keep.
+
+    Args:
+      f, metric: as in `activation_patch`.
+      ablation: what stands in the place of what is outside: "resample" (the corrupted run's value), "mean" (its mean
+        over the batch, place by place: prompts of one template, as in Wang et al. 2022, without padding), "zero", or
+        a mapping of `"blocks.attn.z"` and `"blocks.mlp_out"` to values, stacked as `capture` returns them.
+      chunk: circuits that run at once; by default so many that 64 sequences do.
+
+    Returns:
+      `g(model, clean, corrupted, circuit) -> Faithfulness`, one compiled call: tokens `[batch position]`, a `Circuit`
+      of any leading axes, all of which are kept.
+
+    Raises:
+      ValueError: clean and corrupted of different shapes; an unknown ablation; a circuit of another shape than the
+        model's heads and MLPs; the model and the empty circuit have one metric (under `jit`: nan); chunk below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from interp_jax import models, patching
+      >>> model, _ = models.load("microworld")
+      >>> top = lambda logits: logits[:, -1, 7]
+      >>> circuits = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), jnp.array([1, 20]))
+      >>> g = patching.faithfulness(models.forward, top, "zero")
+      >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuits)
+      >>> found.share.shape, round(found.share[1].item(), 4)
+      ((2,), 1.0)
+    """
+    return transformed(f, metric, ablation, _faithfulness, asked("faithfulness", ablation, chunk))
+
+
+def minimality(
+    f: Callable[..., Any], metric: Callable[[Any], Array], ablation: Ablation = "resample", *, chunk: int | None = None
+) -> Callable[..., Minimality]:
+    """The share of the model's work that is lost when one member of a circuit is ablated, too.
+
+    Wang et al. 2022 ask it of a circuit less a part K, since members make up for one another: give that as circuit.
+
+    Args:
+      f, metric, ablation, chunk: as in `faithfulness`.
+
+    Returns:
+      `g(model, clean, corrupted, circuit) -> Minimality`, of one circuit without leading axes.
+
+    Raises:
+      ValueError: as `faithfulness`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from interp_jax import models, patching
+      >>> model, _ = models.load("microworld")
+      >>> top = lambda logits: logits[:, -1, 7]
+      >>> circuit = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
+      >>> g = patching.minimality(models.forward, top)
+      >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuit)
+      >>> found.heads.shape, int((found.mlps == 0).sum())
+      ((4, 4), 2)
+    """
+    return transformed(f, metric, ablation, _minimality, asked("minimality", ablation, chunk))
+
+
+def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Options:
+    """The options, checked. Raises ValueError for an unknown ablation or a chunk below 1."""
+    given = not isinstance(ablation, str)
+    if not given and ablation not in ("resample", "mean", "zero"):
+        raise ValueError(
+            f"{name}: ablation={ablation!r} is none of 'resample', 'mean', 'zero', nor a mapping of values"
+        )
+    if given and set(ablation) != {HEADS, MLPS}:
+        raise ValueError(f"{name}: an ablation by values wants {HEADS!r} and {MLPS!r}, not {', '.join(ablation)}")
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk={chunk}: it must be at least 1")
+    return Options(name, "values" if given else str(ablation), chunk, n)
+
+
+def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, options: Options) -> Callable[..., Any]:
+    """The function of `(model, clean, corrupted, circuit, ...)` by the stage `run`, which raises where shares have no
+    scale, unless it is traced."""
+    values = None if isinstance(ablation, str) else {name: jnp.asarray(value) for name, value in ablation.items()}
+    measure = Transformed(f, Stage(run, options), (metric, values))
+
+    def g(*args: Any, **kwargs: Any) -> Any:
+        found = measure(*args, **kwargs)
+        ends = (found.model, found.empty) if hasattr(found, "empty") else (0, 1)
+        if not any(isinstance(end, Tracer) for end in ends) and ends[0] == ends[1]:
+            raise ValueError(
+                f"{options.name}: the whole model and the empty circuit both score {float(ends[0]):.4g}, so there is "
+                "no share of it: choose another metric or ablation"
+            )
+        return found
+
+    return g
+
+
+def _faithfulness(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) -> Faithfulness:
+    *args, circuit = args
+    score, model, empty = measured(f, options, payload, args, circuit, kwargs)
+    scores = score(circuit)
+    return Faithfulness(_share(scores - empty, model, empty), scores, model, empty)
+
+
+def _minimality(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) -> Minimality:
+    *args, circuit = args
+    score, model, empty = measured(f, options, payload, args, circuit, kwargs)
+    check_single(options.name, circuit)
+    lost = score(circuit) - score(circuit & ~circuit.singles())
+    n_heads = circuit.heads.size
+    heads = jnp.where(circuit.heads, lost[:n_heads].reshape(circuit.heads.shape), 0)
+    mlps = jnp.where(circuit.mlps, lost[n_heads:], 0)
+    return Minimality(_share(heads, model, empty), _share(mlps, model, empty), model, empty)
+
+
+def measured(
+    f: Any, options: Options, payload: Any, args: Any, circuit: Any, kwargs: Any
+) -> tuple[Callable[[Circuit], Array], Array, Array]:
+    """Circuits `[*axes]` to the mean metrics `[*axes]`; the whole model's; that of the empty circuit."""
+    metric, given = payload
+    *before, clean, corrupted = args
+    check_pair(options.name, clean, corrupted)
+    known = sites(f, *before, clean, **kwargs)
+    if not isinstance(circuit, Circuit):
+        raise ValueError(f"{options.name}: the circuit must be a patching.Circuit(heads, mlps)")
+    circuit.check(options.name, known)
+    if options.ablation == "zero":
+        values = dict.fromkeys((HEADS, MLPS), jnp.zeros(()))
+    elif options.ablation == "values":
+        values = given
+    else:
+        values = capture(f, (HEADS, MLPS), output=False)(*before, corrupted, **kwargs)
+        if options.ablation == "mean" and jnp.ndim(corrupted) > 1:
+            values = {name: value.mean(1, keepdims=True, dtype=jnp.float32) for name, value in values.items()}
+    examples = jnp.shape(clean)[:-1]
+
+    def one(circuit: Circuit) -> Array:
+        edits = {HEADS: Outside(values[HEADS], circuit.heads), MLPS: Outside(values[MLPS], circuit.mlps)}
+        return per_example(metric(intervene(f, edits)(*before, clean, **kwargs)), examples).mean()
+
+    chunk = options.chunk or max(1, SEQUENCES // max(1, examples[0] if examples else 1))
+
+    def score(circuits: Circuit) -> Array:
+        axes = circuits.mlps.shape[:-1]
+        flat = jax.tree.map(lambda mask: mask.reshape(-1, *mask.shape[len(axes) :]), circuits)
+        many = len(flat.mlps) > chunk
+        return (lax.map(one, flat, batch_size=chunk) if many else jax.vmap(one)(flat)).reshape(axes)
+
+    nothing = jax.tree.map(lambda mask: jnp.zeros(mask.shape[circuit.mlps.ndim - 1 :], bool), circuit)
+    return score, per_example(metric(f(*before, clean, **kwargs)), examples).mean(), one(nothing)
+
+
+def _share(change: Array, model: Array, empty: Array) -> Array:
+    return change / jnp.where(model == empty, jnp.nan, model - empty)
+
+
+def check_single(name: str, circuit: Circuit) -> None:
+    """Raises ValueError where there is more than one circuit."""
+    if circuit.mlps.ndim != 1:
+        raise ValueError(f"{name}: wants one circuit, got {list(circuit.mlps.shape[:-1])} of them: use jax.vmap")
