@@ -21,9 +21,12 @@ from interp_jax.lens.fourier import (
 from interp_jax.lens.heads import duplicate_token_scores, induction_scores, previous_token_scores
 from interp_jax.lens.processing import centre_unembed, centre_writing_weights, fold_norms
 from interp_jax.lens.residual import COMPONENTS, components, direct_attribution, logit_directions, logit_lens, total
+from interp_jax.lens.tuned import LensState, TunedLens, lens_step, train_lens
 
 __all__ = [
     "COMPONENTS",
+    "LensState",
+    "TunedLens",
     "centre_unembed",
     "centre_writing_weights",
     "clock_logits",
@@ -37,8 +40,12 @@ __all__ = [
     "fourier_power",
     "gradient_symmetry",
     "induction_scores",
+<<<<<<< HEAD
     "keep_frequencies",
     "key_frequencies",
+=======
+    "lens_step",
+>>>>>>> causes
     "logit_directions",
     "logit_lens",
     "ov_circuits",
@@ -49,4 +56,5 @@ __all__ = [
     "top_tokens_read",
     "top_tokens_written",
     "total",
+    "train_lens",
 ]
