@@ -40,12 +40,9 @@ __all__ = [
     "fourier_power",
     "gradient_symmetry",
     "induction_scores",
-<<<<<<< HEAD
     "keep_frequencies",
     "key_frequencies",
-=======
     "lens_step",
->>>>>>> causes
     "logit_directions",
     "logit_lens",
     "ov_circuits",
