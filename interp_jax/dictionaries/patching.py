@@ -91,8 +91,8 @@ def patch_features(
             f"patch_features: base {jnp.shape(base)} and target {jnp.shape(target)}; give pairs aligned position by "
             "position, both [batch position]"
         )
-    n_candidates = dictionary.d_sae if n_candidates is None else min(n_candidates, dictionary.d_sae)
-    for name, n in (("n_features", n_features), ("n_candidates", n_candidates)):
+    n_tried = dictionary.d_sae if n_candidates is None else min(n_candidates, dictionary.d_sae)
+    for name, n in (("n_features", n_features), ("n_candidates", n_tried)):
         if not 1 <= n <= dictionary.d_sae:
             raise ValueError(f"patch_features: {name}={n} of {dictionary.d_sae} features; it must be from 1 to that")
     values = dictionary.encode(capture(f, where, output=False)(model, target)[where])
@@ -113,7 +113,7 @@ def patch_features(
             return jnp.where(chosen[pairs, features] > 0, jnp.inf, scores)
 
         slope = judged(jax.grad(lambda chosen: score(chosen).sum())(chosen))
-        candidates = lax.top_k(jnp.where(chosen > 0, -jnp.inf, -slope), n_candidates)[1].T
+        candidates = lax.top_k(jnp.where(chosen > 0, -jnp.inf, -slope), n_tried)[1].T
         best = candidates[lax.map(tried, candidates).argmin(0), pairs]
         chosen = chosen.at[pairs, best].set(1)
         return chosen, (best, score(chosen))

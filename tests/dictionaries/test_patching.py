@@ -1,6 +1,7 @@
 """Greedy patching of features: against trying everything, one feature at a time, in plain Python."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ def f(model, tokens):
     return jnp.tanh(last) @ unembed
 
 
-def subject(dtype=jnp.float32):
+def subject(dtype=jnp.float32) -> tuple[Any, ...]:
     keys = jax.random.split(jax.random.key(0), 3)
     model = tuple(jax.random.normal(key, shape, dtype) for key, shape in zip(keys, [(20, 8), (8, 20)], strict=False))
     base, target = jax.random.randint(keys[2], (2, 3, 5), 0, 20)
