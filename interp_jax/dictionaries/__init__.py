@@ -25,6 +25,7 @@ from interp_jax.dictionaries.matryoshka import Matryoshka
 from interp_jax.dictionaries.monitor import Monitor
 from interp_jax.dictionaries.nmf import NMF
 from interp_jax.dictionaries.panneal import PAnneal
+from interp_jax.dictionaries.patching import FeaturePatch, patch_features
 from interp_jax.dictionaries.pca import PCA
 from interp_jax.dictionaries.probing import SparseProbe, sparse_probe
 from interp_jax.dictionaries.relu import ReLU
@@ -44,6 +45,7 @@ __all__ = [
     "CrossLayerTranscoder",
     "Crosscoder",
     "Evaluation",
+    "FeaturePatch",
     "Gated",
     "ICA",
     "JumpReLU",
@@ -77,6 +79,7 @@ __all__ = [
     "mean_max_cosine",
     "plausibility",
     "recovery",
+    "patch_features",
     "resample",
     "save",
     "shuffled",

@@ -1,0 +1,122 @@
+"""Sparse features of language models, after Cunningham et al. 2023, https://arxiv.org/abs/2309.08600, in three parts.
+
+`python experiments/cunningham.py [--model stories260K] [--text FILE] [--out DIR]`. 1: tied dictionaries of every layer
+of a story model beside five baselines with as many active features; `tells`: how well one feature alone tells a
+frequent token from the others (mean AUC). 2 and 3, in `cunningham_features.py`: how many features carry an answer,
+beside PCA; one feature's tokens, and the logits without it.
+"""
+
+from dataclasses import asdict, dataclass
+import json
+import os
+from pathlib import Path
+from typing import Any
+import warnings
+
+from cunningham_features import Indirect, Training, curves, feature, read, show, trained
+import jax
+import numpy as np
+from plotly.subplots import make_subplots
+from sklearn.exceptions import ConvergenceWarning
+
+from interp_jax import config, models
+from interp_jax import dictionaries as ds
+from interp_jax.cli import corpus
+
+DATA = Path(os.environ.get("INTERP_JAX_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+
+@dataclass(frozen=True)
+class Study:
+    n_tokens: int
+    n_heldout: int
+    ratios: tuple[int, ...]
+    sparsity: float
+    n_fit: int
+    feature_layer: int
+    out: Path
+    training: Training
+    ioi: Indirect
+    model: Path = DATA / "stories260K"
+    text: Path = DATA / "tinystories" / "stories.txt"
+
+
+def baselines(cfg: Study, x: np.ndarray, d_sae: int, k: int) -> dict[str, list]:
+    """One from each seed, where there is a seed and the fit is short."""
+    keys, d, mean = [jax.random.key(seed) for seed in cfg.training.seeds], x.shape[-1], x.mean(0)
+    some = x[:: max(1, len(x) // cfg.n_fit)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 200 iterations have to do
+        return {
+            "neurons": [ds.NeuronBasis.create(keys[0], d, k=k, b_dec=mean)],
+            "random": [ds.RandomDirections.create(key, d, d_sae, k=k, b_dec=mean) for key in keys],
+            "PCA": [ds.PCA.create(keys[0], d, d, x=x, k=k)],
+            "ICA": [ds.ICA.create(key, d, d, x=some, k=k) for key in keys],
+            "NMF": [ds.NMF.create(keys[0], d, d, x=some, k=k, n_steps=200, max_iter=200)],
+        }
+
+
+def scores(model: Any, site: str, kinds: dict[str, list], tokens: np.ndarray, mask: np.ndarray) -> dict[str, dict]:
+    """By kind and column a number for each dictionary."""
+    x, words, found = read(model, site, tokens, mask), tokens[mask], {}
+    fitted, frequent = np.arange(len(x)) % 2 == 0, np.argsort(-np.bincount(words))[:10]
+    for name, each in kinds.items():
+        told = [ds.evaluate(models.forward, site, d, model, tokens, mask=mask).numbers() for d in each]
+        found[name] = {column: [one[column] for one in told] for column in ("l0", "fvu", "ce_recovered")}
+        probes = [[ds.sparse_probe(d.encode(x), words == word, fitted, k=(1,))[1] for word in frequent] for d in each]
+        found[name]["tells"] = [float(np.mean([probe.auc for probe in one])) for one in probes]
+        cells = [f"{np.mean(values):9.3f} ±{np.std(values):5.3f}" for values in found[name].values()]
+        print(f"{site:20}{name:10}" + "".join(cells), flush=True)
+    return found
+
+
+def main(cfg: Study) -> dict[str, Any]:
+    if absent := [f"--{name} {path}" for name in ("model", "text") if not (path := getattr(cfg, name)).exists()]:
+        raise SystemExit(f"{absent[0]}: is not there; give stories260K's folder (a text) or set INTERP_JAX_DATA")
+    model, tokenizer = models.load(cfg.model, dtype="float32")
+    text = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=64, seed=0)
+    train, held = zip(*(np.split(part, [-cfg.n_heldout]) for part in (text.tokens, text.mask)), strict=True)
+    layers, one, last = [], {}, f"tied R={cfg.ratios[-1]}"
+    print(f"{'mean and spread over seeds':30}{'l0':>9}{'fvu':>16}{'ce_recovered':>16}{'tells':>16}")
+    for site in [f"blocks.{layer}.resid_post" for layer in range(model.config.n_layers)]:
+        x = read(model, site, *train)
+        tied = {f"tied R={ratio}": trained(cfg.training, x, ratio, cfg.sparsity) for ratio in cfg.ratios}
+        found = scores(model, site, tied, *held)
+        others = baselines(
+            cfg, x, cfg.ratios[-1] * x.shape[-1], min(x.shape[-1], max(1, round(np.mean(found[last]["l0"]))))
+        )
+        layers.append(found | scores(model, site, others, *held))
+        if len(layers) == cfg.feature_layer + 1:
+            one = feature(model, tokenizer, site, tied[last][0], text.tokens, text.mask)
+    for name in layers[0]:
+        means = {key: np.mean([layer[name][key] for layer in layers]) for key in ("l0", "fvu", "ce_recovered", "tells")}
+        print(f"{'mean over layers':20}{name:10}" + "".join(f"{mean:9.3f}{'':7}" for mean in means.values()))
+    pairs = curves(cfg.ioi, cfg.training)
+    show(pairs)
+    print(
+        f"\nfeature {one['feature']} of {one['site']}, fires on {one['density']:.1%} of tokens; share of it by token:"
+    )
+    print(", ".join(f"{token} {share:.0%}" for token, share in one["tokens"].items()))
+    print("logits where it fires, without it:", ", ".join(f"{t} {change:+.2f}" for t, change in one["logits"].items()))
+
+    titles = ["fvu by layer", "cross-entropy recovered", "KL, each pair's features", "KL, shared features"]
+    figure = make_subplots(3, 2, subplot_titles=[*titles, "share of the feature by token", "logits without it"])
+    lines = {(1, c, n): [r[n][k] for r in layers] for c, k in ((1, "fvu"), (2, "ce_recovered")) for n in layers[0]}
+    lines |= {(2, c, n): np.transpose(pairs[n][k]) for c, k in ((1, "own"), (2, "shared")) for n in pairs}
+    for (row, column, name), values in lines.items():
+        mean, spread = zip(*((np.mean(v), np.std(v)) for v in values), strict=True)
+        where = {"name": name, "showlegend": column == 1, "legendgroup": f"{row} {name}", "row": row, "col": column}
+        figure.add_scatter(y=mean, error_y={"array": spread}, **where)
+    for column, key in enumerate(("tokens", "logits"), start=1):
+        figure.add_bar(x=list(one[key]), y=list(one[key].values()), showlegend=False, row=3, col=column)
+    figure.update_yaxes(range=[-0.1, 1.3], row=1)  # NMF's few rows may be worse than none at all
+    figure.update_layout(height=1400, title="Tied dictionaries and baselines, after Cunningham et al. 2023")
+    cfg.out.mkdir(parents=True, exist_ok=True)
+    figure.write_html(cfg.out / "cunningham.html")
+    numbers = {"layers": layers, "ioi": pairs, "feature": one}
+    (cfg.out / "cunningham.json").write_text(json.dumps({"config": asdict(cfg)} | numbers, indent=1, default=str))
+    return numbers
+
+
+if __name__ == "__main__":
+    main(config.load(Study, "configs/cunningham.toml"))
