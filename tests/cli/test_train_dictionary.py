@@ -36,6 +36,7 @@ def run(tmp_path, capsys):
     return run
 
 
+@pytest.mark.long
 def test_a_sweep(run):
     out, code, said = run('kind = "topk"\nk = [2, 4]\nseeds = [0, 1]', "--d-sae", "16", "32")
     assert code == 0, said
@@ -72,6 +73,7 @@ def test_every_shape_of_kind(run, rest):
         dictionaries.load(out / name)
 
 
+@pytest.mark.long
 def test_a_run_that_was_cut_off_goes_on(run, monkeypatch):
     from interp_jax.cli import train_dictionary
 

@@ -38,6 +38,7 @@ def promotion():
         yield
 
 
+@pytest.mark.long
 def test_a_killed_run_ends_with_the_same_weights(script, promotion, tmp_path: Path, monkeypatch) -> None:
     script.main(tiny(script, tmp_path / "whole"))
 
@@ -71,7 +72,9 @@ def test_every_shipped_model_has_its_settings(name: str, script) -> None:
     assert tokenizer.backend.get_vocab() == data.WORLDS[cfg.world].tokenizer().get_vocab()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [name if name == "microworld" else pytest.param(name, marks=pytest.mark.long) for name in CONFIGS]
+)
 def test_a_shipped_model_reaches_its_card(name: str, script) -> None:
     cfg = config.load(script.Train, f"configs/train_{name}.toml", ())
     card = json.loads((SHIPPED / cfg.name / "card.json").read_text())

@@ -21,7 +21,7 @@ CONFIGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="session", params=CONFIGS)
+@pytest.fixture(scope="session", params=["gpt2", "llama", pytest.param("neox", marks=pytest.mark.long)])
 def model(request: pytest.FixtureRequest) -> Any:
     rng = np.random.default_rng(0)
     return jax.tree.map(

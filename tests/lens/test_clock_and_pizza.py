@@ -34,6 +34,7 @@ def folder(real_data: Path) -> Path:
     return real_data / "modular-addition"
 
 
+@pytest.mark.long
 def test_the_authors_numbers_of_their_model_a(script, folder: Path) -> None:
     """code/eval-main.ipynb of github.com/fjzzq2002/pizza prints them; its 100 triples are Python's shuffle of 42."""
     params = script.load(folder, PIZZA)

@@ -56,6 +56,7 @@ def test_losses_and_slopes_by_finite_differences() -> None:
         np.testing.assert_allclose(moved, (ahead - behind) / 2e-4, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_planted_map_is_undone() -> None:
     """A layer that holds the last one's stream turned and shifted: the translator turns and shifts it back."""
     keys = jax.random.split(jax.random.key(0), 3)

@@ -94,7 +94,7 @@ def random_model(config: Config) -> Any:
     return jax.tree_util.tree_map_with_path(draw, model_class(config).abstract(config))
 
 
-@pytest.fixture(scope="session", params=["gpt2", "llama"])
+@pytest.fixture(scope="session", params=[pytest.param("gpt2", marks=pytest.mark.long), "llama"])
 def model(request: pytest.FixtureRequest) -> Decoder:
     return random_model(CONFIGS[request.param])
 

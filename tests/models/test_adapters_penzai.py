@@ -32,6 +32,8 @@ OUTPUTS = {
 }
 INPUTS = {"blocks.resid_pre": model_parts.TransformerBlock}
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", autouse=True)
 def penzais_own_promotion() -> Any:

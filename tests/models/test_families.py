@@ -36,6 +36,7 @@ def call(model: Any, prompts: tuple) -> Any:
     return partial(models.forward, attention_mask=prompts[1])
 
 
+@pytest.mark.long
 def test_a_scan_over_layers_is_the_loop(loop: Any, prompts: tuple) -> None:
     scan, f = models.stack_layers(loop), call(loop, prompts)
     assert ij.sites(f, scan, prompts[0]) == ij.sites(f, loop, prompts[0])
@@ -61,6 +62,7 @@ def test_a_batch_gives_what_each_sequence_gives_alone(loop: Any, prompts: tuple)
         close(together[row][real], np.asarray(loop(tokens[real])))
 
 
+@pytest.mark.long
 def test_generation_from_a_scan_and_without_a_cache(loop: Any, prompts: tuple) -> None:
     if not loop.causal:
         with pytest.raises(TypeError, match="needs a Decoder, not a Encoder"):
@@ -89,7 +91,7 @@ def test_folders(loop: Any, prompts: tuple, tmp_path: Path) -> None:
     close(scan(prompts[0]).astype(jnp.float32), loop(prompts[0]), 0.4)
 
 
-@pytest.mark.parametrize("kind", ["gemma", "neox", "bert"])
+@pytest.mark.parametrize("kind", ["gemma", *(pytest.param(k, marks=pytest.mark.long) for k in ("neox", "bert"))])
 @pytest.mark.parametrize(("scan_layers", "axis_type"), [(False, "Explicit"), (True, "Auto")])
 def test_on_a_mesh(kind: str, prompts: tuple, tmp_path: Path, scan_layers: bool, axis_type: str) -> None:
     loop = random_model(CONFIGS[kind])
