@@ -76,11 +76,11 @@ def beside_sae_lens(d_in=512, d_sae=8192, k=32, n=2048):
 
 
 def sweep(d_in=128, d_sae=1024, n=1024, ks=(4, 6, 8, 12, 16, 20, 24, 32)):
-    """Eight dictionaries that differ in k and seed, each its own program, or one program for all."""
+    """Eight dictionaries that differ in seed, and where they do in k: each its own program, or one program for all."""
     x = jax.random.normal(jax.random.key(0), (n, d_in))
     start = time.perf_counter()
     runs = []
-    for i, k in enumerate(ks):  # eight programs: k is static
+    for i, k in enumerate(ks):  # as many programs as there are values of k, which is static
         runs.append(stepper(dictionaries.train_step, [state("TopK", d_in, d_sae, i, k=k)], x))
         jax.block_until_ready(runs[-1]())
     alone_first = time.perf_counter() - start
@@ -91,7 +91,7 @@ def sweep(d_in=128, d_sae=1024, n=1024, ks=(4, 6, 8, 12, 16, 20, 24, 32)):
         one = dictionaries.train_step if chunk == 1 else jax.vmap(dictionaries.train_step, (0, None))
         timed[f"train_many, chunk {chunk}"] = stepper(one, chunks, x)
     seconds = stopwatch(timed)
-    print(f"\n8 TopK dictionaries, d_in {d_in}, d_sae {d_sae}, k {ks[0]} to {ks[-1]}, batch {n}; one step of all")
+    print(f"\n8 TopK dictionaries, d_in {d_in}, d_sae {d_sae}, k {', '.join(map(str, ks))}, batch {n}; one step of all")
     alone = seconds["8 runs one after another"][1]
     for name, (first, steady) in seconds.items():
         first = alone_first if name.startswith("8 runs") else first
@@ -125,4 +125,5 @@ if __name__ == "__main__":
         large(**LARGE)
     else:
         beside_sae_lens()
+        sweep(ks=(16,) * 8)
         sweep()
