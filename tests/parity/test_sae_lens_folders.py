@@ -96,7 +96,8 @@ def test_what_we_write_does_there_what_it_does_here(kind: str, tmp_path: Any) ->
     from sae_lens import SAE
 
     made = getattr(dictionaries, kind).create(jax.random.key(0), D_IN, D_SAE, **KINDS[kind])
-    names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in ("bandwidth", "threshold")]
+    fixed = ("bandwidth", "threshold", "limit")
+    names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in fixed]
     keys = jax.random.split(jax.random.key(1), len(names))
     arrays = {name: getattr(made, name) for name in names}
     arrays = {n: a + 0.2 * jax.random.normal(k, a.shape) for k, (n, a) in zip(keys, arrays.items(), strict=True)}

@@ -22,7 +22,8 @@ DEAD = np.arange(D_SAE) < 11  # more than k_aux = d_in / 2, where SAELens's scal
 
 def random(made: Any) -> Any:
     """The dictionary with every weight random and decoder rows of unit norm."""
-    names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in ("bandwidth", "threshold")]
+    fixed = ("bandwidth", "threshold", "limit")
+    names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in fixed]
     keys = jax.random.split(jax.random.key(1), len(names))
     arrays = {n: getattr(made, n) for n in names}
     arrays = {n: a + 0.3 * jax.random.normal(k, a.shape) for k, (n, a) in zip(keys, arrays.items(), strict=True)}
