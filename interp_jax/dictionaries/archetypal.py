@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 
-from interp_jax.dictionaries.dictionary import Dictionary, Scalar, Terms, Values, bias, check_sizes, total, unit_rows
+from interp_jax.dictionaries.dictionary import Dictionary, Values, bias, check_sizes, unit_rows
 from interp_jax.dictionaries.topk import TopK
 
 START = 0.05  # weight of the point where a row starts, among many: nearer to 1, the softmax hardly lets go of it
@@ -117,15 +117,3 @@ class Archetypal(Dictionary):
 
     activate = TopK.activate
     _kept = TopK._kept
-
-    def loss(
-        self,
-        x: Float[Array, "n d_in"],
-        dead: Bool[Array, " d_sae"],
-        aux_coefficient: Scalar = 0.0,
-        sparsity_coefficient: Scalar = 0.0,
-        progress: Scalar = 0.0,
-    ) -> Terms:
-        """Reconstruction; the rest is not used."""
-        features = self.encode(x)
-        return total(self.decode(features) - self.inputs(x), features)

@@ -14,17 +14,14 @@ from typing import Any, ClassVar
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 import numpy as np
 
 from interp_jax.dictionaries.dictionary import (
     Dictionary,
-    Scalar,
-    Terms,
     Values,
     bias,
     check_sizes,
-    total,
 )
 
 
@@ -51,18 +48,6 @@ class Baseline(Dictionary):
         indices = lax.top_k(jnp.abs(pre), self.k)[1]
         kept = jnp.take_along_axis(pre, indices, axis=-1)
         return jnp.put_along_axis(jnp.zeros_like(pre), indices, kept, axis=-1, inplace=False)
-
-    def loss(
-        self,
-        x: Float[Array, "n d_in"],
-        dead: Bool[Array, " d_sae"],
-        aux_coefficient: Scalar = 0.0,
-        sparsity_coefficient: Scalar = 0.0,
-        progress: Scalar = 0.0,
-    ) -> Terms:
-        """Reconstruction; the rest is not used."""
-        features = self.encode(x)
-        return total(self.decode(features) - self.inputs(x), features)
 
 
 @jax.tree_util.register_dataclass

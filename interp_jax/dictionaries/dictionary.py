@@ -103,7 +103,7 @@ class Dictionary:
         sparsity_coefficient: Scalar = 0.0,
         progress: Scalar = 0.0,
     ) -> Terms:
-        """The training loss of a batch.
+        """The training loss of a batch: by default the reconstruction alone.
 
         Args:
           x: `[n d_in]`; a pair of inputs and targets for a transcoder.
@@ -115,7 +115,8 @@ class Dictionary:
         Returns:
           The loss and its terms, see `total`.
         """
-        raise NotImplementedError
+        features = self.encode(x)
+        return total(self.decode(features) - self.inputs(x), features)
 
     def tangent(self, gradient: Any) -> Any:
         """The gradient without its part along each decoder row, where the unit norm would undo it."""
