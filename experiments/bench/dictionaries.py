@@ -8,7 +8,6 @@ does it. Median of five turns after the first, which compiles; the libraries tak
 """
 
 from functools import partial
-import statistics
 import sys
 import time
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from interp_jax import dictionaries
 from interp_jax.dictionaries import TrainState, sweeps
+from stopwatch import stopwatch
 
 LARGE = dict(d_in=2304, d_sae=65_536, k=64, n=4096)
 
@@ -38,17 +38,6 @@ def stepper(step, states, x):
         return states
 
     return run
-
-
-def stopwatch(runs, n=5):
-    """For each run, seconds of its first call and the median of `n` more; they take turns."""
-    seconds = {name: [] for name in runs}
-    for _ in range(n + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: (first, statistics.median(rest)) for name, (first, *rest) in seconds.items()}
 
 
 def peer_step(x, d_sae, k):

@@ -14,7 +14,8 @@ import torch
 
 import interp_jax as ij
 from interp_jax import models
-from side_by_side import gpt2_small, stopwatch, table
+from side_by_side import gpt2_small, table
+from stopwatch import stopwatch
 
 model, peer = gpt2_small()
 tokens = np.random.default_rng(0).integers(0, model.config.d_vocab, (8, 128))

@@ -15,7 +15,8 @@ import torch
 from transformer_lens import patching as peer_patching
 
 from interp_jax import metrics, models, patching
-from side_by_side import gpt2_small, stopwatch, table
+from side_by_side import gpt2_small, table
+from stopwatch import stopwatch
 
 SITE, N_POSITIONS, CHUNK = "blocks.resid_pre", 15, 60
 

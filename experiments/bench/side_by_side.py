@@ -1,11 +1,8 @@
-"""What the benchmarks share: one set of GPT-2-small-shaped random weights in two libraries, and a stopwatch."""
+"""What the benchmarks share: one set of GPT-2-small-shaped random weights in two libraries, and a table."""
 
 import os
-import statistics
 import tempfile
-import time
 
-import jax
 import torch
 from transformer_lens import HookedTransformer, HookedTransformerConfig
 from transformer_lens.pretrained.weight_conversions import convert_gpt2_weights
@@ -38,20 +35,6 @@ def gpt2_small():
     peer = HookedTransformer(peer_config)
     peer.load_state_dict(convert_gpt2_weights(weights, peer_config), strict=False)
     return model, peer
-
-
-def stopwatch(runs: dict, n: int = 5) -> dict[str, tuple[float, float]]:
-    """For each run, seconds of its first call, which compiles, and the median of `n` more.
-
-    The runs take turns, so that whatever else the machine does meanwhile slows all of them alike.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(n + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: (first, statistics.median(rest)) for name, (first, *rest) in seconds.items()}
 
 
 def table(title: str, rows: list[tuple]) -> None:
