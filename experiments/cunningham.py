@@ -16,6 +16,7 @@ import warnings
 from cunningham_features import Indirect, Training, curves, feature, read, show, trained
 import jax
 import numpy as np
+from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 from sklearn.exceptions import ConvergenceWarning
 
@@ -103,10 +104,11 @@ def main(cfg: Study) -> dict[str, Any]:
     figure = make_subplots(3, 2, subplot_titles=[*titles, "share of the feature by token", "logits without it"])
     lines = {(1, c, n): [r[n][k] for r in layers] for c, k in ((1, "fvu"), (2, "ce_recovered")) for n in layers[0]}
     lines |= {(2, c, n): np.transpose(pairs[n][k]) for c, k in ((1, "own"), (2, "shared")) for n in pairs}
+    colors = dict(zip(dict.fromkeys(name for *_, name in lines), qualitative.Dark24, strict=False))
     for (row, column, name), values in lines.items():
         mean, spread = zip(*((np.mean(v), np.std(v)) for v in values), strict=True)
         where = {"name": name, "showlegend": column == 1, "legendgroup": f"{row} {name}", "row": row, "col": column}
-        figure.add_scatter(y=mean, error_y={"array": spread}, **where)
+        figure.add_scatter(y=mean, error_y={"array": spread}, line_color=colors[name], **where)
     for column, key in enumerate(("tokens", "logits"), start=1):
         figure.add_bar(x=list(one[key]), y=list(one[key].values()), showlegend=False, row=3, col=column)
     figure.update_yaxes(range=[-0.1, 1.3], row=1)  # NMF's few rows may be worse than none at all

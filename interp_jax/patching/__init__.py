@@ -3,6 +3,7 @@
 from interp_jax.patching.attribution import attribution_patch
 from interp_jax.patching.circuit import Circuit
 from interp_jax.patching.completeness import Completeness, completeness, greedy_removal
+from interp_jax.patching.edge_circuit import EdgeCircuit
 from interp_jax.patching.edges import Edges, edge_attribution
 from interp_jax.patching.faithfulness import Faithfulness, Minimality, faithfulness, minimality
 from interp_jax.patching.paths import path_patch
@@ -13,6 +14,7 @@ from interp_jax.patching.tracing import Trace, causal_trace
 __all__ = [
     "Circuit",
     "Completeness",
+    "EdgeCircuit",
     "Edges",
     "Faithfulness",
     "Minimality",

@@ -1,9 +1,12 @@
-"""Circuits as masks: which heads and MLPs are in, as arrays, so that a stack of circuits is a sweep."""
+"""Circuits as masks: which heads and MLPs are in, as arrays, so that a stack of circuits is a sweep.
 
-from collections.abc import Callable, Mapping
+`Members` is what circuits of any kind share: `faithfulness` and `completeness` take them all.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax import Array
@@ -14,12 +17,59 @@ from jaxtyping import Float, Int, Key
 from interp_jax.core import Context, Intervention, SiteInfo, fill, place
 
 HEADS, MLPS = "blocks.attn.z", "blocks.mlp_out"  # where their outputs are
+M = TypeVar("M", bound="Members")
+
+
+class Members:
+    """What belongs to a circuit, as bool masks of any kind; leading axes for several. `&`, `|` and `~` are of sets."""
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The shape of the leading axes, one entry a circuit."""
+        raise NotImplementedError
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Addresses of the values that ablation replaces."""
+        raise NotImplementedError
+
+    def check(self, name: str, known: Mapping[str, SiteInfo]) -> None:
+        """Raises ValueError where the masks are not those of a model with these sites; `name` asks."""
+        raise NotImplementedError
+
+    def edits(self, values: Mapping[str, Array]) -> dict[str, Intervention]:
+        """The edits that put `values`, by site as captured, in the place of all that is outside one circuit."""
+        raise NotImplementedError
+
+    def random(self: "M", key: Key[Array, ""], n: int, p: float = 0.5) -> "M":
+        """`n` random parts of one circuit: each member stays with probability `p`. Masks `[n ...]`.
+
+        Example:
+          >>> import jax, jax.numpy as jnp
+          >>> from interp_jax import patching
+          >>> circuit = patching.Circuit(heads=jnp.eye(2, dtype=bool), mlps=jnp.array([False, True]))
+          >>> circuit.random(jax.random.key(0), 5).heads.shape
+          (5, 2, 2)
+        """
+        masks, structure = jax.tree.flatten(self)
+        keys = jax.random.split(key, len(masks))
+        drawn = (jax.random.bernoulli(k, p, (n, *x.shape)) & x for k, x in zip(keys, masks, strict=True))
+        return jax.tree.unflatten(structure, drawn)
+
+    def __and__(self: "M", other: "M") -> "M":
+        return jax.tree.map(jnp.logical_and, self, other)
+
+    def __or__(self: "M", other: "M") -> "M":
+        return jax.tree.map(jnp.logical_or, self, other)
+
+    def __invert__(self: "M") -> "M":
+        return jax.tree.map(jnp.logical_not, self)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["heads", "mlps"], meta_fields=[])
 @dataclass(frozen=True)
-class Circuit:
-    """Which heads and MLPs belong to a circuit; leading axes for several. `&`, `|` and `~` are those of sets.
+class Circuit(Members):
+    """Which heads and MLPs belong to a circuit; leading axes for several.
 
     Attributes:
       heads: bool `[*circuit layer head]`.
@@ -69,27 +119,12 @@ class Circuit:
         """int32 `[*circuit]`, how many components are in."""
         return self.heads.sum((-2, -1), dtype=jnp.int32) + self.mlps.sum(-1, dtype=jnp.int32)
 
-    def random(self, key: Key[Array, ""], n: int, p: float = 0.5) -> "Circuit":
-        """`n` random parts of one circuit: each component stays with probability `p`. Masks `[n ...]`.
-
-        Example:
-          >>> import jax, jax.numpy as jnp
-          >>> from interp_jax import patching
-          >>> circuit = patching.Circuit(heads=jnp.eye(2, dtype=bool), mlps=jnp.array([False, True]))
-          >>> circuit.random(jax.random.key(0), 5).heads.shape
-          (5, 2, 2)
-        """
-        keys = jax.random.split(key)
-        drawn = (jax.random.bernoulli(k, p, (n, *x.shape)) for k, x in zip(keys, (self.heads, self.mlps), strict=True))
-        return Circuit(*drawn) & self
-
     def singles(self) -> "Circuit":
         """Every component by itself, in the circuit or not, `[component ...]`: heads first, layer by layer."""
         shape = self.heads.shape[-2:]
         return _split(jnp.eye(shape[0] * shape[1] + shape[0], dtype=bool), shape)
 
     def check(self, name: str, known: Mapping[str, SiteInfo]) -> None:
-        """Raises ValueError where the masks are not those of a model with these sites; `name` asks."""
         for mask, site in ((self.heads, HEADS), (self.mlps, MLPS)):
             if site not in known:
                 raise ValueError(f"{name}: the model has no site {site!r}, where its circuits are cut")
@@ -103,18 +138,16 @@ class Circuit:
         if jnp.shape(self.heads)[:-2] != jnp.shape(self.mlps)[:-1]:
             raise ValueError(f"{name}: circuit.heads and circuit.mlps have different leading axes")
 
-    def __and__(self, other: "Circuit") -> "Circuit":
-        return _each(jnp.logical_and, self, other)
+    @property
+    def axes(self) -> tuple[int, ...]:
+        return jnp.shape(self.mlps)[:-1]
 
-    def __or__(self, other: "Circuit") -> "Circuit":
-        return _each(jnp.logical_or, self, other)
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return HEADS, MLPS
 
-    def __invert__(self) -> "Circuit":
-        return _each(jnp.logical_not, self)
-
-
-def _each(fn: Callable[..., Array], *circuits: Circuit) -> Circuit:
-    return Circuit(fn(*(c.heads for c in circuits)), fn(*(c.mlps for c in circuits)))
+    def edits(self, values: Mapping[str, Array]) -> dict[str, Intervention]:
+        return {HEADS: Outside(values[HEADS], self.heads), MLPS: Outside(values[MLPS], self.mlps)}
 
 
 def _split(flat: Array, shape: tuple[int, ...]) -> Circuit:

@@ -15,7 +15,7 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
-from interp_jax.patching.circuit import Circuit
+from interp_jax.patching.circuit import Circuit, Members
 from interp_jax.patching.faithfulness import Ablation, Options, asked, check_single, measured, transformed
 
 
@@ -120,11 +120,13 @@ def _greedy_removal(f: Any, options: Options, payload: Any, args: Any, kwargs: A
     return lax.scan(step, circuit & ~circuit, None, length=options.n)[1]
 
 
-def _gaps(score: Callable[[Circuit], Array], circuit: Circuit, removed: Circuit) -> Completeness:
+def _gaps(score: Callable[[Any], Array], circuit: Members, removed: Members) -> Completeness:
     left, rest = score(circuit & ~removed), score(~removed)
     return Completeness(jnp.abs(left - rest), left, rest)
 
 
-def _check_alike(name: str, removed: Any, circuit: Circuit) -> None:
-    if not isinstance(removed, Circuit) or removed.heads.shape[-2:] != circuit.heads.shape[-2:]:
-        raise ValueError(f"{name}: removed must be a Circuit over the same heads and MLPs as the circuit")
+def _check_alike(name: str, removed: Any, circuit: Members) -> None:
+    alike = isinstance(removed, type(circuit)) and jax.tree.structure(removed) == jax.tree.structure(circuit)
+    n, m = len(getattr(removed, "axes", ())), len(circuit.axes)
+    if not alike or [x.shape[n:] for x in jax.tree.leaves(removed)] != [x.shape[m:] for x in jax.tree.leaves(circuit)]:
+        raise ValueError(f"{name}: removed must be a circuit of the same kind, over the same members as the circuit")

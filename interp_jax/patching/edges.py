@@ -8,23 +8,25 @@ arXiv:2403.17806, its mean over runs whose embeddings go from corrupted to clean
 Caveat: first order, and blind to edges that act only together. Sequential pre-norm decoders only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+import math
 from typing import Any
 
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
+import numpy as np
 
-from interp_jax.core import capture, grads, intervene, sites
+from interp_jax.core import SiteInfo, capture, grads, intervene, sites
 from interp_jax.core.calling import Stage, Transformed
 from interp_jax.interventions import replace
 from interp_jax.patching.sweep import check_pair, per_example
 
 START = "blocks.0.resid_pre"
-SENDERS = (START, "blocks.attn.result", "blocks.mlp_out")
-RECEIVERS = ("blocks.q_input", "blocks.k_input", "blocks.v_input", "blocks.mlp_in", "blocks.resid_post")
+WRITES = {"embed": START, "head": "blocks.attn.result", "mlp": "blocks.mlp_out"}  # kind of node -> where it writes
+READS = {**{kind: f"blocks.{kind}_input" for kind in "qkv"}, "mlp": "blocks.mlp_in", "logits": "blocks.resid_post"}
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["scores"], meta_fields=["senders", "receivers"])
@@ -72,59 +74,77 @@ def _edge_attribution(f: Any, steps: int, metric: Any, args: Any, kwargs: Any) -
     *before, clean, corrupted = args
     check_pair("edge_attribution", clean, corrupted)
     known = sites(f, *before, clean, **kwargs)
-    if "blocks.resid_mid" not in known:
-        raise ValueError("edge_attribution: no site 'blocks.resid_mid': attention and MLP must follow one another")
-    for site in ("blocks.ln1_post.scale", "blocks.normalized_resid_post"):
-        if site in known:
-            raise ValueError(f"edge_attribution: site {site!r}: what heads write is normalized before it is read")
+    check_additive("edge_attribution", known)
+    senders, receivers = nodes(known)
     examples = jnp.shape(clean)[:-1]
-    there, here = (capture(f, SENDERS, output=False)(*before, tokens, **kwargs) for tokens in (clean, corrupted))
+    writes, reads = tuple(WRITES.values()), tuple(READS.values())
+    there, here = (capture(f, writes, output=False)(*before, tokens, **kwargs) for tokens in (clean, corrupted))
 
     def slopes(share: Array) -> dict[str, Array]:
         start = here[START] + share.astype(here[START].dtype) * (there[START] - here[START])
         run = intervene(f, {START: replace(start)})
-        found = grads(run, RECEIVERS, lambda out: per_example(metric(out), examples).mean())(
-            *before, corrupted, **kwargs
-        )
+        found = grads(run, reads, lambda out: per_example(metric(out), examples).mean())(*before, corrupted, **kwargs)
         return found[2]
 
     shares = jnp.arange(1, steps + 1) / steps if steps else jnp.zeros(1)
     slope = jax.tree.map(lambda x: x.astype(jnp.float32).mean(0), lax.map(slopes, shares))
-    written, senders, from_depth = _flat({name: there[name] - here[name] for name in SENDERS}, _SENDER)
-    slope["blocks.resid_post"] = slope["blocks.resid_post"][-1:]
-    read, receivers, to_depth = _flat(slope, _RECEIVER)
+    written = _flat({kind: there[site] - here[site] for kind, site in WRITES.items()})
+    read = _flat({kind: slope[site] for kind, site in READS.items()})
     scores = jnp.einsum("s...m,r...m->sr", written, read)
-    last = 2 * len(slope["blocks.mlp_in"])
-    depths = jnp.array([last if name == "logits" else d for name, d in zip(receivers, to_depth, strict=True)])
-    return Edges(jnp.where(jnp.array(from_depth)[:, None] < depths, scores, 0), senders, receivers)
+    return Edges(jnp.where(connected(senders, receivers), scores, 0), senders, receivers)
 
 
-# name of the nodes of a site; at which of the 2 n_layers half-layers they stand
-_SENDER = {START: ("embed", None), "blocks.attn.result": ("head", 0), "blocks.mlp_out": ("mlp", 1)}
-_RECEIVER = {
-    **{f"blocks.{kind}_input": (kind, 0) for kind in "qkv"},
-    "blocks.mlp_in": ("mlp", 1),
-    "blocks.resid_post": ("logits", None),
-}
-
-
-def _flat(values: Any, kinds: Any) -> tuple[Array, tuple[str, ...], list[int]]:
-    """Values of sites as `[node *batch position d_model]`, the names of the nodes, and how deep each stands."""
-    parts, names, depths = [], [], []
-    for site, (kind, half) in kinds.items():
-        x = values[site].astype(jnp.float32)
-        if half is None:
-            parts.append(x if kind == "logits" else x[None])
-            names.append(kind)
-            depths.append(-1)
-        elif kind == "mlp":
-            parts.append(x)
-            names += [f"mlp {layer}" for layer in range(len(x))]
-            depths += [2 * layer + half for layer in range(len(x))]
-        else:
+def _flat(values: Mapping[str, Array]) -> Array:
+    """Values by kind of node, layers stacked, as `[node *batch position d_model]` in the order of `nodes`."""
+    parts = []
+    for kind, value in values.items():
+        x = value.astype(jnp.float32)
+        if kind == "embed":
+            x = x[None]
+        elif kind == "logits":
+            x = x[-1:]
+        elif kind != "mlp":
             x = jnp.moveaxis(x, -2, 1)
-            n_layers, n_heads = x.shape[:2]
-            parts.append(x.reshape(-1, *x.shape[2:]))
-            names += [f"{kind} {layer}.{head}" for layer in range(n_layers) for head in range(n_heads)]
-            depths += [2 * layer + half for layer in range(n_layers) for _ in range(n_heads)]
-    return jnp.concatenate(parts), tuple(names), depths
+            x = x.reshape(-1, *x.shape[2:])
+        parts.append(x)
+    return jnp.concatenate(parts)
+
+
+def check_additive(name: str, known: Mapping[str, SiteInfo]) -> None:
+    """Raises ValueError where the stream of a model with these sites is no sum of what heads and MLPs write."""
+    if "blocks.resid_mid" not in known:
+        raise ValueError(f"{name}: no site 'blocks.resid_mid': attention and MLP must follow one another")
+    for site in ("blocks.ln1_post.scale", "blocks.normalized_resid_post"):
+        if site in known:
+            raise ValueError(f"{name}: site {site!r}: what heads write is normalized before it is read")
+
+
+def nodes(known: Mapping[str, SiteInfo]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the senders and of the receivers of a model with these sites."""
+
+    def named(kind: str, site: str) -> list[str]:
+        if kind in ("embed", "logits"):
+            return [kind]
+        info = known[site]
+        layers = range(len(info.layers or ()))
+        if kind == "mlp":
+            return [f"mlp {layer}" for layer in layers]
+        axes = info.axes or ()
+        heads = range(info.shape[axes.index("head") - len(axes)])
+        return [f"{kind} {layer}.{head}" for layer in layers for head in heads]
+
+    senders, receivers = ([n for item in sites.items() for n in named(*item)] for sites in (WRITES, READS))
+    return tuple(senders), tuple(receivers)
+
+
+def depth(node: str) -> float:
+    """How deep a node stands, two steps a layer: attention, then the MLP."""
+    kind, _, place = node.partition(" ")
+    if not place:
+        return -1.0 if kind == "embed" else math.inf
+    return 2.0 * int(place.split(".")[0]) + (kind == "mlp")
+
+
+def connected(senders: tuple[str, ...], receivers: tuple[str, ...]) -> np.ndarray:
+    """Whether the graph has the edge, bool `[sender receiver]`: from each node to all that stand after it."""
+    return np.array([depth(s) for s in senders])[:, None] < np.array([depth(r) for r in receivers])

@@ -1,6 +1,7 @@
 """Whether a circuit does the model's work: faithfulness and minimality, with all that is outside ablated.
 
-    m(K) = metric of the model in which every head and MLP outside K is ablated;  M all of them, C the circuit
+    m(K) = metric of the model in which all that is outside K is ablated (heads and MLPs, or edges between them)
+    M everything, C the circuit
     faithfulness (m(C) - m(0)) / (m(M) - m(0))
     minimality of v in C: (m(C) - m(C \\ v)) / (m(M) - m(0))
 
@@ -11,6 +12,7 @@ embeddings are in every circuit.
 """
 
 from collections.abc import Callable, Mapping
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +21,9 @@ from jax.core import Tracer
 import jax.numpy as jnp
 
 from interp_jax.core import capture, intervene, sites
+from interp_jax.core.addresses import split_address
 from interp_jax.core.calling import Stage, Transformed
-from interp_jax.patching.circuit import HEADS, MLPS, Circuit, Outside
+from interp_jax.patching.circuit import Circuit, Members
 from interp_jax.patching.grid import SEQUENCES
 from interp_jax.patching.sweep import check_pair, per_example
 
@@ -69,12 +72,12 @@ def faithfulness(
       f, metric: as in `activation_patch`.
       ablation: what stands in the place of what is outside: "resample" (the corrupted run's value), "mean" (its mean
         over the batch, place by place: prompts of one template, as in Wang et al. 2022, without padding), "zero", or
-        a mapping of `"blocks.attn.z"` and `"blocks.mlp_out"` to values, stacked as `capture` returns them.
+        a mapping of the circuit's `sites` to values, as `capture` returns them.
       chunk: circuits that run at once; by default so many that 64 sequences do.
 
     Returns:
       `g(model, clean, corrupted, circuit) -> Faithfulness`, one compiled call: tokens `[batch position]`, a `Circuit`
-      of any leading axes, all of which are kept.
+      or an `EdgeCircuit` of any leading axes, all of which are kept.
 
     Raises:
       ValueError: clean and corrupted of different shapes; an unknown ablation; a circuit of another shape than the
@@ -131,8 +134,6 @@ def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Optio
         raise ValueError(
             f"{name}: ablation={ablation!r} is none of 'resample', 'mean', 'zero', nor a mapping of values"
         )
-    if given and set(ablation) != {HEADS, MLPS}:
-        raise ValueError(f"{name}: an ablation by values wants {HEADS!r} and {MLPS!r}, not {', '.join(ablation)}")
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk={chunk}: it must be at least 1")
     return Options(name, "values" if given else str(ablation), chunk, n)
@@ -177,46 +178,55 @@ def _minimality(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) 
 
 def measured(
     f: Any, options: Options, payload: Any, args: Any, circuit: Any, kwargs: Any
-) -> tuple[Callable[[Circuit], Array], Array, Array]:
+) -> tuple[Callable[[Any], Array], Array, Array]:
     """Circuits `[*axes]` to the mean metrics `[*axes]`; the whole model's; that of the empty circuit."""
     metric, given = payload
     *before, clean, corrupted = args
     check_pair(options.name, clean, corrupted)
     known = sites(f, *before, clean, **kwargs)
-    if not isinstance(circuit, Circuit):
-        raise ValueError(f"{options.name}: the circuit must be a patching.Circuit(heads, mlps)")
+    if not isinstance(circuit, Members):
+        raise ValueError(f"{options.name}: the circuit must be a patching.Circuit or a patching.EdgeCircuit")
     circuit.check(options.name, known)
     if options.ablation == "zero":
-        values = dict.fromkeys((HEADS, MLPS), jnp.zeros(()))
+        values = dict.fromkeys(circuit.sites, jnp.zeros(()))
     elif options.ablation == "values":
         values = given
+        if set(values) != set(circuit.sites):
+            wanted, got = (", ".join(map(repr, names)) for names in (circuit.sites, values))
+            raise ValueError(f"{options.name}: an ablation by values wants those of {wanted}, not of {got}")
     else:
-        values = capture(f, (HEADS, MLPS), output=False)(*before, corrupted, **kwargs)
+        values = capture(f, circuit.sites, output=False)(*before, corrupted, **kwargs)
         if options.ablation == "mean" and jnp.ndim(corrupted) > 1:
-            values = {name: value.mean(1, keepdims=True, dtype=jnp.float32) for name, value in values.items()}
+            values = {name: _mean(name, value) for name, value in values.items()}
     examples = jnp.shape(clean)[:-1]
 
-    def one(circuit: Circuit) -> Array:
-        edits = {HEADS: Outside(values[HEADS], circuit.heads), MLPS: Outside(values[MLPS], circuit.mlps)}
-        return per_example(metric(intervene(f, edits)(*before, clean, **kwargs)), examples).mean()
+    def one(circuit: Members) -> Array:
+        return per_example(metric(intervene(f, circuit.edits(values))(*before, clean, **kwargs)), examples).mean()
 
     chunk = options.chunk or max(1, SEQUENCES // max(1, examples[0] if examples else 1))
 
-    def score(circuits: Circuit) -> Array:
-        axes = circuits.mlps.shape[:-1]
+    def score(circuits: Members) -> Array:
+        axes = circuits.axes
         flat = jax.tree.map(lambda mask: mask.reshape(-1, *mask.shape[len(axes) :]), circuits)
-        many = len(flat.mlps) > chunk
+        many = math.prod(axes) > chunk
         return (lax.map(one, flat, batch_size=chunk) if many else jax.vmap(one)(flat)).reshape(axes)
 
-    nothing = jax.tree.map(lambda mask: jnp.zeros(mask.shape[circuit.mlps.ndim - 1 :], bool), circuit)
+    nothing = jax.tree.map(lambda mask: jnp.zeros(mask.shape[len(circuit.axes) :], bool), circuit)
     return score, per_example(metric(f(*before, clean, **kwargs)), examples).mean(), one(nothing)
+
+
+def _mean(name: str, value: Array) -> Array:
+    """The mean over the batch, which a captured stack of layers has as its second axis."""
+    return value.mean(int(split_address(name)[1] is None), keepdims=True, dtype=jnp.float32)
 
 
 def _share(change: Array, model: Array, empty: Array) -> Array:
     return change / jnp.where(model == empty, jnp.nan, model - empty)
 
 
-def check_single(name: str, circuit: Circuit) -> None:
-    """Raises ValueError where there is more than one circuit."""
-    if circuit.mlps.ndim != 1:
-        raise ValueError(f"{name}: wants one circuit, got {list(circuit.mlps.shape[:-1])} of them: use jax.vmap")
+def check_single(name: str, circuit: Members) -> None:
+    """Raises ValueError where there is more than one circuit, or it is not of heads and MLPs."""
+    if not isinstance(circuit, Circuit):
+        raise ValueError(f"{name}: goes through heads and MLPs: wants a patching.Circuit")
+    if circuit.axes:
+        raise ValueError(f"{name}: wants one circuit, got {list(circuit.axes)} of them: use jax.vmap")

@@ -1,0 +1,117 @@
+"""Induction in a two-layer attention-only model, trained here on repeated sequences: a circuit whose answer is known.
+
+`python experiments/induction.py [--seeds 0 1 2] [--out DIR]`. Elhage et al. 2021, "A mathematical framework"; Olsson et
+al. 2022, https://arxiv.org/abs/2209.11895: heads of layer 0 look at the token before; heads of layer 1 look for it by
+their keys (K-composition) and copy what they find. Checked by where heads look, by weights, by patching paths into
+queries, keys and values, by ablation, and by a circuit of edges. In a twin two words of the first half change places,
+so that what stood after the last word stands after another one. Means over heads and seeds, with spread.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+import json
+from pathlib import Path
+
+from induction_model import Training, sequences, trained, twins
+import jax
+import jax.numpy as jnp
+import numpy as np
+from plotly.subplots import make_subplots
+
+import interp_jax as ij
+from interp_jax import config, lens, metrics, models, patching
+from interp_jax.interventions import at, mean_ablate
+
+HEADS = "blocks.attn.z"
+
+
+@dataclass(frozen=True)
+class Induction:
+    seeds: tuple[int, ...]  # of the model and of its sequences
+    n: int  # sequences, and pairs, that the heads are judged on
+    enough: float  # share of the answer's logit difference that the circuit of edges must carry
+    out: Path
+    training: Training
+
+
+def study(cfg: Induction, seed: int) -> dict[str, np.ndarray]:
+    """Each score of each head `[layer head]`, paths into layer 1, and the circuit."""
+    model, losses = trained(cfg.training, seed)
+    of_text, of_pairs = jax.random.split(jax.random.key(10_000 + seed))
+    tokens, told = sequences(cfg.training, of_text, cfg.n)
+    logits, acts = ij.capture(models.forward, [HEADS, "blocks.attn.pattern"])(model, tokens)
+
+    def accuracy(logits: jax.Array) -> jax.Array:
+        return jnp.mean(logits[:, :-1].argmax(-1) == tokens[:, 1:], where=told)
+
+    def lost(layer: jax.Array, head: jax.Array) -> jax.Array:
+        edit = at(mean_ablate(acts[HEADS].mean((1, 2), keepdims=True)), layer=layer, head=head)
+        return accuracy(logits) - accuracy(ij.intervene(models.forward, {HEADS: edit})(model, tokens))
+
+    weights = lens.centre_unembed(lens.fold_norms(models.weights(model)))
+    writes = jnp.einsum("vm,lhmn,nu->lhvu", weights["W_E"], lens.ov_circuits(weights), weights["W_U"])
+    found = {
+        "previous": lens.previous_token_scores(acts["blocks.attn.pattern"], tokens),
+        "induction": lens.induction_scores(acts["blocks.attn.pattern"], tokens),
+        "copying": (writes.argmax(-1) == jnp.arange(model.config.d_vocab)).mean(-1),
+        "ablation": jax.vmap(jax.vmap(lost, (None, 0)), (0, None))(*map(jnp.arange, acts[HEADS].shape[:4:3])),
+    }
+    clean, corrupted, answers, distractors = twins(cfg.training, of_pairs, cfg.n)
+    f = partial(models.forward, logits_at=jnp.full(cfg.n, clean.shape[1] - 1))
+    difference = metrics.logit_diff(answers, distractors)
+    metric = metrics.normalized(difference, *(difference(f(model, x)).mean() for x in (clean, corrupted)))
+    for kind in "qkv":
+        to = [f"{kind} 1.{head}" for head in range(model.config.n_heads)]
+        found[f"to {kind}"] = patching.path_patch(f, metric, HEADS, to)(model, clean, corrupted)
+    composition = lens.composition_scores(weights, "K")[0, :, 1].mean(-1)
+    found["composition"] = jnp.stack([composition, jnp.zeros_like(composition)])
+    edges = patching.edge_attribution(f, metric, steps=5)(model, clean, corrupted)
+    circuits = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.arange(61))
+    share = patching.faithfulness(f, metric)(model, clean, corrupted, circuits).share
+    return jax.tree.map(np.asarray, found | {"accuracy": accuracy(logits), "loss": losses, "share": share})
+
+
+def agreement(x: np.ndarray, y: np.ndarray) -> list[float]:
+    """Pearson's correlation over heads, by seed."""
+    return [float(np.corrcoef(*pair)[0, 1]) for pair in zip(x, y, strict=True)]
+
+
+def main(cfg: Induction) -> dict[str, np.ndarray]:
+    runs = [study(cfg, seed) for seed in cfg.seeds]
+    found = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+    columns = [name for name, values in found.items() if values.ndim == 3]
+    print(f"2 layers of attention, seeds {list(cfg.seeds)}; the next word of a repetition is right in", end=" ")
+    print(", ".join(f"{share:.1%}" for share in found["accuracy"]))
+    print("\nseed head" + "".join(f"{name:>13}" for name in columns))
+    for i, layer, head in np.ndindex(found["previous"].shape):
+        print(f"{cfg.seeds[i]:4} {layer}.{head} " + "".join(f"{found[name][i, layer, head]:13.2f}" for name in columns))
+    back, into = found["previous"][:, 0], found["to k"][:, 0]
+    rows = {
+        "the best previous-token head of layer 0": back.max(1),
+        "the mean induction score of layer 1": found["induction"][:, 1].mean(1),
+        "paths of layer 0 into keys of layer 1": into.sum(1),
+        "into queries": found["to q"][:, 0].sum(1),
+        "into values": found["to v"][:, 0].sum(1),
+        "correlation of looking back with K-composition": agreement(back, found["composition"][:, 0]),
+        "correlation of looking back with paths into keys": agreement(back, into),
+        f"edges until a circuit carries {cfg.enough}": (found["share"] >= cfg.enough).argmax(1),
+    }
+    print()
+    for name, values in rows.items():
+        print(f"{name:50}" + "".join(f"{value:8.2f}" for value in values) + f"   mean {np.mean(values):.2f}", end=" ")
+        print(f"±{np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+    figure = make_subplots(1, 3, subplot_titles=["loss on repetitions", "looking back, and paths into keys", "circuit"])
+    for i, seed in enumerate(cfg.seeds):
+        figure.add_scatter(y=found["loss"][i], name=f"seed {seed}", row=1, col=1)
+        figure.add_scatter(x=back[i], y=found["to k"][i, 0], mode="markers", name=f"seed {seed}", row=1, col=2)
+        figure.add_scatter(y=found["share"][i], name=f"seed {seed}", row=1, col=3)
+    figure.update_yaxes(type="log", row=1, col=1)
+    cfg.out.mkdir(parents=True, exist_ok=True)
+    figure.write_html(cfg.out / "induction.html")
+    numbers = {"config": asdict(cfg), **{name: values.tolist() for name, values in found.items()}}
+    (cfg.out / "induction.json").write_text(json.dumps(numbers, indent=1, default=str) + "\n")
+    return found
+
+
+if __name__ == "__main__":
+    main(config.load(Induction, "configs/induction.toml"))
