@@ -17,6 +17,7 @@ def render(template: str, **values: Any) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["visible"] = visible
+    environment.policies["json.dumps_kwargs"] = {}  # in the order as given
     return environment.get_template(template).render(values)
 
 
