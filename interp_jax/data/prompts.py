@@ -89,7 +89,7 @@ class Encoded(NamedTuple):
 
 
 def batch(rows: Sequence[Encoded]) -> Task:
-    """Rows as a padded batch. Positions are those that every row has, attributes those of the first."""
+    """Rows as a padded batch, with the positions and attributes that every row has."""
     n, width = len(rows), max(len(row.clean) for row in rows)
     clean, corrupted = (np.zeros((n, width), np.int32) for _ in range(2))
     mask = np.zeros((n, width), bool)
@@ -98,9 +98,9 @@ def batch(rows: Sequence[Encoded]) -> Task:
         clean[i, start:] = row.clean
         corrupted[i, start:] = row.corrupted
         mask[i, start:] = True
-    names = sorted(set.intersection(*(set(row.positions) for row in rows)))
     options = max(len(row.accepted) for row in rows)
     accepted = np.array([row.accepted + row.accepted[:1] * (options - len(row.accepted)) for row in rows], np.int32)
+    places, known = _shared([row.positions for row in rows]), _shared([row.attributes for row in rows])
     arrays = dict(
         clean=clean,
         corrupted=corrupted,
@@ -108,11 +108,16 @@ def batch(rows: Sequence[Encoded]) -> Task:
         at=np.full(n, width - 1, np.int32),
         answers=accepted[:, 0],
         distractors=np.array([row.distractor for row in rows], np.int32),
-        positions={name: np.array([row.positions[name] for row in rows], np.int32) for name in names},
+        positions={name: np.array([row.positions[name] for row in rows], np.int32) for name in places},
         accepted=accepted,
     )
-    told = {name: np.array([row.attributes[name] for row in rows]) for name in rows[0].attributes}
+    told = {name: np.array([row.attributes[name] for row in rows]) for name in known}
     return Task(**jax.tree.map(jax.numpy.asarray, arrays), attributes=told)
+
+
+def _shared(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The names that every row has."""
+    return [name for name in rows[0] if all(name in row for row in rows)]
 
 
 def prompts(
