@@ -15,7 +15,7 @@ def attention(
     """Show where each head looks: small maps of all heads, one of them large, with the tokens on both axes.
 
     Heads are labelled by how much they look at the token before, at earlier places with the same token, and at the
-    places after those (induction), on random words or tokens said twice.
+    places after those (induction), on random words said twice, or random tokens where the tokenizer lacks the words.
 
     Args:
         model: A shipped model (microworld), a local Hugging Face folder, or a hub id.

@@ -17,6 +17,7 @@ from typing import Any
 from interp_jax.data.prompts import Encoded, Task, batch
 
 KEYS = ("clean_prefix", "patch_prefix", "clean_answer", "patch_answer")
+SIDES = tuple(zip(KEYS[:2], KEYS[2:], strict=True))
 
 
 def task(source: str | Path | Iterable[Mapping[str, Any]], tokenizer: Any) -> tuple[Task, dict[str, int]]:
@@ -48,29 +49,27 @@ def task(source: str | Path | Iterable[Mapping[str, Any]], tokenizer: Any) -> tu
       ('<bos> today the dogs', 'are', [3], {'an answer is not one token': 1})
     """
     name, records = (source, _read(source)) if isinstance(source, str | Path) else ("pairs", list(source))
-    rows, left_out, example = [], Counter(), "there are no records"
+    rows, reasons = [], []
     for i, record in enumerate(records, start=1):
         if absent := [key for key in KEYS if not isinstance(record.get(key), str)]:
             raise ValueError(f"{name}, record {i}: has no text {', '.join(absent)}; a pair has {', '.join(KEYS)}")
         row = _encode(record, tokenizer)
-        if isinstance(row, Encoded):
-            rows.append(row)
-            continue
-        left_out[row] += 1
-        pair = [record[prompt] + record[answer] for prompt, answer in zip(KEYS[:2], KEYS[2:], strict=True)]
-        shown = " and ".join(str(tokenizer.to_str_tokens(text)) for text in pair)
-        example = f"of {pair[0]!r} and {pair[1]!r}, in tokens {shown}, {row}"
+        (rows if isinstance(row, Encoded) else reasons).append(row)
+    if not records:
+        raise ValueError(f"{name}: has no pairs; give at least one")
     if not rows:
+        first = [records[0][prompt] + records[0][answer] for prompt, answer in SIDES]
+        shown = " and ".join(f"{text!r}, in tokens {tokenizer.to_str_tokens(text)}," for text in first)
         raise ValueError(
-            f"{name}: none of {len(records)} pairs fits this tokenizer: {example}; take a model whose tokenizer has "
-            "these words, or other pairs"
+            f"{name}: none of {len(records)} pairs fits this tokenizer: of {shown} {reasons[0]}; take a model whose "
+            "tokenizer has these words, or other pairs"
         )
-    return batch(rows), dict(left_out)
+    return batch(rows), dict(Counter(reasons))
 
 
 def _read(path: str | Path) -> list[dict[str, Any]]:
     records = []
-    for i, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for i, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
         try:
             records.append(dict(json.loads(line)))
         except (ValueError, TypeError):
@@ -81,9 +80,7 @@ def _read(path: str | Path) -> list[dict[str, Any]]:
 def _encode(record: Mapping[str, Any], tokenizer: Any) -> Encoded | str:
     """A pair in tokens, or why it does not fit."""
     prompts = [tokenizer.encode(record[key]) for key in KEYS[:2]]
-    whole = [
-        tokenizer.encode(record[prompt] + record[answer]) for prompt, answer in zip(KEYS[:2], KEYS[2:], strict=True)
-    ]
+    whole = [tokenizer.encode(record[prompt] + record[answer]) for prompt, answer in SIDES]
     n_before = len(tokenizer.encode(""))  # of what stands before every text: a bos token may be the unknown one too
     if any(tokenizer.unk_id in ids[n_before:] for ids in whole):
         return "a word is unknown"

@@ -91,7 +91,7 @@ def test_none_fits_is_one_line(real_data: Path, tokenizer: models.Tokenizer, tmp
     letters = models.Tokenizer.from_folder(real_data / "stories260K")
     with pytest.raises(ValueError, match="' u', 'n', 'c', 'le'.*the prompts differ in length"):
         pairs.task(file, letters)
-    with pytest.raises(ValueError, match=r"^pairs: none of 0 pairs fits this tokenizer: there are no records"):
+    with pytest.raises(ValueError, match=r"^pairs: has no pairs; give at least one$"):
         pairs.task([], tokenizer)
 
 
@@ -99,6 +99,9 @@ def test_a_broken_file_is_one_line(tokenizer: models.Tokenizer, tmp_path: Path) 
     file = tmp_path / "pairs.json"
     file.write_text(json.dumps(DOGS) + "\n[]x\n")
     with pytest.raises(ValueError, match=r"pairs.json, line 2: is no JSON object; give one a line$"):
+        pairs.task(file, tokenizer)
+    file.write_bytes('{"clean_prefix": "caf\u00e9"}'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"pairs.json, line 1: is no JSON object"):
         pairs.task(file, tokenizer)
     file.write_text(json.dumps({"clean_prefix": "a", "patch_prefix": 3, "clean_answer": "b"}))
     with pytest.raises(ValueError, match=r"record 1: has no text patch_prefix, patch_answer; a pair has clean_prefix,"):
