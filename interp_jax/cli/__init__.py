@@ -15,6 +15,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     import tyro
 
+    from interp_jax.cli.attention import attention
     from interp_jax.cli.patch import patch
     from interp_jax.cli.quickstart import quickstart
     from interp_jax.cli.sites import sites
@@ -27,7 +28,13 @@ def main(args: Sequence[str] | None = None) -> None:
             from_file(words[at + 1], words[1:at] + words[at + 2 :])
             return
         tyro.extras.subcommand_cli_from_dict(
-            {"quickstart": quickstart, "sites": sites, "patch": patch, "train-dictionary": train_dictionary},
+            {
+                "quickstart": quickstart,
+                "sites": sites,
+                "attention": attention,
+                "patch": patch,
+                "train-dictionary": train_dictionary,
+            },
             prog="interp-jax",
             description="Interpret a language model in JAX: name activations, learn features, steer with them.",
             args=words,

@@ -4,6 +4,7 @@ from interp_jax.data import card as card
 from interp_jax.data import graphs as graphs
 from interp_jax.data import masked as masked
 from interp_jax.data import microworld as microworld
+from interp_jax.data import pairs as pairs
 from interp_jax.data import planted as planted
 from interp_jax.data import spans as spans
 from interp_jax.data import tasks as tasks

@@ -4,7 +4,7 @@ A row of `corrupted` is its row of `clean` with a few words changed, so that the
 are padded on the left: the last column is the last token of every prompt.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 import itertools
@@ -77,50 +77,64 @@ def correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> np.nda
     return np.asarray((likeliest[:, None] == task.accepted).any(-1))
 
 
+class Encoded(NamedTuple):
+    """One row of a task: its prompts in tokens, whole, of the same length."""
+
+    clean: list[int]
+    corrupted: list[int]
+    accepted: list[int]  # right answers after the clean prompt, the answer first
+    distractor: int
+    positions: dict[str, int]
+    attributes: dict[str, str]
+
+
+def batch(rows: Sequence[Encoded]) -> Task:
+    """Rows as a padded batch, with the positions and attributes that every row has."""
+    n, width = len(rows), max(len(row.clean) for row in rows)
+    clean, corrupted = (np.zeros((n, width), np.int32) for _ in range(2))
+    mask = np.zeros((n, width), bool)
+    for i, row in enumerate(rows):
+        start = width - len(row.clean)
+        clean[i, start:] = row.clean
+        corrupted[i, start:] = row.corrupted
+        mask[i, start:] = True
+    options = max(len(row.accepted) for row in rows)
+    accepted = np.array([row.accepted + row.accepted[:1] * (options - len(row.accepted)) for row in rows], np.int32)
+    places, known = _shared([row.positions for row in rows]), _shared([row.attributes for row in rows])
+    arrays = dict(
+        clean=clean,
+        corrupted=corrupted,
+        mask=mask,
+        at=np.full(n, width - 1, np.int32),
+        answers=accepted[:, 0],
+        distractors=np.array([row.distractor for row in rows], np.int32),
+        positions={name: np.array([row.positions[name] for row in rows], np.int32) for name in places},
+        accepted=accepted,
+    )
+    told = {name: np.array([row.attributes[name] for row in rows]) for name in known}
+    return Task(**jax.tree.map(jax.numpy.asarray, arrays), attributes=told)
+
+
+def _shared(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The names that every row has."""
+    return [name for name in rows[0] if all(name in row for row in rows)]
+
+
 def prompts(
     key: jax.Array, tokenizer: Any, n: int, make: Callable[[random.Random], Example], attributes: dict[str, object]
 ) -> Task:
     """n examples that have the attributes, as a batch. Raises ValueError where there are none, or n is below 1."""
     if n < 1:
         raise ValueError(f"n={n}: a task has at least one example")
-    encoded = list(itertools.islice(_encoded(random.Random(int(jax.random.bits(key))), tokenizer, make, attributes), n))
-    prefix = tokenizer.encode("")  # what the tokenizer puts before every text: its <bos>, or nothing
-    width = len(prefix) + max(len(each.clean) for each in encoded)
-    clean, corrupted = (np.zeros((n, width), np.int32) for _ in range(2))
-    mask = np.zeros((n, width), bool)
-    for row, each in enumerate(encoded):
-        start = width - len(prefix) - len(each.clean)
-        clean[row, start:] = [*prefix, *each.clean]
-        corrupted[row, start:] = [*prefix, *each.corrupted]
-        mask[row, start:] = True
-    examples = [each.example for each in encoded]
-    positions = {
-        name: len(prefix) + np.array([example.positions[name] for example in examples], np.int32)
-        for name in sorted(set.intersection(*(set(example.positions) for example in examples)))
-    }
-    at = np.full(n, width - 1, np.int32)
-    options = max(len(each.accepted) for each in encoded)
-    rows = [each.accepted + each.accepted[:1] * (options - len(each.accepted)) for each in encoded]
-    accepted = np.array(rows, np.int32)
-    distractors = np.array([each.distractor for each in encoded], np.int32)
-    arrays = dict(clean=clean, corrupted=corrupted, mask=mask, at=at, answers=accepted[:, 0])
-    arrays |= dict(distractors=distractors, positions=positions, accepted=accepted)
-    told = {name: np.array([example.attributes[name] for example in examples]) for name in examples[0].attributes}
-    return Task(**jax.tree.map(jax.numpy.asarray, arrays), attributes=told)
-
-
-class _Encoded(NamedTuple):
-    example: Example
-    clean: list[int]
-    corrupted: list[int]
-    accepted: list[int]
-    distractor: int
+    rng = random.Random(int(jax.random.bits(key)))
+    return batch(list(itertools.islice(_encoded(rng, tokenizer, make, attributes), n)))
 
 
 def _encoded(
     rng: random.Random, tokenizer: Any, make: Callable[[random.Random], Example], attributes: dict[str, object]
-) -> Iterator[_Encoded]:
+) -> Iterator[Encoded]:
     """Examples with the attributes, whose words are one token each."""
+    prefix = tokenizer.encode("")  # what the tokenizer puts before every text: its <bos>, or nothing
     misses, why = 0, ""
     while misses < MAX_MISSES:
         example = make(rng)
@@ -140,5 +154,7 @@ def _encoded(
             why = f"{text!r} is not one token a word in this tokenizer; use that of models.load('microworld')"
             continue
         misses = 0
-        yield _Encoded(example, right[0][:-1], wrong[:-1], [ids[-1] for ids in right], wrong[-1])
+        positions = {name: len(prefix) + position for name, position in example.positions.items()}
+        clean, corrupted = ([*prefix, *ids[:-1]] for ids in (right[0], wrong))
+        yield Encoded(clean, corrupted, [ids[-1] for ids in right], wrong[-1], positions, example.attributes)
     raise ValueError(f"{example.phenomenon}: {why}")

@@ -1,6 +1,7 @@
-"""Reports: pages that show what features do."""
+"""Reports: pages that show what features fire on, and where heads look."""
 
 from interp_jax.report.activity import Firings, firings
+from interp_jax.report.attention import attention_page
 from interp_jax.report.dashboard import Example, Feature, describe, page
 from interp_jax.report.labels import Label, Words, label, telling, words
 
@@ -10,6 +11,7 @@ __all__ = [
     "Firings",
     "Label",
     "Words",
+    "attention_page",
     "describe",
     "firings",
     "label",

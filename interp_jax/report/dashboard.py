@@ -8,13 +8,13 @@ Caveat: the logits are the direct path only, through a final norm whose scale is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from interp_jax.report.activity import Firings
 from interp_jax.report.labels import Label
+from interp_jax.report.rendering import render
 
 N_INTERVALS = 5
 BEFORE, AFTER = 70, 30  # letters shown around the token that fires
@@ -187,15 +187,10 @@ def page(
       >>> "&lt;none&gt;" in html, "http" in html
       (True, False)
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters |= {"visible": visible, "share": share, "bars": bars}
     alive = densities[densities > 0]
     spread = np.histogram(np.log10(alive), 40, (-6.0, 0.0))[0].tolist()
-    return environment.get_template("dashboard.html").render(
+    return render(
+        "dashboard.html",
         features=features,
         title=title,
         facts=facts,
@@ -203,6 +198,8 @@ def page(
         n_dead=int((densities == 0).sum()),
         steered=steered,
         code=code,
+        bars=bars,
+        share=share,
     )
 
 
@@ -221,11 +218,6 @@ def bars(counts: Sequence[int], width: int, height: int) -> list[tuple[float, fl
         for i, count in enumerate(counts)
         if count
     ]
-
-
-def visible(token: str) -> str:
-    """A token as it is shown in running text: line breaks as a sign."""
-    return token.replace("\r", "").replace("\n", "↵")
 
 
 def share(x: float) -> str:
