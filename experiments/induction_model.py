@@ -30,7 +30,7 @@ def sequences(cfg: Training, key: jax.Array, n: int) -> tuple[jax.Array, jax.Arr
 
 
 def twins(cfg: Training, key: jax.Array, n: int) -> tuple[jax.Array, ...]:
-    """Clean prompts, corrupted ones whose first half has two words swapped `[n position]`, answers, distractors `[n]`."""
+    """Clean and corrupted prompts `[n position]`, answers and distractors `[n]`; a pair has two words swapped."""
     words = jax.vmap(partial(jax.random.permutation, x=cfg.model.d_vocab))(jax.random.split(key, n))
     period = sum(cfg.periods) // 2
     last, other = period // 2, period // 2 + 2 + np.arange(n) % (period - period // 2 - 3)

@@ -1,0 +1,113 @@
+"""The circuit of indirect objects, found by every method: which heads, what they do, and whether they are enough.
+
+`python experiments/ioi.py [--model gpt2] [--out DIR]`. Wang et al. 2022, https://arxiv.org/abs/2211.00593: name movers
+look from the end at the indirect object and write it (direct logit attribution, paths to the logits); S-inhibition
+heads look from the end at the second subject and tell the movers by their queries; duplicate-token and induction heads
+look from there at the first subject or the word after it. Circuits of the largest nodes and edges by EAP-IG, and of the
+largest nodes by patching, are measured with resample ablation. Spread over seeds, each of other prompts.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+import json
+from pathlib import Path
+
+from ioi_heads import heads, sent
+import jax
+import jax.numpy as jnp
+import numpy as np
+from plotly.subplots import make_subplots
+from scipy.stats import spearmanr
+
+from interp_jax import config, data, metrics, models, patching
+
+
+@dataclass(frozen=True)
+class IOI:
+    model: str
+    n: int  # prompts
+    seeds: tuple[int, ...]
+    steps: int  # of EAP-IG
+    enough: float  # faithfulness of the circuits that are looked at
+    out: Path
+
+
+def study(cfg: IOI, model, tokenizer, seed: int) -> tuple[dict, dict, dict]:
+    """The scores of heads; by kind of circuit, faithfulness `[size]`; what is told of the smallest that is enough."""
+    task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    difference, args = metrics.logit_diff(task.answers, task.distractors), (model, task.clean, task.corrupted)
+    metric = metrics.normalized(difference, *(difference(f(model, tokens)).mean() for tokens in args[1:]))
+    edges = patching.edge_attribution(f, metric, steps=cfg.steps)(*args)
+    found = heads(model, task, f, metric, edges)
+    patched = (
+        jnp.abs(found["patching"]),
+        jnp.abs(patching.activation_patch(f, metric, "blocks.mlp_out", "layer")(*args)),
+    )
+    estimated = jnp.abs(found["EAP-IG"]), jnp.abs(sent(edges, "mlp"))
+    sizes, work = jnp.arange(sum(x.size for x in patched) + 1), patching.faithfulness(f, metric)
+    circuits = {
+        "nodes by EAP-IG": patching.Circuit.top(*estimated, sizes),
+        "nodes by patching": patching.Circuit.top(*patched, sizes),
+        "edges by EAP-IG": patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.arange(0, 401, 10)),
+    }
+    share = {name: np.asarray(work(*args, circuit).share) for name, circuit in circuits.items()}
+    first = {name: int(np.argmax(values >= cfg.enough)) for name, values in share.items()}
+    told = {f"{name} until {cfg.enough}": float(circuits[name].size[i]) for name, i in first.items()}
+    circuit = patching.Circuit.top(*estimated, first["nodes by EAP-IG"])
+    parts = circuit.random(jax.random.key(seed), 20)
+    told["completeness, gap over 20 parts"] = float(patching.completeness(f, metric)(*args, circuit, parts).gap.mean())
+    least = patching.minimality(f, metric)(*args, circuit)
+    members = least.heads[circuit.heads], least.mlps[circuit.mlps]
+    told["minimality, least share of a member"] = float(jnp.concatenate(members).min())
+    told["Spearman of patching and EAP-IG"] = float(spearmanr(*map(jnp.ravel, (found["patching"], found["EAP-IG"])))[0])
+    return found, share, told
+
+
+def main(cfg: IOI) -> dict:
+    model, tokenizer = models.load(cfg.model, dtype="float32")
+    found, share, told = zip(*(study(cfg, model, tokenizer, seed) for seed in cfg.seeds), strict=True)
+    found, share, told = (
+        {key: np.stack([run[key] for run in runs]) for key in runs[0]} for runs in (found, share, told)
+    )
+    mean, spread = ({name: fn(x, axis=0) for name, x in found.items()} for fn in (np.mean, np.std))
+    print(
+        f"{cfg.model}, {cfg.n} prompts, seeds {list(cfg.seeds)}: shares of the logit difference of the two names, mean"
+    )
+    print(
+        "± deviation over seeds; `direct` in logits; `its`: of the head with the strongest path to the logits; x>y: how"
+    )
+    print("much it looks from x at y\n\nhead " + "".join(f"{name:>12} " for name in found))
+
+    def ranked(name: str) -> list[tuple]:
+        """Places of the heads, the largest first."""
+        order = np.argsort(-np.abs(mean[name]), axis=None)
+        return list(zip(*np.unravel_index(order, mean[name].shape), strict=True))
+
+    for at in ranked("patching")[:8]:
+        print(f"{at[0]}.{at[1]:<3}" + "".join(f"{mean[name][at]:8.2f}±{spread[name][at]:4.2f}" for name in found))
+    print("\n" + "\n".join(f"{name:42}{values.mean():8.3f} ±{values.std():.3f}" for name, values in told.items()))
+    mover, kind = ranked("to logits")[0], max("qv", key=lambda kind: np.abs(mean[f"to its {kind}"]).max())
+    look, told_by = max(("end>io", "end>s2"), key=lambda name: mean[name][mover]), f"to its {kind}"
+    writer, sender = ("{}.{}".format(*at) for at in (mover, ranked(told_by)[0]))
+    print(
+        f"\nHead {writer} writes the name: its path to the logits brings back {mean['to logits'][mover]:.2f}. It looks"
+    )
+    print(f"most {look} ({mean[look][mover]:.2f}), and is told by its {kind}, most by head {sender}", end=" ")
+    print(f"({mean[told_by][ranked(told_by)[0]]:.2f}).")
+    figure = make_subplots(1, len(share), subplot_titles=list(share))
+    for column, values in enumerate(share.values(), start=1):
+        size = {"x": np.arange(values.shape[1]) * (10 if column == 3 else 1), "error_y": {"array": values.std(0)}}
+        figure.add_scatter(y=values.mean(0), showlegend=False, **size, row=1, col=column)
+    figure.update_layout(title=f"Faithfulness by size of the circuit, {cfg.model}")
+    cfg.out.mkdir(parents=True, exist_ok=True)
+    figure.write_html(cfg.out / "ioi.html")
+    numbers = {"config": asdict(cfg), "heads": found, "faithfulness": share, "told": told}
+    (cfg.out / "ioi.json").write_text(
+        json.dumps(numbers, indent=1, default=lambda x: getattr(x, "tolist", x.__str__)())
+    )
+    return numbers
+
+
+if __name__ == "__main__":
+    main(config.load(IOI, "configs/ioi.toml"))
