@@ -115,8 +115,10 @@ def recovery(dictionary: Any, batch: Any, directions: Any, active: Bool[Array, "
 
     Returns:
       `cosine`, the mean max cosine; `common` and `rare`, of the features that are active at least as often as 0.8 times
-      the mean of all, and of the others (NaN where there are none); `plausible` and `identified`, see `plausibility`
-      and `identifiability`; `l0`, `fvu` and `dead`, the share of features that never fire.
+      the mean of all, and of the others (NaN where there are none); `missed`, the share of the inputs with a common
+      feature on which its nearest row is silent: for a parent, absorption by rows of its children (Chanin et al. 2024,
+      https://arxiv.org/abs/2409.14507); `plausible` and `identified`, see `plausibility` and `identifiability`; `l0`,
+      `fvu` and `dead`, the share of features that never fire.
 
     Raises:
       ValueError: widths or lengths that do not fit.
@@ -128,7 +130,7 @@ def recovery(dictionary: Any, batch: Any, directions: Any, active: Bool[Array, "
       >>> active = jax.random.uniform(jax.random.key(1), (500, 20)) < 0.1
       >>> dictionary = dictionaries.TopK.create(jax.random.key(2), 8, 32, 2)
       >>> sorted(dictionaries.recovery(dictionary, active.astype(float) @ truth, truth, active))
-      ['common', 'cosine', 'dead', 'fvu', 'identified', 'l0', 'plausible', 'rare']
+      ['common', 'cosine', 'dead', 'fvu', 'identified', 'l0', 'missed', 'plausible', 'rare']
     """
     (x, target), (read, known) = (pair if isinstance(pair, tuple) else (pair, pair) for pair in (batch, directions))
     if hasattr(dictionary, "W_skip"):
@@ -136,13 +138,15 @@ def recovery(dictionary: Any, batch: Any, directions: Any, active: Bool[Array, "
     features, error = dictionary.encode(x).reshape(len(x), -1), dictionary(x) - target
     found, known = written_rows(dictionary), known.reshape(len(known), -1)
     signs = (1.0, -1.0) if bool((features < 0).any()) else (1.0,)
-    cosine = nearest(known, jnp.concatenate([sign * found for sign in signs]))[0]
+    cosine, index = nearest(known, jnp.concatenate([sign * found for sign in signs]))
+    silent = active & (features[:, index % len(found)] == 0)
     rate = jnp.mean(active, axis=0, dtype=jnp.float32)
     common = rate >= 0.8 * rate.mean()
     numbers = {
         "cosine": cosine.mean(),
         "common": cosine.mean(where=common),
         "rare": cosine.mean(where=~common),
+        "missed": (silent.sum(0) / active.sum(0)).mean(where=common),
         "plausible": plausibility(found, jnp.concatenate([sign * known for sign in signs])),
         "identified": identifiability(features, active).mean(),
         "l0": jnp.sum(features != 0) / len(features),

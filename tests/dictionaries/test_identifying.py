@@ -50,7 +50,17 @@ def test_the_truth_is_recovered():
     found = dictionaries.recovery(*exact())
     for name in ("cosine", "common", "rare", "plausible"):
         assert found[name] == pytest.approx(1.0, abs=1e-5)
-    assert found["fvu"] == pytest.approx(0.0, abs=1e-9)
+    assert found["fvu"] == pytest.approx(0.0, abs=1e-9) and found["missed"] == 0
+
+
+def test_a_parent_that_is_absorbed_is_missed():
+    rows = jnp.eye(4)
+    c = planted.coefficients(jax.random.key(0), "hierarchical", 2000, 4, 0.4)
+    enc = rows.at[1:, 0].set(-100.0)  # the parent's feature is silent where a child is in the input
+    made = dictionaries.dictionary.with_fields(dictionaries.ReLU.create(jax.random.key(0), 4, 4), W_enc=enc, W_dec=rows)
+    found = dictionaries.recovery(made, c @ rows, rows, c > 0)
+    parents = np.asarray(c[:, 0] > 0)
+    assert found["missed"] == pytest.approx(np.asarray((c[:, 1:] > 0).any(1))[parents].mean(), abs=1e-6)
 
 
 def test_a_skip_is_taken_from_what_is_to_be_found():

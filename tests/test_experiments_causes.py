@@ -1,0 +1,75 @@
+"""The experiments on causes at small size: each writes its figure and numbers, and finds what is known of its model."""
+
+from dataclasses import replace
+import importlib
+import json
+from pathlib import Path
+import sys
+
+import numpy as np
+import pytest
+
+from interp_jax import config
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path: Path):
+    """Name and changes of the settings -> the configuration, what `main` returns, and the numbers that it wrote."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    before = set(sys.modules)
+
+    def run(name: str, settings: str, **changes):
+        script = importlib.import_module(name)
+        cfg = config.load(getattr(script, settings), f"configs/{name}.toml", ())
+        nested = {key: replace(getattr(cfg, key), **value) for key, value in changes.items() if isinstance(value, dict)}
+        cfg = replace(cfg, **changes | nested, out=tmp_path / "out")
+        found = script.main(cfg)
+        assert "plotly" in (cfg.out / f"{name}.html").read_text()
+        return cfg, found, json.loads((cfg.out / f"{name}.json").read_text())
+
+    yield run
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(EXPERIMENTS)):
+            del sys.modules[name]
+
+
+def test_ioi(run, capsys) -> None:
+    _, found, saved = run("ioi", "IOI", n=8, seeds=(0, 1), steps=3)
+    heads, share = saved["heads"], saved["faithfulness"]
+    assert all(np.shape(values) == (2, 4, 4) for values in heads.values())
+    for name, values in share.items():
+        assert np.array(values)[:, 0] == pytest.approx(0, abs=1e-3), name
+    assert np.array(share["nodes by EAP-IG"])[:, -1] == pytest.approx(1, abs=1e-3)
+    direct = np.ravel(heads["direct"][0])  # of the whole output, and paths of what the names change in it
+    assert np.argmax(heads["to logits"][0]) in np.argsort(-direct)[:3]
+    assert np.mean(saved["told"]["Spearman of patching and EAP-IG"]) > 0.5
+    assert found["told"].keys() == saved["told"].keys() and "writes the name" in capsys.readouterr().out
+
+
+def test_induction_is_known(run) -> None:
+    _, found, saved = run("induction", "Induction", seeds=(1,), training={"n_steps": 600})
+    assert found["accuracy"] > 0.9
+    looks_back, into_keys = np.array(saved["previous"])[0], np.array(saved["to k"])[0]
+    assert looks_back[0].max() > 2 * looks_back[1].max()
+    assert np.argmax(into_keys[0]) == np.argmax(looks_back[0])
+    assert into_keys[0].sum() > 0.8
+    for kind in "qv":
+        assert np.abs(saved[f"to {kind}"]).max() < 0.1
+    assert np.array(saved["induction"])[0, 1].mean() > 0.5
+    assert found["share"][0, 0] == pytest.approx(0, abs=1e-3) and found["share"][0, -1] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "changes"),
+    [
+        ("attribution_patching", "Compare", {"tasks": ("ioi",), "n": 4, "steps": 2}),
+        ("causal_tracing", "Trace", {"n": 4, "n_samples": 2}),
+        ("tuned_lens", "Tune", {"n_tokens": 4000, "n_steps": 20}),
+    ],
+)
+def test_the_others_run(run, name, settings, changes) -> None:
+    cfg, found, saved = run(name, settings, seeds=(0, 1), **changes)
+    assert saved["config"]["seeds"] == [0, 1] and saved["config"]["model"] == cfg.model and found
