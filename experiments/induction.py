@@ -1,10 +1,10 @@
-"""Induction in a two-layer attention-only model, trained here on repeated sequences: a circuit whose answer is known.
+"""Induction in a two-layer attention-only model, trained here on repeated words: a circuit whose answer is known.
 
 `python experiments/induction.py [--seeds 0 1 2] [--out DIR]`. Elhage et al. 2021, "A mathematical framework"; Olsson et
 al. 2022, https://arxiv.org/abs/2209.11895: heads of layer 0 look at the token before; heads of layer 1 look for it by
 their keys (K-composition) and copy what they find. Checked by where heads look, by weights, by patching paths into
-queries, keys and values, by ablation, and by a circuit of edges. In a twin two words of the first half change places,
-so that what stood after the last word stands after another one. Means over heads and seeds, with spread.
+queries, keys and values, by ablation, and by a circuit of edges. In a twin two words have changed places, so that what
+stood after the last word stands after another one. Spread over seeds, each of another model and other words.
 """
 
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ import interp_jax as ij
 from interp_jax import config, lens, metrics, models, patching
 from interp_jax.interventions import at, mean_ablate
 
-HEADS = "blocks.attn.z"
+HEADS, PATTERN = "blocks.attn.z", "blocks.attn.pattern"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ def study(cfg: Induction, seed: int) -> dict[str, np.ndarray]:
     model, losses = trained(cfg.training, seed)
     of_text, of_pairs = jax.random.split(jax.random.key(10_000 + seed))
     tokens, told = sequences(cfg.training, of_text, cfg.n)
-    logits, acts = ij.capture(models.forward, [HEADS, "blocks.attn.pattern"])(model, tokens)
+    logits, acts = ij.capture(models.forward, [HEADS, PATTERN])(model, tokens)
+    pattern, half = acts[PATTERN], tokens.shape[1] // 2
 
     def accuracy(logits: jax.Array) -> jax.Array:
         return jnp.mean(logits[:, :-1].argmax(-1) == tokens[:, 1:], where=told)
@@ -51,8 +52,8 @@ def study(cfg: Induction, seed: int) -> dict[str, np.ndarray]:
     weights = lens.centre_unembed(lens.fold_norms(models.weights(model)))
     writes = jnp.einsum("vm,lhmn,nu->lhvu", weights["W_E"], lens.ov_circuits(weights), weights["W_U"])
     found = {
-        "previous": lens.previous_token_scores(acts["blocks.attn.pattern"], tokens),
-        "induction": lens.induction_scores(acts["blocks.attn.pattern"], tokens),
+        "previous": lens.previous_token_scores(pattern[..., :half, :half], tokens[:, :half]),  # what may be asked for
+        "induction": lens.induction_scores(pattern, tokens),
         "copying": (writes.argmax(-1) == jnp.arange(model.config.d_vocab)).mean(-1),
         "ablation": jax.vmap(jax.vmap(lost, (None, 0)), (0, None))(*map(jnp.arange, acts[HEADS].shape[:4:3])),
     }
@@ -80,7 +81,7 @@ def main(cfg: Induction) -> dict[str, np.ndarray]:
     runs = [study(cfg, seed) for seed in cfg.seeds]
     found = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
     columns = [name for name, values in found.items() if values.ndim == 3]
-    print(f"2 layers of attention, seeds {list(cfg.seeds)}; the next word of a repetition is right in", end=" ")
+    print(f"2 layers of attention, seeds {list(cfg.seeds)}; the word that followed before is predicted in", end=" ")
     print(", ".join(f"{share:.1%}" for share in found["accuracy"]))
     print("\nseed head" + "".join(f"{name:>13}" for name in columns))
     for i, layer, head in np.ndindex(found["previous"].shape):

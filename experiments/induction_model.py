@@ -1,4 +1,4 @@
-"""A two-layer attention-only model trained on repeated sequences: the data, and its training, for `induction.py`."""
+"""A two-layer attention-only model trained on words that are said again: data and training, for `induction.py`."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -16,28 +16,33 @@ class Training:
     n_steps: int
     batch_size: int
     learning_rate: float
-    periods: tuple[int, int]  # a sequence repeats after so many words, no word twice before
     model: models.Config  # d_mlp = 0: attention only
 
 
 def sequences(cfg: Training, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-    """Tokens `[n n_ctx]`, and whether the next is a repetition, `[n n_ctx - 1]`."""
-    of_period, of_words = jax.random.split(key)
-    period = jax.random.randint(of_period, (n, 1), cfg.periods[0], cfg.periods[1] + 1)
-    words = jax.vmap(partial(jax.random.permutation, x=cfg.model.d_vocab))(jax.random.split(of_words, n))
-    place = jnp.arange(cfg.model.n_ctx)
-    return jnp.take_along_axis(words, place % period, axis=1), place[:-1] >= period
+    """Tokens `[n n_ctx]`: different words, then pairs of neighbours of them; whether the next ends a pair.
+
+    Pairs by chance, not the words said twice in their order: there a model also finds its place by what stands around.
+    """
+    of_words, of_pairs = jax.random.split(key)
+    half = cfg.model.n_ctx // 2
+    words = jax.vmap(partial(jax.random.permutation, x=cfg.model.d_vocab))(jax.random.split(of_words, n))[:, :half]
+    first = jax.random.randint(of_pairs, (n, half // 2), 0, half - 1)
+    pairs = jnp.take_along_axis(words, jnp.stack([first, first + 1], -1).reshape(n, half), axis=1)
+    place = jnp.arange(1, cfg.model.n_ctx)
+    return jnp.concatenate([words, pairs], 1), jnp.broadcast_to((place >= half) & (place % 2 == 1), (n, len(place)))
 
 
 def twins(cfg: Training, key: jax.Array, n: int) -> tuple[jax.Array, ...]:
-    """Clean and corrupted prompts `[n position]`, answers and distractors `[n]`; a pair has two words swapped."""
+    """Clean and corrupted prompts `[n position]`, answers and distractors `[n]`: two words have changed places."""
     words = jax.vmap(partial(jax.random.permutation, x=cfg.model.d_vocab))(jax.random.split(key, n))
-    period = sum(cfg.periods) // 2
-    last, other = period // 2, period // 2 + 2 + np.arange(n) % (period - period // 2 - 3)
-    clean = jnp.concatenate([words[:, :period], words[:, : last + 1]], axis=1)
-    row = np.arange(n)
-    corrupted = clean.at[row, last].set(clean[row, other]).at[row, other].set(clean[row, last])
-    return clean, corrupted, clean[:, last + 1], clean[row, other + 1]
+    half, row = cfg.model.n_ctx // 2, np.arange(n)
+    place = row % (half // 2 - 1)
+    other = place + half // 2
+    said, elsewhere = words[row, place], words[row, other]
+    clean = jnp.concatenate([words[:, :half], said[:, None]], axis=1)
+    corrupted = clean.at[row, place].set(elsewhere).at[row, other].set(said)
+    return clean, corrupted, clean[row, place + 1], clean[row, other + 1]
 
 
 def trained(cfg: Training, seed: int) -> tuple[models.Decoder, np.ndarray]:

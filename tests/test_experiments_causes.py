@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,7 +27,8 @@ def run(monkeypatch, tmp_path: Path):
         cfg = config.load(getattr(script, settings), f"configs/{name}.toml", ())
         nested = {key: replace(getattr(cfg, key), **value) for key, value in changes.items() if isinstance(value, dict)}
         cfg = replace(cfg, **changes | nested, out=tmp_path / "out")
-        found = script.main(cfg)
+        with jax.numpy_dtype_promotion("standard"):  # as a user runs it; optax's own updates want it
+            found = script.main(cfg)
         assert "plotly" in (cfg.out / f"{name}.html").read_text()
         return cfg, found, json.loads((cfg.out / f"{name}.json").read_text())
 
@@ -50,15 +52,14 @@ def test_ioi(run, capsys) -> None:
 
 
 def test_induction_is_known(run) -> None:
-    _, found, saved = run("induction", "Induction", seeds=(1,), training={"n_steps": 600})
-    assert found["accuracy"] > 0.9
+    _, found, saved = run("induction", "Induction", seeds=(3,))
+    assert found["accuracy"] > 0.95
     looks_back, into_keys = np.array(saved["previous"])[0], np.array(saved["to k"])[0]
-    assert looks_back[0].max() > 2 * looks_back[1].max()
-    assert np.argmax(into_keys[0]) == np.argmax(looks_back[0])
-    assert into_keys[0].sum() > 0.8
+    assert looks_back[0].max() > 0.8 > 0.4 > looks_back[1].max()
+    assert looks_back[0, np.argmax(into_keys[0])] > 0.8 and into_keys[0].sum() > 0.8
     for kind in "qv":
         assert np.abs(saved[f"to {kind}"]).max() < 0.1
-    assert np.array(saved["induction"])[0, 1].mean() > 0.5
+    assert np.array(saved["induction"])[0, 1].mean() > 0.5 > np.array(saved["induction"])[0, 0].max()
     assert found["share"][0, 0] == pytest.approx(0, abs=1e-3) and found["share"][0, -1] > 0.8
 
 
