@@ -9,6 +9,7 @@ stood after the last word stands after another one. Spread over seeds, each of a
 
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import cycle
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from induction_model import Training, sequences, trained, twins
 import jax
 import jax.numpy as jnp
 import numpy as np
+from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 
 import interp_jax as ij
@@ -101,12 +103,15 @@ def main(cfg: Induction) -> dict[str, np.ndarray]:
     for name, values in rows.items():
         print(f"{name:50}" + "".join(f"{value:8.2f}" for value in values) + f"   mean {np.mean(values):.2f}", end=" ")
         print(f"±{np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
-    figure = make_subplots(1, 3, subplot_titles=["loss on repetitions", "looking back, and paths into keys", "circuit"])
-    for i, seed in enumerate(cfg.seeds):
-        figure.add_scatter(y=found["loss"][i], name=f"seed {seed}", row=1, col=1)
-        figure.add_scatter(x=back[i], y=found["to k"][i, 0], mode="markers", name=f"seed {seed}", row=1, col=2)
-        figure.add_scatter(y=found["share"][i], name=f"seed {seed}", row=1, col=3)
-    figure.update_yaxes(type="log", row=1, col=1)
+    figure = make_subplots(1, 3, subplot_titles=["loss", "paths of a head of layer 0 into keys", "share of the answer"])
+    for i, (seed, color) in enumerate(zip(cfg.seeds, cycle(qualitative.Plotly))):
+        look = {"marker_color": color, "legendgroup": f"{seed}", "row": 1}
+        figure.add_scatter(y=found["loss"][i], name=f"seed {seed}", **look, col=1)
+        figure.add_scatter(x=back[i], y=into[i], mode="markers", showlegend=False, **look, col=2)
+        figure.add_scatter(y=found["share"][i], mode="lines", showlegend=False, **look, col=3)
+    figure.update_yaxes(type="log", col=1)
+    for column, title in enumerate(("training step", "how much it looks at the token before", "edges"), start=1):
+        figure.update_xaxes(title=title, col=column)
     cfg.out.mkdir(parents=True, exist_ok=True)
     figure.write_html(cfg.out / "induction.html")
     numbers = {"config": asdict(cfg), **{name: values.tolist() for name, values in found.items()}}

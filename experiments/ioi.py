@@ -99,6 +99,7 @@ def main(cfg: IOI) -> dict:
     for column, values in enumerate(share.values(), start=1):
         size = {"x": np.arange(values.shape[1]) * (10 if column == 3 else 1), "error_y": {"array": values.std(0)}}
         figure.add_scatter(y=values.mean(0), showlegend=False, **size, row=1, col=column)
+        figure.update_xaxes(title=list(share)[column - 1].split()[0], col=column)
     figure.update_layout(title=f"Faithfulness by size of the circuit, {cfg.model}")
     cfg.out.mkdir(parents=True, exist_ok=True)
     figure.write_html(cfg.out / "ioi.html")
