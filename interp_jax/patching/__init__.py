@@ -1,5 +1,6 @@
 """Patching: what a place in the model does, found by changing it."""
 
+from interp_jax.patching.atp_star import atp_star
 from interp_jax.patching.attribution import attribution_patch
 from interp_jax.patching.circuit import Circuit
 from interp_jax.patching.completeness import Completeness, completeness, greedy_removal
@@ -21,6 +22,7 @@ __all__ = [
     "Summary",
     "Trace",
     "activation_patch",
+    "atp_star",
     "attribution_patch",
     "causal_trace",
     "completeness",

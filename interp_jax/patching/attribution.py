@@ -5,7 +5,7 @@
 It is the slope of the metric in a dose per place, x <- x + dose * (clean - x), at dose 0; a patch is dose 1.
 Nanda 2023, "Attribution patching"; Syed et al. 2023, arXiv:2310.10348.
 Caveat: exact where the model is linear between the two runs; saturated attention and early residual streams are
-estimated badly (Kramár et al. 2024, arXiv:2403.00745): check the largest by `activation_patch`.
+estimated badly: `atp_star` mends a part of it; check the largest by `activation_patch`.
 """
 
 from collections.abc import Callable, Sequence
@@ -62,7 +62,7 @@ def _attribution_patch(f: Any, options: tuple[str, tuple[str, ...]], metric: Any
 
     def score(dose: Array) -> Array:
         axes = (*(("layer",) if grid.layers else ()), *grid.sizes, *(("batch",) if kept else ()))
-        edit = _Toward(values, dose, axes)
+        edit = Toward(values, dose, axes)
         scores = per_example(metric(intervene(f, {where: edit})(*before, corrupted, **kwargs)), examples)
         return scores.sum() if kept else scores.mean()
 
@@ -71,7 +71,7 @@ def _attribution_patch(f: Any, options: tuple[str, tuple[str, ...]], metric: Any
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "dose"], meta_fields=["axes"])
 @dataclass(frozen=True)
-class _Toward(Intervention):
+class Toward(Intervention):
     """`x + dose * (values - x)`, with a dose per place: an array with the named `axes`, "layer" first."""
 
     values: Any
@@ -79,11 +79,16 @@ class _Toward(Intervention):
     axes: tuple[str, ...]
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        dose = self.dose[ctx.index[-1]] if self.axes[:1] == ("layer",) else self.dose
-        index = tuple(_index(name, value, ctx) for name in self.axes if name != "layer")
-        dose = dose.at[index].get(mode="fill", fill_value=0) if index else dose
         x = value.astype(jnp.float32)
-        return (x + dose * (place(self.values, value, ctx).astype(jnp.float32) - x)).astype(value.dtype)
+        change = place(self.values, value, ctx).astype(jnp.float32) - x
+        return (x + dosed(self.dose, self.axes, value, ctx) * change).astype(value.dtype)
+
+
+def dosed(dose: Array, axes: tuple[str, ...], value: Array, ctx: Context) -> Array:
+    """The dose of every place of a value, broadcastable to it; 0 at padding."""
+    dose = dose[ctx.index[-1]] if axes[:1] == ("layer",) else dose
+    index = tuple(_index(name, value, ctx) for name in axes if name != "layer")
+    return dose.at[index].get(mode="fill", fill_value=0) if index else dose
 
 
 def _index(name: str, value: Array, ctx: Context) -> Array:
