@@ -2,10 +2,9 @@
 
 `python experiments/synthetic_dictionaries.py [--seeds 0 1 2] [--out DIR]` prints a table, writes it as JSON and HTML.
 Inputs are centred, E|x| = sqrt(d_in). Sparsity weights are chosen on the first seed: that whose l0 is nearest the
-planted; `best` is the best cosine among all. `rare` features are those below the median rate (children, the tail),
-`missed`: inputs with a common feature on which its row is silent, for parents a measure of absorption.
+planted; `best` is the best cosine among all. `rare` features are those below the median rate (children, the tail).
 Seeds differ in where training starts, archetypal rows too: from one start, as published, their stability would be 1
-before training. A skip transcoder is held to what its skip leaves of the directions; signed rows count both ways.
+before training. Of a skip transcoder counts what its skip leaves of the directions. `missed` measures absorption.
 """
 
 from collections.abc import Callable, Iterator

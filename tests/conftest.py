@@ -21,6 +21,9 @@ THIRD_PARTY = ("beartype", "chex", "datasets", "flax", "grain", "orbax", "penzai
 def pytest_configure(config: pytest.Config) -> None:
     if OLDEST_JAX:
         config.addinivalue_line("filterwarnings", "error")
+        if "not long" in config.option.markexpr:  # of short tests of tiny models compiling is most, so it is made quick
+            jax.config.update("jax_disable_most_optimizations", True)
+            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
     for package in THIRD_PARTY:
         config.addinivalue_line("filterwarnings", rf"default:::{package}(\..*)?")
     # Raised by another library's thread or finaliser, in whichever test happens to run then.
