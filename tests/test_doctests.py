@@ -12,6 +12,8 @@ import interp_jax
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(interp_jax.__path__, "interp_jax.") if "__main__" not in m.name)
 
+SLOW = {f"interp_jax.{name}" for name in ("lens.tuned", "patching.completeness", "patching.sweep", "patching.tracing")}
+
 
 class Finder(doctest.DocTestFinder):
     """Sees through decorators: a function wrapped by the shape checker or by `jit` is still of its module."""
@@ -20,7 +22,7 @@ class Finder(doctest.DocTestFinder):
         return super()._from_module(module, inspect.unwrap(object))
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in SLOW else n for n in MODULES])
 def test_examples(name: str) -> None:
     module = importlib.import_module(name)
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -48,7 +48,7 @@ def test_gradients_are_dropped_layer_by_layer(setting) -> None:
     np.testing.assert_allclose(got, wanted.transpose(2, 0, 1), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("where", ["blocks.attn.q", "blocks.attn.k"])
+@pytest.mark.parametrize("where", [pytest.param("blocks.attn.q", marks=pytest.mark.long), "blocks.attn.k"])
 def test_patterns_of_queries_and_keys_are_computed(setting, where) -> None:
     """Each query or key by itself is put into the corrupted run, and the pattern that it makes is read."""
     model, clean, corrupted = setting

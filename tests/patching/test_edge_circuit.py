@@ -64,7 +64,7 @@ def in_order(receiver):
     return (float(place.split(".")[0]) if place else np.inf, kind == "mlp")
 
 
-@pytest.mark.parametrize("ablation", ["resample", "mean", "zero"])
+@pytest.mark.parametrize("ablation", ["resample", *(pytest.param(a, marks=pytest.mark.long) for a in ("mean", "zero"))])
 def test_faithfulness_by_hand(setting, ablation) -> None:
     args, edges = setting
     circuits = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.array([0, 12, 25, 400]))
