@@ -34,32 +34,30 @@ class Compare:
     out: Path
 
 
-def of_heads(edges: patching.Edges) -> np.ndarray:
-    """What all edges that leave a head carry together, `[head]`."""
-    heads = [i for i, name in enumerate(edges.senders) if name.startswith("head")]
-    return np.asarray(edges.scores.sum(1))[np.array(heads)]
+def posed(cfg: Compare, model, tokenizer, name: str, seed: int) -> tuple:
+    """The task as a function, its metric, that of each corrupted prompt, and model, clean and corrupted prompts."""
+    task = getattr(data.tasks, name)(jax.random.key(seed), tokenizer, n=cfg.n)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    metric = metrics.logit_diff(task.answers, task.distractors)
+    return f, metric, metric(f(model, task.corrupted)), (model, task.clean, task.corrupted)
 
 
 def effects(cfg: Compare, model, tokenizer, name: str, seed: int) -> dict[str, np.ndarray]:
     """Every head's effect, by each method."""
-    task = getattr(data.tasks, name)(jax.random.key(seed), tokenizer, n=cfg.n)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
-    metric, pairs = metrics.logit_diff(task.answers, task.distractors), (task.clean, task.corrupted)
-    patched = patching.activation_patch(f, metric, SITE, OVER)(model, *pairs) - metric(f(model, task.corrupted)).mean()
-    estimated = patching.attribution_patch(f, metric, SITE, OVER)(model, *pairs)
-    eap, ig = (patching.edge_attribution(f, metric, steps=steps)(model, *pairs) for steps in (0, cfg.steps))
-    found = {"attribution": estimated, "EAP": of_heads(eap), f"EAP-IG {cfg.steps}": of_heads(ig)}
+    f, metric, base, args = posed(cfg, model, tokenizer, name, seed)
+    patched = patching.activation_patch(f, metric, SITE, OVER)(*args) - base.mean()
+    estimated = patching.attribution_patch(f, metric, SITE, OVER)(*args)
+    eap, ig = (patching.edge_attribution(f, metric, steps=steps)(*args) for steps in (0, cfg.steps))
+    found = {"attribution": estimated, "EAP": eap.sent("head"), f"EAP-IG {cfg.steps}": ig.sent("head")}
     return {"patching": np.ravel(patched)} | {method: np.ravel(values) for method, values in found.items()}
 
 
 def nodes(cfg: Compare, model, tokenizer, name: str, seed: int) -> dict[str, list[float]]:
     """Of queries and of keys, by method: the correlation with patching, and how many hold the ten largest effects."""
-    task = getattr(data.tasks, name)(jax.random.key(seed), tokenizer, n=cfg.n)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
-    metric, args = metrics.logit_diff(task.answers, task.distractors), (model, task.clean, task.corrupted)
-    base, found = metric(f(model, task.corrupted)).reshape(-1, 1, 1, 1), {}
+    f, metric, base, args = posed(cfg, model, tokenizer, name, seed)
+    found = {}
     for site in ("blocks.attn.q", "blocks.attn.k"):
-        true = patching.activation_patch(f, metric, site, NODES)(*args) - base
+        true = patching.activation_patch(f, metric, site, NODES)(*args) - base.reshape(-1, 1, 1, 1)
         true = np.abs(true).mean(0).ravel()
         for method, estimate in (("AtP", patching.attribution_patch), ("AtP*", patching.atp_star)):
             sizes = np.abs(estimate(f, metric, site, NODES)(*args)).mean(0).ravel()

@@ -12,7 +12,7 @@ from functools import partial
 import json
 from pathlib import Path
 
-from ioi_heads import heads, sent
+from ioi_heads import heads
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +44,7 @@ def study(cfg: IOI, model, tokenizer, seed: int) -> tuple[dict, dict, dict]:
         jnp.abs(found["patching"]),
         jnp.abs(patching.activation_patch(f, metric, "blocks.mlp_out", "layer")(*args)),
     )
-    estimated = jnp.abs(found["EAP-IG"]), jnp.abs(sent(edges, "mlp"))
+    estimated = jnp.abs(found["EAP-IG"]), jnp.abs(edges.sent("mlp"))
     sizes, work = jnp.arange(sum(x.size for x in patched) + 1), patching.faithfulness(f, metric)
     circuits = {
         "nodes by EAP-IG": patching.Circuit.top(*estimated, sizes),

@@ -20,7 +20,7 @@ def heads(model, task: data.tasks.Task, f, metric, edges: patching.Edges) -> dic
     direct = lens.direct_attribution(weights, last, acts["ln_final.scale"][:, -1], right - wrong)
     found = {
         "patching": patching.activation_patch(f, metric, HEADS, OVER)(model, *pairs),
-        "EAP-IG": sent(edges, "head").reshape(acts[PATTERN].shape[:3:2]),
+        "EAP-IG": edges.sent("head").reshape(acts[PATTERN].shape[:3:2]),
         "direct": direct["heads"].mean(-1),
         "to logits": patching.path_patch(f, metric, HEADS, "logits", OVER)(model, *pairs),
     }
@@ -31,8 +31,3 @@ def heads(model, task: data.tasks.Task, f, metric, edges: patching.Edges) -> dic
     for name, (query, key, after) in LOOKS.items():
         found[name] = acts[PATTERN][:, rows, :, column[query], column[key] + after].mean(0)
     return found
-
-
-def sent(edges: patching.Edges, kind: str) -> jax.Array:
-    """What all edges that leave a node carry together, for the nodes of one kind."""
-    return edges.scores.sum(1)[np.array([name.startswith(kind) for name in edges.senders])]

@@ -1,7 +1,11 @@
 """What every test runs under: 8 devices, strict dtypes, checked shapes, and warnings that are errors."""
 
+from collections.abc import Callable, Iterator
+import importlib
 import os
 from pathlib import Path
+import sys
+from types import ModuleType
 
 import jax
 from jaxtyping import install_import_hook
@@ -40,6 +44,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("parity"):  # the peers' own warnings are not ours
             item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+@pytest.fixture(scope="session")
+def experiment() -> Iterator[Callable[[str], ModuleType]]:
+    """Name -> that script of `experiments` as a module; scripts find their neighbours as when they are run."""
+    folder = str(ROOT / "experiments")
+    sys.path.append(folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,8 @@
 """Agreement at tiny size: on the microworld's sentences, and on published pairs with a tokenizer that fits them."""
 
 from dataclasses import replace
-import importlib.util
 import json
 from pathlib import Path
-import sys
 
 import jax
 import numpy as np
@@ -12,16 +10,10 @@ import pytest
 
 from interp_jax import config, models
 
-SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "agreement.py"
-
 
 @pytest.fixture
-def script(monkeypatch):
-    spec = importlib.util.spec_from_file_location("agreement", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "agreement", module)
-    spec.loader.exec_module(module)
-    return module
+def script(experiment):
+    return experiment("agreement")
 
 
 @pytest.fixture

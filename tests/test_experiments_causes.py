@@ -1,10 +1,8 @@
 """The experiments on causes at small size: each writes its figure and numbers, and finds what is known of its model."""
 
 from dataclasses import replace
-import importlib
 import json
 from pathlib import Path
-import sys
 
 import jax
 import numpy as np
@@ -12,18 +10,15 @@ import pytest
 
 from interp_jax import config
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path: Path):
+def run(experiment, tmp_path: Path):
     """Name and changes of the settings -> the configuration, what `main` returns, and the numbers that it wrote."""
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    before = set(sys.modules)
 
     def run(name: str, settings: str, **changes):
-        script = importlib.import_module(name)
+        script = experiment(name)
         cfg = config.load(getattr(script, settings), f"configs/{name}.toml", ())
         nested = {key: replace(getattr(cfg, key), **value) for key, value in changes.items() if isinstance(value, dict)}
         cfg = replace(cfg, **changes | nested, out=tmp_path / "out")
@@ -32,10 +27,7 @@ def run(monkeypatch, tmp_path: Path):
         assert "plotly" in (cfg.out / f"{name}.html").read_text()
         return cfg, found, json.loads((cfg.out / f"{name}.json").read_text())
 
-    yield run
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(EXPERIMENTS)):
-            del sys.modules[name]
+    return run
 
 
 def test_ioi(run, capsys) -> None:

@@ -3,24 +3,16 @@
 from dataclasses import replace
 import json
 from pathlib import Path
-import sys
 
 import numpy as np
 import pytest
 
 from interp_jax import config
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
-
 
 @pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(EXPERIMENTS)
-    import cunningham  # pyright: ignore[reportMissingImports]
-
-    yield cunningham
-    for name in ("cunningham", "cunningham_features"):
-        del sys.modules[name]
+def script(experiment):
+    return experiment("cunningham")
 
 
 @pytest.mark.long

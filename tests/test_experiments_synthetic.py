@@ -1,10 +1,8 @@
 """The synthetic bench at tiny size: a record for every architecture, its numbers and its files."""
 
 from dataclasses import replace
-import importlib.util
 import json
 from pathlib import Path
-import sys
 
 import numpy as np
 import pytest
@@ -12,15 +10,11 @@ import pytest
 from interp_jax import config
 from interp_jax.dictionaries.checkpoint import ARCHITECTURES
 
-SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "synthetic_dictionaries.py"
-
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_every_architecture_has_a_record(tmp_path: Path, capsys) -> None:
-    spec = importlib.util.spec_from_file_location("synthetic_dictionaries", SCRIPT)
-    script = sys.modules["synthetic_dictionaries"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+def test_every_architecture_has_a_record(experiment, tmp_path: Path, capsys) -> None:
+    script = experiment("synthetic_dictionaries")
     cfg = config.load(script.Bench, "configs/synthetic_dictionaries.toml", ())
     sizes = {"d_in": 8, "n_features": 32, "d_sae": 32, "n_steps": 4, "batch_size": 32, "n_points": 40, "n_eval": 400}
     cfg = replace(cfg, kinds=("hierarchical",), seeds=(0, 1), weights=(1.0, 2.0), out=tmp_path, **sizes)

@@ -61,6 +61,11 @@ class SiteInfo:
     loops: tuple[int, ...] = ()
     on_demand: bool = False
 
+    def size(self, axis: str) -> int:
+        """The size of a named axis. Raises ValueError where the site has none of that name."""
+        axes = self.axes or ()
+        return self.shape[axes.index(axis) - len(axes)]
+
 
 class Sites(dict[str, SiteInfo]):
     """name -> SiteInfo, printed as a table, and in a notebook as one."""

@@ -113,9 +113,8 @@ def _by_pattern(
     # One score of a softmax rises by r: its share p becomes p e^r / (1 + p (e^r - 1)), and the others shrink alike.
     share = _pattern(old)
     grown = share * jnp.expm1(jnp.minimum(rise, 60.0))
-    n_heads = new.shape[-3] // values.shape[-2]
     renamed = tuple("key" if axis == "position" else axis for axis in axes)
-    return partial(_KeyMoves, grown / (1 + grown), n_shared=n_heads, axes=renamed)
+    return partial(_KeyMoves, grown / (1 + grown), n_shared=new.shape[-3] // values.shape[-2], axes=renamed)
 
 
 def _pattern(scores: Array) -> Array:

@@ -129,7 +129,7 @@ class Circuit(Members):
             if site not in known:
                 raise ValueError(f"{name}: the model has no site {site!r}, where its circuits are cut")
             info = known[site]
-            wanted = [len(info.layers or ()), *([_n_heads(info)] if site == HEADS else [])]
+            wanted = [len(info.layers or ()), *([info.size("head")] if site == HEADS else [])]
             got, kind = list(jnp.shape(mask)), "heads" if site == HEADS else "mlps"
             if got[len(got) - len(wanted) :] != wanted or not jnp.issubdtype(jnp.result_type(mask), jnp.bool_):
                 raise ValueError(
@@ -154,11 +154,6 @@ def _split(flat: Array, shape: tuple[int, ...]) -> Circuit:
     """`[*circuit component]` as a circuit of `[layer head]`."""
     n = shape[0] * shape[1]
     return Circuit(flat[..., :n].reshape(*flat.shape[:-1], *shape), flat[..., n:])
-
-
-def _n_heads(info: SiteInfo) -> int:
-    axes = info.axes or ()
-    return info.shape[axes.index("head") - len(axes)]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "kept"], meta_fields=[])

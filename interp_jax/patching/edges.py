@@ -41,6 +41,10 @@ class Edges:
     senders: tuple[str, ...]
     receivers: tuple[str, ...]
 
+    def sent(self, kind: str) -> Array:
+        """What all edges that leave a node carry together, for each sender of a kind ("embed", "head", "mlp")."""
+        return self.scores.sum(1)[np.array([name.split(" ")[0] == kind for name in self.senders])]
+
 
 def edge_attribution(f: Callable[..., Any], metric: Callable[[Any], Array], *, steps: int = 0) -> Callable[..., Edges]:
     """Scores every edge between heads and MLPs: EAP, or with `steps` EAP-IG.
@@ -129,9 +133,7 @@ def nodes(known: Mapping[str, SiteInfo]) -> tuple[tuple[str, ...], tuple[str, ..
         layers = range(len(info.layers or ()))
         if kind == "mlp":
             return [f"mlp {layer}" for layer in layers]
-        axes = info.axes or ()
-        heads = range(info.shape[axes.index("head") - len(axes)])
-        return [f"{kind} {layer}.{head}" for layer in layers for head in heads]
+        return [f"{kind} {layer}.{head}" for layer in layers for head in range(info.size("head"))]
 
     senders, receivers = ([n for item in sites.items() for n in named(*item)] for sites in (WRITES, READS))
     return tuple(senders), tuple(receivers)

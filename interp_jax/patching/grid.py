@@ -52,10 +52,8 @@ def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwarg
         if axis not in known or over.count(axis) > 1:
             what = f"names {axis!r} twice" if axis in known else f"names an axis {axis!r} that site {where!r} has not"
             raise ValueError(f"over={tuple(over)} {what}; its axes: {', '.join(known) or 'none is named'}")
-    axes = info.axes or ()
-    own = [axis for axis in over if axis not in ("layer", "batch")]
-    sizes = {axis: info.shape[axes.index(axis) - len(axes)] for axis in own}
-    return Grid(layers if "layer" in over else None, sizes, axes)
+    sizes = {axis: info.size(axis) for axis in over if axis not in ("layer", "batch")}
+    return Grid(layers if "layer" in over else None, sizes, info.axes or ())
 
 
 def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array], window: int) -> Intervention:

@@ -173,6 +173,5 @@ def _check_heads(known: Sites, address: str, heads: tuple[int, ...]) -> None:
     info = known.get(split_address(address)[0])
     if info is None or not heads:
         return  # what the function has not, its capture says
-    n_heads = info.shape[(info.axes or ()).index("head") - len(info.axes or ())]
-    if max(heads) >= n_heads:
-        raise ValueError(f"path_patch: {address!r} has no head {max(heads)}; it has {n_heads}")
+    if max(heads) >= info.size("head"):
+        raise ValueError(f"path_patch: {address!r} has no head {max(heads)}; it has {info.size('head')}")

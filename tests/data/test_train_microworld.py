@@ -1,10 +1,8 @@
 """The training script at tiny size, and the models that it shipped."""
 
 from dataclasses import replace
-import importlib.util
 import json
 from pathlib import Path
-import sys
 
 import jax
 import pytest
@@ -18,11 +16,8 @@ CONFIGS = sorted(file.stem.removeprefix("train_") for file in (ROOT / "configs")
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("train_microworld", ROOT / "experiments" / "train_microworld.py")
-    module = sys.modules["train_microworld"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(experiment):
+    return experiment("train_microworld")
 
 
 def tiny(script, folder: Path):

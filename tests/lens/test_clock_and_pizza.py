@@ -1,12 +1,10 @@
 """The experiment on the real models, against what their authors' own notebook prints of one of them."""
 
 from dataclasses import replace
-import importlib.util
 import itertools
 import json
 from pathlib import Path
 import random
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +18,8 @@ P, PIZZA, CLOCK = 59, "p99zdpze5l", "q9rsl94xlv"
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("clock_and_pizza", ROOT / "experiments" / "clock_and_pizza.py")
-    module = sys.modules["clock_and_pizza"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(experiment):
+    return experiment("clock_and_pizza")
 
 
 @pytest.fixture(scope="module")
