@@ -1,24 +1,29 @@
-"""How a transformed function is called: its arguments split into arrays and statics, its compilations remembered.
+"""How a transformed function is called: by a program that was traced before, as long as it is what is asked for.
 
-Eager calls go through one `jax.jit` per (f, transforms, structure of edits and arguments), whose arguments are the
-arrays of both, so that another vector is no other compilation. The memory holds `f` weakly, since a closure may carry
-a model, and its last `_KEPT` compilations. Calls with tracers are evaluated in place.
+An eager call is read (`reading`): its arrays, and those that its functions close over, are the arguments of a program,
+and by all else the program is remembered. So another vector, a global that was rebound, a lambda that was built again
+are no other compilation, and what cannot be an argument makes another program. A call with tracers is evaluated in
+place.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+import threading
+from types import MethodType
 from typing import Any, NamedTuple
-import weakref
 
 import jax
 import jax.core
 import numpy as np
 
-from interp_jax.core.edits import is_leaf
+from interp_jax.core.jaxprs import calls_back
+from interp_jax.core.kinds import Readable
+from interp_jax.core.memory import Memory, Way
+from interp_jax.core.reading import Lift, Reading
+from interp_jax.core.rebuilding import NotLifted, Rebuilding, lost_state
 
-_KEPT = 64
-_memory: weakref.WeakKeyDictionary[Any, OrderedDict[Any, Any]] = weakref.WeakKeyDictionary()
+_programs, _traces = Memory(), Memory()
 
 
 class Stage(NamedTuple):
@@ -28,10 +33,10 @@ class Stage(NamedTuple):
     options: Any
 
 
-class Transformed:
+class Transformed(Readable):
     """A function under one or more transforms, innermost first. A payload holds the arrays of its transform."""
 
-    def __init__(self, f: Callable[..., Any], stage: Stage, payload: Any):
+    def __init__(self, f: Callable[..., Any], stage: Stage, payload: Any, *, like_f: bool = False):
         if not callable(f):
             raise TypeError(f"expected a function of pytrees, got {type(f).__name__}")
         inner = f if isinstance(f, Transformed) else None
@@ -40,14 +45,24 @@ class Transformed:
         self.payloads: tuple[Any, ...] = (*(inner.payloads if inner else ()), payload)
         self.__name__ = getattr(f, "__name__", type(f).__name__)
         self.__doc__ = f.__doc__
+        if like_f:
+            self.__wrapped__ = f  # its parameters are those of f, where jax.jit looks for static_argnames
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         root, args, kwargs = unwrap(self.root, args, kwargs)
-        split = _Split((self.payloads, args, kwargs))
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in split.arrays):
-            return _run(root, self.stages, (self.payloads, args, kwargs))
-        held = _remembered(root, ("call", self.stages, split.key), lambda ref: _held(ref, self.stages, split))
-        return held(split.arrays)
+        with jax.disable_jit(False):  # an unrolled scan has no layers
+            return _run(self.stages, (root, self.payloads, args, kwargs))
+
+    def label(self) -> Hashable:
+        return self.stages
+
+    def parts(self) -> Any:
+        return self.root, self.payloads
+
+    def remade(self, parts: Any) -> "Transformed":
+        made = object.__new__(Transformed)
+        made.__dict__.update(self.__dict__, root=parts[0], payloads=parts[1])
+        return made
 
 
 def unwrap(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -55,94 +70,195 @@ def unwrap(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, 
     while True:
         if isinstance(f, partial):
             f, args, kwargs = f.func, (*f.args, *args), {**f.keywords, **kwargs}
-        elif isinstance(f, Transformed) or is_leaf(f):
-            owner = getattr(f, "__self__", None)
-            if owner is None or isinstance(f, Transformed) or isinstance(owner, type) or is_leaf(owner):
-                return f, args, kwargs
-            f, args = f.__func__, (owner, *args)
+        elif isinstance(f, MethodType) and not _is_leaf(f.__self__):
+            f, args = f.__func__, (f.__self__, *args)
+        elif isinstance(f, Transformed) or _is_leaf(f):
+            return f, args, kwargs
         else:
             f, args = type(f).__call__, (f, *args)
 
 
-class _Split:
-    """A pytree as arrays, and a key for all else in it."""
-
-    def __init__(self, tree: Any):
-        leaves, self.tree = jax.tree.flatten(tree)
-        self.mask = tuple(map(_is_array, leaves))
-        marked = list(zip(self.mask, leaves, strict=True))
-        self.arrays = [leaf for is_array, leaf in marked if is_array]
-        self.statics = [None if is_array else leaf for is_array, leaf in marked]
-        self.key = (self.tree, self.mask, tuple((type(leaf), leaf) for leaf in self.statics))
-
-    def join(self, arrays: Any) -> Any:
-        arrays = iter(arrays)
-        leaves = [next(arrays) if is_array else leaf for is_array, leaf in zip(self.mask, self.statics, strict=True)]
-        return jax.tree.unflatten(self.tree, leaves)
+def _is_leaf(x: Any) -> bool:
+    return jax.tree_util.all_leaves((x,))
 
 
-def _is_array(x: Any) -> bool:
-    return isinstance(x, (jax.Array, np.ndarray, np.generic)) or (hasattr(x, "shape") and hasattr(x, "dtype"))
+class Bound(NamedTuple):
+    """The leaf with this number must be in `[low, high)`; `what` says of what it is an index."""
+
+    leaf: int
+    low: int
+    high: int
+    what: str
 
 
-def _remembered(root: Any, key: Any, make: Callable[[Callable[[], Any]], Any]) -> Any:
-    """`make(reference to root)`, remembered as long as `root` lives."""
+class _Frame(NamedTuple):
+    """A call whose program may be traced now. The program itself keeps nothing of it."""
+
+    reading: Reading
+    stages: tuple[Stage, ...] = ()
+    tracers: dict[int, int] | None = None  # id -> number of a leaf of the program
+    bounds: dict[Bound, None] | None = None  # met while tracing
+
+
+class _Frames(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[_Frame] = []
+
+    @contextmanager
+    def under(self, frame: _Frame) -> Iterator[None]:
+        self.stack.append(frame)
+        try:
+            yield
+        finally:
+            self.stack.pop()
+
+
+_frames = _Frames()
+
+
+class _Program:
+    """A held `jax.jit`. Its arguments that are indices are looked at before it runs: in it they are traced."""
+
+    def __init__(self) -> None:
+        self._jitted = jax.jit(lambda leaves: _run_frame(leaves))
+        self._bounds: dict[Hashable, tuple[Bound, ...]] = {}  # by the shapes of the leaves
+
+    def __call__(self, reading: Reading, stages: tuple[Stage, ...]) -> Any:
+        leaves, frame = reading.leaves, _Frame(reading, stages, {}, {})
+        with _frames.under(frame):
+            new = not self._bounds
+            if new or any(self._bounds.values()):
+                shapes = tuple(map(np.shape, leaves))
+                if shapes not in self._bounds:
+                    jaxpr = self._jitted.trace(leaves).jaxpr
+                    if reading.lifted and calls_back(jaxpr):
+                        raise NotLifted("it calls back to Python, where no tracer can go")
+                    self._bounds[shapes] = tuple(frame.bounds or ())
+                for bound in self._bounds[shapes]:
+                    _check_bound(leaves[bound.leaf], bound)
+            return self._jitted(leaves)
+
+
+def _run_frame(leaves: Sequence[Any]) -> Any:
+    """The call of the frame with these leaves."""
+    frame = _frames.stack[-1]
+    rebuilt = Rebuilding(frame.reading, leaves)
+    assert frame.tracers is not None
+    frame.tracers.update({id(leaf): number for number, leaf in enumerate(leaves)})
     try:
-        hash(key)
-        entries = _memory.setdefault(root, OrderedDict())
-    except TypeError:  # something cannot be hashed or weakly held: nothing to remember it by
-        return make(lambda: root)
-    if key in entries:
-        entries.move_to_end(key)
-        return entries[key]
-    reference = weakref.ref(root)
-    entries[key] = make(reference)  # type: ignore[arg-type]
-    if len(entries) > _KEPT:
-        entries.popitem(last=False)
-    return entries[key]
+        out = _evaluate(frame.stages, rebuilt.call)
+    except Exception as error:
+        if frame.reading.lifted:  # it may be for what was lifted: the last try says what is wrong
+            raise NotLifted(str(error)) from error
+        raise
+    rebuilt.finish()
+    return out
 
 
-def _held(root: Callable[[], Any], stages: tuple[Stage, ...], split: _Split) -> Any:
-    statics = _without_arrays(split)
-    return jax.jit(lambda arrays: _run(root(), stages, statics.join(arrays)))
+def within(index: Any, low: int, high: int, what: str) -> None:
+    """An index must be in `[low, high)`: looked at now, or where it is an argument of a program, before that runs.
+
+    An index that is traced by somebody else's transform is not looked at.
+
+    Raises:
+      ValueError: it is not.
+    """
+    bound = Bound(0, low, high, what)
+    if not isinstance(index, jax.core.Tracer):
+        return _check_bound(index, bound)
+    for frame in _frames.stack:
+        if frame.tracers and frame.bounds is not None and id(index) in frame.tracers:
+            frame.bounds[bound._replace(leaf=frame.tracers[id(index)])] = None
 
 
-def _without_arrays(split: _Split) -> _Split:
-    """What joins arrays again, without holding those of the first call."""
-    bare = object.__new__(_Split)
-    bare.tree, bare.statics, bare.mask, bare.key, bare.arrays = split.tree, split.statics, split.mask, split.key, []
-    return bare
+def _check_bound(index: Any, bound: Bound) -> None:
+    if isinstance(index, jax.Array) and not index.is_fully_addressable:
+        return
+    values = np.asarray(index)
+    bad = values[(values < bound.low) | (values >= bound.high)]
+    if bad.size:
+        raise ValueError(f"{bound.what}={bad.flat[0]} is out of range [{bound.low}, {bound.high})")
 
 
-def _run(root: Any, stages: tuple[Stage, ...], call: Any) -> Any:
-    payloads, args, kwargs = call
+def _run(stages: tuple[Stage, ...], call: Any) -> Any:
+    reading = Reading(call)
+    if reading.traced:
+        return _evaluate(stages, call)
+    way = _programs.way(stages, reading)
+    while True:
+        if way.lift or way.skip:
+            reading = Reading(call, way.lift, way.skip)
+        program = _programs.find(stages, reading)
+        try:
+            if program is not None:
+                return program(reading, stages)
+            program = _Program()
+            out = program(reading, stages)
+        except NotLifted:
+            way.lift = Lift(way.lift + 1)
+            continue
+        _keep(_programs, stages, way, call, reading, program, reading.anchors)
+        return out
 
-    def layered(level: int) -> Any:
-        if level == 0:
-            return root
-        stage, payload = stages[level - 1], payloads[level - 1]
 
-        def fn(*args: Any, **kwargs: Any) -> Any:
-            return stage.run(layered(level - 1), stage.options, payload, args, kwargs)
+def _keep(memory: Memory, kind: Hashable, way: Way, call: Any, before: Reading, made: Any, mortals: list[Any]) -> None:
+    """Remembers what was made for a call. Where its functions wrote meanwhile is left out from then on."""
+    old, new = before.by_path(), Reading(call, before.lift, way.skip).by_path()
+    written = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+    if written:
+        way.skip |= written
+        before = Reading(call, before.lift, way.skip)
+    memory.keep(kind, before, made, mortals)
 
-        return fn
 
-    return layered(len(stages))(*args, **kwargs)
+def _evaluate(stages: tuple[Stage, ...], call: Any) -> Any:
+    root, payloads, args, kwargs = call
+    for stage, payload in zip(stages, payloads, strict=True):
+        root = _Layer(root, stage, payload)
+    return root(*args, **kwargs)
+
+
+class _Layer:
+    """A function under one transform, while it is evaluated."""
+
+    def __init__(self, f: Any, stage: Stage, payload: Any):
+        self.f, self.stage, self.payload = f, stage, payload
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.stage.run(self.f, self.stage.options, self.payload, args, kwargs)
 
 
 def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
-    """The closed jaxpr of `f(*args, **kwargs)`, its array arguments, and the structure of its output."""
+    """The closed jaxpr of `f(*args, **kwargs)`, its array arguments, and the structure of its output.
+
+    Raises:
+      ValueError: `f` changes an argument in place.
+    """
     f, args, kwargs = unwrap(f, args, kwargs)
-    split = _Split((args, kwargs))
-    # jax keeps the jaxpr of a function that it knows: the same flat function for the same structure.
-    flat = _remembered(f, ("trace", split.key), lambda ref: _flat(ref, _without_arrays(split)))
-    jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*split.arrays)
-    return jaxpr, split.arrays, jax.tree.structure(shape)
+    call = f, args, kwargs
+    reading = Reading(call, Lift.NOTHING)
+    way = _traces.way("trace", reading)
+    if way.skip:
+        reading = Reading(call, Lift.NOTHING, way.skip)
+    # jax keeps the jaxpr of a function that it knows: the same flat function for what was read alike.
+    known = _traces.find("trace", reading)
+    flat = known or (lambda *leaves: _flat(leaves))
+    with _frames.under(_Frame(reading)), jax.disable_jit(False):
+        jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*reading.leaves)
+    if not known and not isinstance(f, _Layer):
+        owner = f.__self__ if isinstance(f, MethodType) else f
+        _keep(_traces, "trace", way, call, reading, flat, [*reading.anchors, owner])
+    return jaxpr, reading.leaves, jax.tree.structure(shape)
 
 
-def _flat(root: Callable[[], Any], split: _Split) -> Any:
-    def flat(*arrays: Any) -> Any:
-        args, kwargs = split.join(arrays)
-        return root()(*args, **kwargs)
-
-    return flat
+def _flat(leaves: Sequence[Any]) -> Any:
+    rebuilt = Rebuilding(_frames.stack[-1].reading, leaves)
+    f, args, kwargs = rebuilt.call
+    try:
+        out = f(*args, **kwargs)
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":  # flax's word for it, where f closes over the model
+            raise lost_state("a model that it closes over") from error
+        raise
+    rebuilt.check_arguments()
+    return out

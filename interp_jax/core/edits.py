@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from interp_jax.core.kinds import Readable
+
 Array = jax.Array
 
 
@@ -76,10 +78,16 @@ class Intervention:
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["fn"])
 @dataclass(frozen=True)
-class Function(Intervention):
+class Function(Intervention, Readable):
     """A user's plain function `value -> value`."""
 
     fn: Callable[..., Any]
+
+    def parts(self) -> Any:
+        return self.fn
+
+    def remade(self, parts: Any) -> "Function":
+        return Function(parts)
 
     def __call__(self, value: Array, ctx: Context) -> Any:
         return self.fn(value)
@@ -107,8 +115,7 @@ def as_intervention(edit: Any) -> Intervention:
 
 def is_leaf(x: Any) -> bool:
     """Whether a pytree is nothing but one leaf, as a plain function is."""
-    leaves = jax.tree.leaves(x)
-    return len(leaves) == 1 and leaves[0] is x
+    return jax.tree_util.all_leaves((x,))
 
 
 def resolve(edits: Mapping[str, Any], prompt_length: Array) -> dict[str, Intervention]:

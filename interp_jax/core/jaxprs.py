@@ -22,6 +22,13 @@ def subjaxprs(eqn: Any) -> list[Any]:
     return found
 
 
+def calls_back(jaxpr: Any) -> bool:
+    """Whether a program calls Python while it runs."""
+    return any(
+        "callback" in eqn.primitive.name or any(map(calls_back, subjaxprs(eqn))) for eqn in closed(jaxpr).jaxpr.eqns
+    )
+
+
 def forwarded(jaxpr: Any) -> list[int | None]:
     """For each output, the index of the input that it is, untouched, or None. Sees through jit, remat and scan."""
     jaxpr = closed(jaxpr).jaxpr

@@ -77,7 +77,7 @@ def capture(f: Callable[..., Any], where: Where, *, output: bool = True) -> Call
     """
     pairs = _pairs(where)
     reducers = tuple(None if reducer is None else as_intervention(reducer) for _, reducer in pairs)
-    return Transformed(f, Stage(_capture, (tuple(address for address, _ in pairs), output)), reducers)
+    return Transformed(f, Stage(_capture, (tuple(address for address, _ in pairs), output)), reducers, like_f=True)
 
 
 def intervene(f: Callable[..., Any], edits: Mapping[str, Any]) -> Callable[..., Any]:
@@ -105,7 +105,7 @@ def intervene(f: Callable[..., Any], edits: Mapping[str, Any]) -> Callable[..., 
     if not edits:
         return f
     interventions = tuple(as_intervention(edit) for edit in edits.values())
-    return Transformed(f, Stage(_intervene, tuple(edits)), interventions)
+    return Transformed(f, Stage(_intervene, tuple(edits)), interventions, like_f=True)
 
 
 def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[Any], Array]) -> Callable[..., Any]:
@@ -130,7 +130,7 @@ def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[A
       (8.0, [2.0, 2.0], [4.0, 4.0])
     """
     addresses = tuple(address for address, _ in _pairs(where))
-    return Transformed(f, Stage(_grads, addresses), metric)
+    return Transformed(f, Stage(_grads, addresses), metric, like_f=True)
 
 
 def freeze(
@@ -163,8 +163,10 @@ def freeze(
             raise ValueError(f"freeze: no value for {missing[0]!r}; values has {', '.join(values)}")
         if any("*" in address for address in addresses):
             addresses = tuple(values)
-        return Transformed(f, Stage(_freeze, addresses), tuple(_Hold(values[address]) for address in addresses))
-    return Transformed(f, Stage(_freeze, addresses), tuple(_Hold(None) for _ in addresses))
+        return Transformed(
+            f, Stage(_freeze, addresses), tuple(_Hold(values[address]) for address in addresses), like_f=True
+        )
+    return Transformed(f, Stage(_freeze, addresses), tuple(_Hold(None) for _ in addresses), like_f=True)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=[])

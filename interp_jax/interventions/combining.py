@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array
 
 from interp_jax.core import Context, Intervention, as_intervention, check, is_leaf
+from interp_jax.core.edits import Function, Module
 from interp_jax.interventions.registration import Wrapper, pytree
 
 
@@ -77,24 +78,22 @@ def per_layer(edit: Any) -> Intervention:
     return _PerLayer(as_intervention(edit))
 
 
-@pytree(data=("fn",), static=("sources", "plain", "named"))
+@pytree(data=("edit",), static=("sources", "named"))
 class _Via(Intervention):
+    edit: Any  # the function as an intervention, which is how plain functions travel
     sources: tuple[tuple[str, str], ...]
-    fn: Any
-    plain: Callable[..., Array] | None  # a function without arrays is no pytree: it is static
     named: bool
 
     def arguments(self) -> dict[str, Any]:
-        return {"sources": dict(self.sources), "fn": self.fn if self.plain is None else self.plain}
+        return {"sources": dict(self.sources), "fn": self.edit.fn}
 
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset(address for _, address in self.sources)
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        fn = self.fn if self.plain is None else self.plain
         values = {key: ctx.reads[address] for key, address in self.sources}
-        return fn(value, **values) if self.named else fn(value, values)
+        return self.edit.fn(value, **values) if self.named else self.edit.fn(value, values)
 
 
 def via(sources: Mapping[str, str], fn: Callable[..., Array]) -> Intervention:
@@ -119,7 +118,7 @@ def via(sources: Mapping[str, str], fn: Callable[..., Array]) -> Intervention:
     named = _accepts(fn, **dict.fromkeys(sources))
     if not named and not _accepts(fn, {}):
         raise TypeError(f"via: fn must take (value, {', '.join(sources)}) or (value, values)")
-    return _Via(tuple(sources.items()), *((None, fn) if is_leaf(fn) else (fn, None)), named)
+    return _Via(Function(fn) if is_leaf(fn) else Module(fn), tuple(sources.items()), named)
 
 
 def _accepts(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:

@@ -1,11 +1,18 @@
 """Law 13: what is traced and compiled, what is remembered, and what may be called."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 import gc
+import threading
+from typing import Any
 import weakref
 
+from flax import linen, nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pytest
 
 import interp_jax as ij
 from interp_jax import interventions as iv
@@ -97,3 +104,269 @@ def test_a_callable_pytree_is_a_function() -> None:
         assert ij.intervene(f, {"x": lambda x: x + 1})(jnp.ones(())) == w + 1
         assert ij.capture(f.__call__, "x")(jnp.ones(()))[1]["x"] == w
         assert ij.intervene(lambda x: ij.site(x, "y"), {"y": f})(jnp.ones(())) == w
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """A list that grows by one for each program that XLA compiles."""
+    found: list[str] = []
+
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def plain(x: Any) -> Any:
+    return ij.site(ij.site(x, "a") * 2, "h")
+
+
+class Affine:
+    def __init__(self) -> None:
+        self.w = jnp.ones(4)
+
+    def run(self, x: Any) -> Any:
+        return ij.site(x * self.w, "h")
+
+
+class Dense(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        return ij.site(linen.Dense(4)(x), "h")
+
+
+AFFINE, DENSE = Affine(), Dense()
+WEIGHTS = DENSE.init(jax.random.key(0), jnp.ones(4))
+LIST = nnx.List([nnx.Linear(4, 4, rngs=nnx.Rngs(0))])
+X = jnp.arange(4.0)
+
+
+# Each is called with another array and another number every time.
+REBUILT: dict[str, Callable[[Any, float], Any]] = {
+    "lambda": lambda v, s: ij.intervene(plain, {"h": lambda h: h * s + v})(X),
+    "function": lambda v, s: ij.intervene(lambda x: plain(x + v) * s, {"h": iv.add(v)})(X),
+    "partial": lambda v, s: ij.intervene(plain, {"h": partial(lambda v, s, h: h * s + v, v, s)})(X),
+    "Partial": lambda v, s: ij.intervene(plain, {"h": jax.tree_util.Partial(lambda v, h: h * s + v, v)})(X),
+    "via": lambda v, s: ij.intervene(plain, {"h": iv.via({"a": "a"}, lambda h, a: h - a * s + v)})(X),
+    "nested": lambda v, s: ij.intervene(plain, {"h": iv.chain(iv.at(lambda h: h * s, axis=-1, index=0), iv.add(v))})(X),
+    "reducer": lambda v, s: ij.capture(plain, {"h": lambda h: (h * v).sum() * s})(X),
+    "metric": lambda v, s: ij.grads(plain, "h", lambda y: (y * v).sum() * s)(X),
+    "held values": lambda v, s: ij.freeze(plain, "h", {"h": v * s})(X),
+    "float argument": lambda v, s: ij.capture(lambda x, scale, *, shift: plain(x * scale + shift), "h")(X, s, shift=s),
+    "twice": lambda v, s: ij.capture(ij.intervene(plain, {"a": lambda a: a * s}), {"h": lambda h: h + v})(X),
+    "bound method": lambda v, s: ij.intervene(AFFINE.run, {"h": iv.add(v)})(X),
+    "linen": lambda v, s: ij.intervene(DENSE.apply, {"h": iv.add(v)})(WEIGHTS, X),
+    "model in a closure": lambda v, s: ij.capture(lambda x: ij.site(LIST[0](x) * s, "h"), "h")(X),
+    "transform in a closure": lambda v, s: ij.capture(lambda x: ij.intervene(plain, {"a": iv.add(v)})(x * s), "h")(X),
+    "vmap": lambda v, s: ij.intervene(jax.vmap(lambda x: plain(x * s)), {"h": lambda h: h + v})(X[None]),
+}
+
+
+@pytest.mark.parametrize("kind", REBUILT)
+def test_what_is_built_again_compiles_once(kind: str) -> None:
+    vectors = list(jax.random.normal(jax.random.key(0), (4, 4)))
+    first = REBUILT[kind](vectors[0], 0.5)
+    with compilations() as compiled:
+        outs = []
+        for i, v in enumerate(vectors[1:]):
+            gc.collect()
+            outs.append(REBUILT[kind](v, float(i) + 1.5))
+    assert not compiled
+    with jax.ensure_compile_time_eval():
+        assert all(
+            jnp.shape(a) == jnp.shape(b)
+            for out in outs
+            for a, b in zip(*map(jax.tree.leaves, (out, first)), strict=True)
+        )
+
+
+def test_a_number_on_which_a_function_branches() -> None:
+    def f(x: Any, scale: float, limit: float = 1.0) -> Any:
+        return ij.site(x * scale if scale > limit else x, "h")
+
+    for scale in (0.5, 2.0, 3.0):
+        assert ij.capture(f, "h")(X, scale)[0].tolist() == f(X, scale).tolist()
+
+
+def test_arrays_that_a_function_makes_numbers_of() -> None:
+    sizes = jnp.array([2, 3])
+
+    def f(x: Any) -> Any:
+        return ij.site(jnp.tile(x, tuple(sizes.tolist())), "h")
+
+    assert ij.capture(f, "h", output=False)(X)["h"].shape == (2, 12)
+    sizes = jnp.array([1, 2])
+    assert ij.capture(f, "h", output=False)(X)["h"].shape == (1, 8)
+
+
+def test_functions_that_keep_their_books() -> None:
+    calls: list[str] = []
+    count = 0
+    total = {"n": 0, "w": jnp.ones(4)}
+
+    def edit(v: Any) -> Any:
+        def edit(h: Any) -> Any:
+            nonlocal count
+            count += 1
+            return h + v
+
+        return edit
+
+    def f(x: Any) -> Any:
+        calls.append("f")
+        return plain(x)
+
+    def g(x: Any) -> Any:
+        total["n"] += 1
+        return plain(x * total["w"])
+
+    for v in jax.random.normal(jax.random.key(0), (3, 4)):
+        ij.intervene(f, {"h": edit(v)})(X)
+        ij.capture(f, "h")(X)
+        ij.capture(g, "h")(X)
+    assert calls == ["f"] and count == 1 and total["n"] == 1
+    calls.clear()
+    ij.intervene(f, {"h": edit(X)})(X)
+    assert not calls and count == 1
+
+
+def test_callbacks_read_what_they_read() -> None:
+    scale: Any = jnp.ones(())
+    seen = []
+
+    def host(x: Any) -> None:
+        seen.append(float(x) * float(scale))
+
+    def f(x: Any) -> Any:
+        jax.debug.callback(host, x.sum() * scale)
+        return ij.site(x, "h")
+
+    for scale in (jnp.float32(2), jnp.float32(3)):  # noqa: B007  # f reads it
+        ij.capture(f, "h")(X)
+        jax.effects_barrier()
+    assert seen == [6 * 4, 6 * 9]
+
+
+def test_rules_of_derivatives_that_read_globals() -> None:
+    w: Any = jnp.full(4, 2.0)
+
+    def f(x: Any) -> Any:
+        @jax.custom_jvp
+        def g(x: Any) -> Any:
+            return x * w
+
+        g.defjvp(lambda p, t: (g(*p), t[0] * w))
+        return ij.site(g(x), "h").sum()
+
+    for w in (jnp.full(4, 2.0), jnp.full(4, 3.0)):
+        assert jax.grad(ij.intervene(f, {"h": iv.scale(2.0)}))(X).tolist() == (2 * w).tolist()
+        assert ij.grads(f, "h", jnp.sum)(X)[2]["h"].tolist() == [1, 1, 1, 1]
+
+
+def test_nothing_is_held() -> None:
+    big = 1 << 20
+
+    def held() -> int:
+        gc.collect()
+        return sum(a.nbytes for a in jax.live_arrays()) // big
+
+    x = jnp.ones(big // 4)
+    before = held()
+    for i in range(10):
+        v = jnp.full(big // 4, float(i))
+        f = lambda x: ij.site(x * v, "h")  # noqa: B023, E731  # called at once
+        ij.intervene(f, {"h": lambda h: h + v + f(h)})(x)  # noqa: B023
+        ij.capture(f, {"h": lambda h: h * v})(x)  # noqa: B023
+        ij.sites(f, x)
+        jax.jit(ij.capture(f, "h", output=False))(x)
+        branching = lambda h: h + v if np.asarray(v)[0] >= 0 else h  # noqa: B023, E731
+        ij.intervene(plain, {"h": branching})(x)
+    reference = weakref.ref(f)
+    del f, v, branching
+    assert held() - before <= 1 and reference() is None
+
+
+def test_no_tracer_leaks() -> None:
+    def outer(w: Any) -> Any:
+        f = lambda x: ij.site(x * w, "h")  # noqa: E731
+        acts = ij.capture(f, "h", output=False)(X)
+        return ij.intervene(f, {"h": iv.chain(iv.add(acts["h"]), lambda h: h * w)})(X).sum()
+
+    with jax.checking_leaks():
+        for transform in (jax.jit, jax.grad, lambda f: lambda x: jax.vmap(f)(x[None])):
+            transform(outer)(jnp.float32(2))
+
+
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interp_jax.core.memory.KEPT", 4)
+    failed: list[BaseException] = []
+
+    def work(step: int) -> None:
+        try:
+            for i in range(20):
+                k = i * step % 11
+                assert ij.intervene(plain, {"h": lambda h: h + k})(X)[0] == k  # noqa: B023
+        except BaseException as error:  # noqa: BLE001  # a thread would keep it to itself
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(step,)) for step in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+def test_names_of_static_arguments() -> None:
+    def f(x: Any, mode: str) -> Any:
+        return ij.site(x, "h") if mode == "a" else x
+
+    for jitted in (
+        jax.jit(ij.intervene(f, {"h": iv.add(1.0)}), static_argnames="mode"),
+        jax.jit(ij.freeze(f, "h"), static_argnums=1),
+    ):
+        assert jitted(X, mode="a").shape == X.shape
+
+
+def test_compiling_turned_off() -> None:
+    args = params(), inputs()
+    expected = ij.capture(scanned, "blocks.gate")(*args)
+    with jax.disable_jit():
+        close(ij.capture(scanned, "blocks.gate")(*args), expected)
+        close(
+            jax.vmap(ij.capture(scanned, "blocks.gate", output=False), (None, 0))(args[0], args[1][None])[
+                "blocks.gate"
+            ][0],
+            expected[1]["blocks.gate"],
+        )
+        assert ij.sites(scanned, *args)["blocks.gate"].layers == (0, 1, 2, 3, 4)
+
+
+def test_a_model_that_changes_is_refused() -> None:
+    class Net(nnx.Module):
+        def __init__(self) -> None:
+            self.norm, self.drop = nnx.BatchNorm(4, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1))
+
+        def __call__(self, x: Any) -> Any:
+            return ij.site(self.drop(self.norm(x)), "h")
+
+    model, x = Net(), jnp.ones((2, 4))
+    for f in (model, model.__call__, lambda x: model(x)):
+        for transform in (lambda g: g, jax.jit):
+            with pytest.raises(ValueError, match=r"keeps no state.*model.eval\(\)") as error:
+                transform(ij.capture(f, "h"))(x)
+            assert "\n" not in str(error.value)
+    model.eval()
+    ij.capture(lambda x: model(x), "h")(x)
+
+    def log(x: Any, seen: list[Any]) -> Any:
+        seen.append(x)
+        return ij.site(x, "h")
+
+    with pytest.raises(ValueError, match="changes the structure"):
+        ij.capture(log, "h")(x, [])
