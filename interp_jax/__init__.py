@@ -3,9 +3,9 @@
 import importlib
 from typing import Any
 
-from interp_jax.core import SiteInfo, capture, detail, freeze, grads, intervene, site, sites
+from interp_jax.core import SiteInfo, capture, detail, freeze, grads, intervene, site, sites, transform
 
-__all__ = ["SiteInfo", "capture", "detail", "freeze", "grads", "intervene", "site", "sites"]
+__all__ = ["SiteInfo", "capture", "detail", "freeze", "grads", "intervene", "site", "sites", "transform"]
 
 _ROOMS = ("core", "data", "dictionaries", "interventions", "io", "lens", "metrics", "models", "patching", "report")
 

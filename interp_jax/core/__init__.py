@@ -1,5 +1,6 @@
 """The core: sites and the transforms that read and change what flows through them."""
 
+from interp_jax.core.calling import transform
 from interp_jax.core.catalog import SiteInfo, Sites
 from interp_jax.core.edits import Context, Intervention, as_intervention, check, fill, is_leaf, place, resolve
 from interp_jax.core.site import detail, site
@@ -23,4 +24,5 @@ __all__ = [
     "resolve",
     "site",
     "sites",
+    "transform",
 ]

@@ -26,43 +26,63 @@ from interp_jax.core.rebuilding import NotLifted, Rebuilding, lost_state
 _programs, _traces = Memory(), Memory()
 
 
-class Stage(NamedTuple):
-    """One transform: `run(f, options, payload, args, kwargs)`, with hashable options."""
-
-    run: Callable[..., Any]
-    options: Any
-
-
 class Transformed(Readable):
-    """A function under one or more transforms, innermost first. A payload holds the arrays of its transform."""
+    """What `transform` returns."""
 
-    def __init__(self, f: Callable[..., Any], stage: Stage, payload: Any, *, like_f: bool = False):
-        if not callable(f):
-            raise TypeError(f"expected a function of pytrees, got {type(f).__name__}")
-        inner = f if isinstance(f, Transformed) else None
-        self.root: Any = inner.root if inner else f
-        self.stages: tuple[Stage, ...] = (*(inner.stages if inner else ()), stage)
-        self.payloads: tuple[Any, ...] = (*(inner.payloads if inner else ()), payload)
-        self.__name__ = getattr(f, "__name__", type(f).__name__)
-        self.__doc__ = f.__doc__
-        if like_f:
-            self.__wrapped__ = f  # its parameters are those of f, where jax.jit looks for static_argnames
+    def __init__(self, run: Callable[..., Any], options: Hashable, arrays: Any, like: Callable[..., Any] | None):
+        self._run, self._options, self._arrays = run, options, arrays
+        self.__name__ = getattr(like or run, "__name__", type(like).__name__)
+        self.__doc__ = (like or run).__doc__
+        if like is not None:
+            self.__wrapped__ = like  # where jax.jit looks for the parameters that static_argnames names
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        root, args, kwargs = unwrap(self.root, args, kwargs)
         with jax.disable_jit(False):  # an unrolled scan has no layers
-            return _run(self.stages, (root, self.payloads, args, kwargs))
+            return _call(self._options, (self._run, self._arrays, args, kwargs))
 
     def label(self) -> Hashable:
-        return self.stages
+        return self._options
 
     def parts(self) -> Any:
-        return self.root, self.payloads
+        return self._run, self._arrays
 
     def remade(self, parts: Any) -> "Transformed":
-        made = object.__new__(Transformed)
-        made.__dict__.update(self.__dict__, root=parts[0], payloads=parts[1])
-        return made
+        return Transformed(parts[0], self._options, parts[1], getattr(self, "__wrapped__", None))
+
+
+def transform(
+    run: Callable[..., Any], options: Hashable, arrays: Any, *, like: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """A function that is compiled once and held: how a method is written.
+
+    A call `g(*args, **kwargs)` is `run(options, arrays, *args, **kwargs)` under one `jax.jit`, which is found again by
+    what it was compiled with. Its arguments are the arrays of the call and of `arrays`, and those that the functions in
+    both close over or name as globals: other arrays there are no other compilation, and everything else is looked at
+    anew in each call. Inside another transform of jax the call is evaluated in place.
+
+    Args:
+      run: a function of `options`, `arrays` and what `g` is called with.
+      options: a hashable value: a string, a number, a tuple of these.
+      arrays: a pytree of arrays, interventions and functions, such as the function that the method is about.
+      like: a function whose parameters `g` has.
+
+    Returns:
+      `g(*args, **kwargs) -> what run returns`, a pytree of arrays of any shape.
+
+    Raises:
+      TypeError: `options` cannot be hashed, or an array is where a function must be.
+
+    Example:
+      >>> import jax.numpy as jnp, interp_jax as ij
+      >>> def _largest(address, f, *args):
+      ...     return jnp.abs(ij.capture(f, address, output=False)(*args)[address]).max()
+      >>> def largest(f, address):
+      ...     return ij.transform(_largest, address, f)
+      >>> largest(lambda x: ij.site(-2 * x, "double"), "double")(jnp.arange(3.0)).item()
+      4.0
+    """
+    hash(options)
+    return Transformed(run, options, arrays, like)
 
 
 def unwrap(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -95,7 +115,7 @@ class _Frame(NamedTuple):
     """A call whose program may be traced now. The program itself keeps nothing of it."""
 
     reading: Reading
-    stages: tuple[Stage, ...] = ()
+    options: Hashable = None
     tracers: dict[int, int] | None = None  # id -> number of a leaf of the program
     bounds: dict[Bound, None] | None = None  # met while tracing
 
@@ -123,8 +143,8 @@ class _Program:
         self._jitted = jax.jit(lambda leaves: _run_frame(leaves))
         self._bounds: dict[Hashable, tuple[Bound, ...]] = {}  # by the shapes of the leaves
 
-    def __call__(self, reading: Reading, stages: tuple[Stage, ...]) -> Any:
-        leaves, frame = reading.leaves, _Frame(reading, stages, {}, {})
+    def __call__(self, reading: Reading, options: Hashable) -> Any:
+        leaves, frame = reading.leaves, _Frame(reading, options, {}, {})
         with _frames.under(frame):
             new = not self._bounds
             if new or any(self._bounds.values()):
@@ -146,7 +166,7 @@ def _run_frame(leaves: Sequence[Any]) -> Any:
     assert frame.tracers is not None
     frame.tracers.update({id(leaf): number for number, leaf in enumerate(leaves)})
     try:
-        out = _evaluate(frame.stages, rebuilt.call)
+        out = _evaluate(frame.options, rebuilt.call)
     except Exception as error:
         if frame.reading.lifted:  # it may be for what was lifted: the last try says what is wrong
             raise NotLifted(str(error)) from error
@@ -180,24 +200,24 @@ def _check_bound(index: Any, bound: Bound) -> None:
         raise ValueError(f"{bound.what}={bad.flat[0]} is out of range [{bound.low}, {bound.high})")
 
 
-def _run(stages: tuple[Stage, ...], call: Any) -> Any:
+def _call(options: Hashable, call: Any) -> Any:
     reading = Reading(call)
     if reading.traced:
-        return _evaluate(stages, call)
-    way = _programs.way(stages, reading)
+        return _evaluate(options, call)
+    way = _programs.way(options, reading)
     while True:
         if way.lift or way.skip:
             reading = Reading(call, way.lift, way.skip)
-        program = _programs.find(stages, reading)
+        program = _programs.find(options, reading)
         try:
             if program is not None:
-                return program(reading, stages)
+                return program(reading, options)
             program = _Program()
-            out = program(reading, stages)
+            out = program(reading, options)
         except NotLifted:
             way.lift = Lift(way.lift + 1)
             continue
-        _keep(_programs, stages, way, call, reading, program, reading.anchors)
+        _keep(_programs, options, way, call, reading, program, reading.anchors)
         return out
 
 
@@ -211,21 +231,9 @@ def _keep(memory: Memory, kind: Hashable, way: Way, call: Any, before: Reading, 
     memory.keep(kind, before, made, mortals)
 
 
-def _evaluate(stages: tuple[Stage, ...], call: Any) -> Any:
-    root, payloads, args, kwargs = call
-    for stage, payload in zip(stages, payloads, strict=True):
-        root = _Layer(root, stage, payload)
-    return root(*args, **kwargs)
-
-
-class _Layer:
-    """A function under one transform, while it is evaluated."""
-
-    def __init__(self, f: Any, stage: Stage, payload: Any):
-        self.f, self.stage, self.payload = f, stage, payload
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.stage.run(self.f, self.stage.options, self.payload, args, kwargs)
+def _evaluate(options: Hashable, call: Any) -> Any:
+    run, arrays, args, kwargs = call
+    return run(options, arrays, *args, **kwargs)
 
 
 def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
@@ -245,7 +253,7 @@ def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
     flat = known or (lambda *leaves: _flat(leaves))
     with _frames.under(_Frame(reading)), jax.disable_jit(False):
         jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*reading.leaves)
-    if not known and not isinstance(f, _Layer):
+    if not known:
         owner = f.__self__ if isinstance(f, MethodType) else f
         _keep(_traces, "trace", way, call, reading, flat, [*reading.anchors, owner])
     return jaxpr, reading.leaves, jax.tree.structure(shape)

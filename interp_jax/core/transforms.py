@@ -1,7 +1,7 @@
 """The transforms of a function with sites: `capture`, `intervene`, `grads`, `freeze`, and the catalogue `sites`.
 
-Each returns a function with the signature of `f`. Calling it traces `f` to a jaxpr and evaluates that again; an eager
-call goes through one held `jax.jit` whose arguments are the arrays of the edits and of the call (see `calling`).
+Each returns a function with the signature of `f`. Calling it traces `f` to a jaxpr and evaluates that again, in a
+program that is compiled once and held (see `calling`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from interp_jax.core.addresses import Target
 from interp_jax.core.assembly import assemble
-from interp_jax.core.calling import Stage, Transformed, trace
+from interp_jax.core.calling import trace, transform
 from interp_jax.core.catalog import Catalog, Found, Sites
 from interp_jax.core.edits import Context, Intervention, as_intervention, place
 from interp_jax.core.interpreter import Interpreter
@@ -77,7 +77,7 @@ def capture(f: Callable[..., Any], where: Where, *, output: bool = True) -> Call
     """
     pairs = _pairs(where)
     reducers = tuple(None if reducer is None else as_intervention(reducer) for _, reducer in pairs)
-    return Transformed(f, Stage(_capture, (tuple(address for address, _ in pairs), output)), reducers, like_f=True)
+    return transform(_capture, (tuple(address for address, _ in pairs), output), (_function(f), reducers), like=f)
 
 
 def intervene(f: Callable[..., Any], edits: Mapping[str, Any]) -> Callable[..., Any]:
@@ -105,7 +105,7 @@ def intervene(f: Callable[..., Any], edits: Mapping[str, Any]) -> Callable[..., 
     if not edits:
         return f
     interventions = tuple(as_intervention(edit) for edit in edits.values())
-    return Transformed(f, Stage(_intervene, tuple(edits)), interventions, like_f=True)
+    return transform(_intervene, tuple(edits), (_function(f), interventions), like=f)
 
 
 def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[Any], Array]) -> Callable[..., Any]:
@@ -130,7 +130,7 @@ def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[A
       (8.0, [2.0, 2.0], [4.0, 4.0])
     """
     addresses = tuple(address for address, _ in _pairs(where))
-    return Transformed(f, Stage(_grads, addresses), metric, like_f=True)
+    return transform(_grads, addresses, (_function(f), metric), like=f)
 
 
 def freeze(
@@ -163,10 +163,9 @@ def freeze(
             raise ValueError(f"freeze: no value for {missing[0]!r}; values has {', '.join(values)}")
         if any("*" in address for address in addresses):
             addresses = tuple(values)
-        return Transformed(
-            f, Stage(_freeze, addresses), tuple(_Hold(values[address]) for address in addresses), like_f=True
-        )
-    return Transformed(f, Stage(_freeze, addresses), tuple(_Hold(None) for _ in addresses), like_f=True)
+        held = tuple(_Hold(values[address]) for address in addresses)
+        return transform(_intervene, addresses, (_function(f), held), like=f)
+    return transform(_intervene, addresses, (_function(f), tuple(_Hold(None) for _ in addresses)), like=f)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=[])
@@ -182,6 +181,12 @@ class _Hold(Intervention):
         return jax.lax.stop_gradient(held)
 
 
+def _function(f: Callable[..., Any]) -> Callable[..., Any]:
+    if not callable(f):
+        raise TypeError(f"expected a function of pytrees, got {type(f).__name__}")
+    return f
+
+
 def _pairs(where: Where) -> list[tuple[str, Any]]:
     if isinstance(where, str):
         return [(where, None)]
@@ -192,11 +197,11 @@ def _pairs(where: Where) -> list[tuple[str, Any]]:
     return pairs
 
 
-# The stages: each traces `f` and evaluates it again.
+# What each does when it is called: trace `f` and evaluate it again.
 
 
-def _capture(f: Any, options: tuple[tuple[str, ...], bool], reducers: Any, args: Any, kwargs: Any) -> Any:
-    addresses, output = options
+def _capture(options: tuple[tuple[str, ...], bool], arrays: Any, *args: Any, **kwargs: Any) -> Any:
+    (addresses, output), (f, reducers) = options, arrays
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
     wants = _wants(catalog, addresses, reducers)
@@ -206,7 +211,8 @@ def _capture(f: Any, options: tuple[tuple[str, ...], bool], reducers: Any, args:
     return (jax.tree.unflatten(tree, outs), captured) if output else captured
 
 
-def _intervene(f: Any, addresses: tuple[str, ...], interventions: Any, args: Any, kwargs: Any) -> Any:
+def _intervene(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -> Any:
+    f, interventions = arrays
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
     edits = [
@@ -216,10 +222,8 @@ def _intervene(f: Any, addresses: tuple[str, ...], interventions: Any, args: Any
     return jax.tree.unflatten(tree, outs)
 
 
-_freeze = _intervene
-
-
-def _grads(f: Any, addresses: tuple[str, ...], metric: Any, args: Any, kwargs: Any) -> Any:
+def _grads(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -> Any:
+    f, metric = arrays
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
     wants = _wants(catalog, addresses, (None,) * len(addresses))

@@ -17,8 +17,7 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
-from interp_jax.core import Context, Intervention, capture, intervene, place, sites
-from interp_jax.core.calling import Stage, Transformed
+from interp_jax.core import Context, Intervention, capture, intervene, place, sites, transform
 from interp_jax.interventions import at, replace
 from interp_jax.patching.attribution import Toward, dosed
 from interp_jax.patching.grid import lay
@@ -58,12 +57,11 @@ def atp_star(
       >>> g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]])).shape
       (4, 2, 4)
     """
-    return Transformed(f, Stage(_atp_star, (where, (over,) if isinstance(over, str) else tuple(over))), metric)
+    return transform(_atp_star, (where, (over,) if isinstance(over, str) else tuple(over)), (f, metric))
 
 
-def _atp_star(f: Any, options: tuple[str, tuple[str, ...]], metric: Any, args: Any, kwargs: Any) -> Array:
-    where, over = options
-    *before, clean, corrupted = args
+def _atp_star(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **kwargs: Any) -> Array:
+    (where, over), (f, metric), (*before, clean, corrupted) = options, arrays, args
     check_pair("atp_star", clean, corrupted)
     known = sites(f, *before, clean, **kwargs)
     if absent := [site for site in WRITERS if site not in known]:

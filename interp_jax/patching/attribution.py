@@ -17,8 +17,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.core import Context, Intervention, capture, intervene, place
-from interp_jax.core.calling import Stage, Transformed
+from interp_jax.core import Context, Intervention, capture, intervene, place, transform
 from interp_jax.patching.grid import POSITIONS, lay
 from interp_jax.patching.sweep import check_pair, ordered, per_example
 
@@ -48,12 +47,11 @@ def attribution_patch(
       >>> patching.attribution_patch(f, lambda y: y, "x", over=("position",))(W, clean, corrupted).tolist()
       [2.0, -12.0]
     """
-    return Transformed(f, Stage(_attribution_patch, (where, (over,) if isinstance(over, str) else tuple(over))), metric)
+    return transform(_attribution_patch, (where, (over,) if isinstance(over, str) else tuple(over)), (f, metric))
 
 
-def _attribution_patch(f: Any, options: tuple[str, tuple[str, ...]], metric: Any, args: Any, kwargs: Any) -> Array:
-    where, over = options
-    *before, clean, corrupted = args
+def _attribution_patch(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **kwargs: Any) -> Array:
+    (where, over), (f, metric), (*before, clean, corrupted) = options, arrays, args
     check_pair("attribution_patch", clean, corrupted)
     grid = lay(f, where, over, (*before, clean), kwargs)
     values = capture(f, where, output=False)(*before, clean, **kwargs)[where]

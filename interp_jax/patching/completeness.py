@@ -96,16 +96,16 @@ def greedy_removal(
     return transformed(f, metric, ablation, _greedy_removal, asked("greedy_removal", ablation, chunk, n))
 
 
-def _completeness(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) -> Completeness:
+def _completeness(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Completeness:
     *args, circuit, removed = args
-    score, _, _ = measured(f, options, payload, args, circuit, kwargs)
+    score, _, _ = measured(options, arrays, args, circuit, kwargs)
     _check_alike(options.name, removed, circuit)
     return _gaps(score, circuit, removed)
 
 
-def _greedy_removal(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) -> tuple[Circuit, Completeness]:
+def _greedy_removal(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> tuple[Circuit, Completeness]:
     *args, circuit = args
-    score, _, _ = measured(f, options, payload, args, circuit, kwargs)
+    score, _, _ = measured(options, arrays, args, circuit, kwargs)
     check_single(options.name, circuit)
     each = circuit.singles()
 

@@ -19,8 +19,7 @@ from jax import Array, lax
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core import SiteInfo, capture, grads, intervene, sites
-from interp_jax.core.calling import Stage, Transformed
+from interp_jax.core import SiteInfo, capture, grads, intervene, sites, transform
 from interp_jax.interventions import replace
 from interp_jax.patching.sweep import check_pair, per_example
 
@@ -71,11 +70,11 @@ def edge_attribution(f: Callable[..., Any], metric: Callable[[Any], Array], *, s
     """
     if steps < 0:
         raise ValueError(f"edge_attribution: steps={steps} is negative")
-    return Transformed(f, Stage(_edge_attribution, steps), metric)
+    return transform(_edge_attribution, steps, (f, metric))
 
 
-def _edge_attribution(f: Any, steps: int, metric: Any, args: Any, kwargs: Any) -> Edges:
-    *before, clean, corrupted = args
+def _edge_attribution(steps: int, arrays: Any, *args: Any, **kwargs: Any) -> Edges:
+    (f, metric), (*before, clean, corrupted) = arrays, args
     check_pair("edge_attribution", clean, corrupted)
     known = sites(f, *before, clean, **kwargs)
     check_additive("edge_attribution", known)

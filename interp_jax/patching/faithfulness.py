@@ -20,9 +20,8 @@ from jax import Array, lax
 from jax.core import Tracer
 import jax.numpy as jnp
 
-from interp_jax.core import capture, intervene, sites
+from interp_jax.core import capture, intervene, sites, transform
 from interp_jax.core.addresses import split_address
-from interp_jax.core.calling import Stage, Transformed
 from interp_jax.patching.circuit import Circuit, Members
 from interp_jax.patching.grid import SEQUENCES
 from interp_jax.patching.sweep import check_pair, per_example
@@ -140,10 +139,10 @@ def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Optio
 
 
 def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, options: Options) -> Callable[..., Any]:
-    """The function of `(model, clean, corrupted, circuit, ...)` by the stage `run`, which raises where shares have no
+    """The function of `(model, clean, corrupted, circuit, ...)` by `run`, which raises where shares have no
     scale, unless it is traced."""
     values = None if isinstance(ablation, str) else {name: jnp.asarray(value) for name, value in ablation.items()}
-    measure = Transformed(f, Stage(run, options), (metric, values))
+    measure = transform(run, options, (f, metric, values))
 
     def g(*args: Any, **kwargs: Any) -> Any:
         found = measure(*args, **kwargs)
@@ -158,16 +157,16 @@ def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, options: Opti
     return g
 
 
-def _faithfulness(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) -> Faithfulness:
+def _faithfulness(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Faithfulness:
     *args, circuit = args
-    score, model, empty = measured(f, options, payload, args, circuit, kwargs)
+    score, model, empty = measured(options, arrays, args, circuit, kwargs)
     scores = score(circuit)
     return Faithfulness(_share(scores - empty, model, empty), scores, model, empty)
 
 
-def _minimality(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) -> Minimality:
+def _minimality(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Minimality:
     *args, circuit = args
-    score, model, empty = measured(f, options, payload, args, circuit, kwargs)
+    score, model, empty = measured(options, arrays, args, circuit, kwargs)
     check_single(options.name, circuit)
     lost = score(circuit) - score(circuit & ~circuit.singles())
     n_heads = circuit.heads.size
@@ -177,10 +176,10 @@ def _minimality(f: Any, options: Options, payload: Any, args: Any, kwargs: Any) 
 
 
 def measured(
-    f: Any, options: Options, payload: Any, args: Any, circuit: Any, kwargs: Any
+    options: Options, arrays: Any, args: Any, circuit: Any, kwargs: Any
 ) -> tuple[Callable[[Any], Array], Array, Array]:
     """Circuits `[*axes]` to the mean metrics `[*axes]`; the whole model's; that of the empty circuit."""
-    metric, given = payload
+    f, metric, given = arrays
     *before, clean, corrupted = args
     check_pair(options.name, clean, corrupted)
     known = sites(f, *before, clean, **kwargs)

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.core import Sites, capture, intervene, sites
+from interp_jax.core import Sites, capture, intervene, sites, transform
 from interp_jax.core.addresses import split_address
-from interp_jax.core.calling import Stage, Transformed
 from interp_jax.interventions import add, at, chain, replace
 from interp_jax.patching.grid import SEQUENCES, confine, lay, visit
 from interp_jax.patching.sweep import check_pair, ordered, per_example
@@ -97,7 +96,7 @@ def path_patch(
         raise ValueError("path_patch: 'logits' overwrites what other receivers do: give it alone, or put='add'")
     axes = (over,) if isinstance(over, str) else tuple(over)
     options = _Options(where, tuple(receivers.items()), axes, put, freeze_mlps, chunk)
-    return Transformed(f, Stage(_path_patch, options), metric)
+    return transform(_path_patch, options, (f, metric))
 
 
 def _receivers(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -118,8 +117,8 @@ def _receivers(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _path_patch(f: Any, options: _Options, metric: Any, args: Any, kwargs: Any) -> Array:
-    *before, clean, corrupted = args
+def _path_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:
+    (f, metric), (*before, clean, corrupted) = arrays, args
     check_pair("path_patch", clean, corrupted)
     known = sites(f, *before, clean, **kwargs)
     grid = lay(f, options.where, options.over, (*before, clean), kwargs)

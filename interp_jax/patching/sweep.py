@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.core import as_intervention, capture, intervene
-from interp_jax.core.calling import Stage, Transformed
+from interp_jax.core import as_intervention, capture, intervene, transform
 from interp_jax.interventions import replace
 from interp_jax.patching.grid import SEQUENCES, Grid, confine, lay, visit
 
@@ -76,7 +75,7 @@ def activation_patch(
       (4, 15)
     """
     options = _options(where, over, chunk, plan)
-    return Transformed(f, Stage(_activation_patch, options), metric)
+    return transform(_activation_patch, options, (f, metric))
 
 
 def sweep(
@@ -117,7 +116,7 @@ def sweep(
       (4, 4)
     """
     options = _options(where, over, chunk, plan, window)
-    return Transformed(f, Stage(_sweep, options), (metric, as_intervention(edit)))
+    return transform(_sweep, options, (f, metric, as_intervention(edit)))
 
 
 def _options(where: str, over: Sequence[str], chunk: int | None, plan: str | None, window: int = 1) -> _Options:
@@ -129,16 +128,16 @@ def _options(where: str, over: Sequence[str], chunk: int | None, plan: str | Non
     return _Options(where, (over,) if isinstance(over, str) else tuple(over), chunk, plan, window)
 
 
-def _activation_patch(f: Any, options: _Options, metric: Any, args: Any, kwargs: Any) -> Array:
-    *before, clean, corrupted = args
+def _activation_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:
+    (f, metric), (*before, clean, corrupted) = arrays, args
     check_pair("activation_patch", clean, corrupted)
     lay(f, options.where, options.over, (*before, clean), kwargs)  # raises before the clean run does
     values = capture(f, options.where, output=False)(*before, clean, **kwargs)[options.where]
-    return _sweep(f, options, (metric, replace(values)), (*before, corrupted), kwargs)
+    return _sweep(options, (f, metric, replace(values)), *before, corrupted, **kwargs)
 
 
-def _sweep(f: Any, options: _Options, payload: Any, args: Any, kwargs: Any) -> Array:
-    metric, edit = payload
+def _sweep(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:
+    f, metric, edit = arrays
     grid = lay(f, options.where, options.over, args, kwargs)
     examples = jnp.shape(args[-1])[:-1]
     keep = "batch" in options.over

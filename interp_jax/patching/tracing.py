@@ -14,8 +14,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.core import capture, intervene
-from interp_jax.core.calling import Stage, Transformed
+from interp_jax.core import capture, intervene, transform
 from interp_jax.interventions import at, noise, replace
 from interp_jax.patching.sweep import per_example, sweep
 
@@ -74,7 +73,7 @@ def causal_trace(
     axes = over if isinstance(over, str) else tuple(over)
     inner = (("over", axes), ("window", window), ("chunk", chunk), ("plan", plan))
     options = _Options(where, embed, n_samples, inner)
-    return Transformed(f, Stage(_causal_trace, options), metric)
+    return transform(_causal_trace, options, (f, metric))
 
 
 class _Options(NamedTuple):
@@ -84,8 +83,8 @@ class _Options(NamedTuple):
     sweep: tuple[tuple[str, Any], ...]
 
 
-def _causal_trace(f: Any, options: _Options, metric: Any, args: Any, kwargs: Any) -> Trace:
-    *before, key, subject, scale, model, tokens = args
+def _causal_trace(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Trace:
+    (f, metric), (*before, key, subject, scale, model, tokens) = arrays, args
     args, where, examples = (*before, model, tokens), options.where, jnp.shape(tokens)[:-1]
     output, values = capture(f, where)(*args, **kwargs)
 
