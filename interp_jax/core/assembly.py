@@ -12,23 +12,32 @@ from interp_jax.core.plan import Record, Want
 Array = jax.Array
 
 
-def assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Array]) -> dict[str, Array]:
-    """One array per want, `[*loops ...]`, by its key."""
-    parts: list[list[tuple[tuple[Span, ...], Array]]] = [[] for _ in wants]
+def assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Any]) -> dict[str, Any]:
+    """What was wanted, `[*loops ...]`, by its key: an array, or the pytree of arrays that its reducer makes."""
+    parts: list[list[tuple[tuple[Span, ...], Any]]] = [[] for _ in wants]
     for key, value in values.items():
-        spans = records[key].spans
+        parts[records[key].want].append((records[key].spans, value))  # type: ignore[index]  # only captured ones leave
+    captured = {}
+    for want, here in zip(wants, parts, strict=True):
+        spans, trees = zip(*here, strict=True)
+
+        def one(*arrays: Array, want: Want = want, spans: Any = spans) -> Array:
+            return _assembled(want, list(zip(spans, arrays, strict=True)))
+
+        captured[want.target.key] = jax.tree.map(one, *trees)
+    return captured
+
+
+def _assembled(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> Array:
+    full = []
+    for spans, value in parts:
         for axis, span in enumerate(spans):
             if not span.real:
                 value = jnp.expand_dims(value, axis)
-        parts[records[key].want].append((spans, value))  # type: ignore[index]  # only captured records leave
-    captured = {}
-    for want, here in zip(wants, parts, strict=True):
-        _check_shapes(want, here)
-        value = _join(here, 0)
-        if want.target.layer is not None:
-            value = jnp.squeeze(value, len(here[0][0]) - 1)
-        captured[want.target.key] = value
-    return captured
+        full.append((spans, value))
+    _check_shapes(want, full)
+    joined = _join(full, 0)
+    return joined if want.target.layer is None else jnp.squeeze(joined, len(parts[0][0]) - 1)
 
 
 def _check_shapes(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> None:

@@ -102,12 +102,14 @@ def _is_leaf(x: Any) -> bool:
     return jax.tree_util.all_leaves((x,))
 
 
+Allowed = range | tuple[int, ...]
+
+
 class Bound(NamedTuple):
-    """The leaf with this number must be in `[low, high)`; `what` says of what it is an index."""
+    """The leaf with this number must be one of `allowed`; `what` says of what it is an index."""
 
     leaf: int
-    low: int
-    high: int
+    allowed: Allowed
     what: str
 
 
@@ -175,15 +177,15 @@ def _run_frame(leaves: Sequence[Any]) -> Any:
     return out
 
 
-def within(index: Any, low: int, high: int, what: str) -> None:
-    """An index must be in `[low, high)`: looked at now, or where it is an argument of a program, before that runs.
+def within(index: Any, allowed: Allowed, what: str) -> None:
+    """An index must be allowed: looked at now, or where it is an argument of a program, each time before that runs.
 
     An index that is traced by somebody else's transform is not looked at.
 
     Raises:
       ValueError: it is not.
     """
-    bound = Bound(0, low, high, what)
+    bound = Bound(0, allowed, what)
     if not isinstance(index, jax.core.Tracer):
         return _check_bound(index, bound)
     for frame in _frames.stack:
@@ -194,10 +196,14 @@ def within(index: Any, low: int, high: int, what: str) -> None:
 def _check_bound(index: Any, bound: Bound) -> None:
     if isinstance(index, jax.Array) and not index.is_fully_addressable:
         return
-    values = np.asarray(index)
-    bad = values[(values < bound.low) | (values >= bound.high)]
+    values, allowed = np.asarray(index), bound.allowed
+    if isinstance(allowed, range):
+        bad = values[(values < allowed.start) | (values >= allowed.stop)]
+    else:
+        bad = values[~np.isin(values, allowed)]
     if bad.size:
-        raise ValueError(f"{bound.what}={bad.flat[0]} is out of range [{bound.low}, {bound.high})")
+        few = f"{allowed.start} to {allowed.stop - 1}" if isinstance(allowed, range) else ", ".join(map(str, allowed))
+        raise ValueError(f"{bound.what}={bad.flat[0]} is out of range: it is one of {few}")
 
 
 def _call(options: Hashable, call: Any) -> Any:

@@ -179,7 +179,7 @@ def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _P
 #: Primitives besides scan, cond and remat that the interpreter evaluates step by step.
 def named_params(name: str) -> dict[str, Any]:
     """The parameters of a site that `jax.ad_checkpoint.checkpoint_name` declares, which knows only its name."""
-    return {"name": name, "layer": None, "axes": None, "offset_axes": ()} | {
+    return {"name": name, "layer": None, "axes": None, "offset_axes": (), "marks": ()} | {
         "mapped": (),
         "loops": None,
         "differentiated": False,
@@ -215,7 +215,7 @@ class Catalog:
     def info(self, name: str) -> SiteInfo:
         first = self.found[name][0]
         self._check_once(name)
-        shape = _front([dims[0] for dims in first.params["mapped"]], first.aval.shape)
+        shape = mapped_first([dims[0] for dims in first.params["mapped"]], first.aval.shape)
         axes = first.params["axes"]
         return SiteInfo(
             shape=shape,
@@ -235,6 +235,11 @@ class Catalog:
         if not spans:
             return None
         return tuple(sorted({i for span in spans for i in range(span.start, span.start + span.length)}))
+
+    def stack(self, name: str) -> tuple[int, ...]:
+        """The sizes of the leading axes of a captured value, one for each loop around the site."""
+        each = zip(*(found.spans for found in self.found[name]), strict=False)
+        return tuple(len({i for s in spans for i in range(s.start, s.start + s.length)}) for spans in each)
 
     def _check_once(self, name: str) -> None:
         seen: list[tuple[Span, ...]] = []
@@ -296,7 +301,7 @@ class Catalog:
         )
 
 
-def _front(mapped: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
+def mapped_first(mapped: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape with its mapped axes, outermost first, in front."""
     rest, front = list(shape), []
     for axis in mapped:

@@ -4,6 +4,7 @@ The rule of a scan, which may be cut into pieces, is in `scans`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -191,8 +192,8 @@ def _shard_map(interp, eqn, values, place, mask, pending):
     def fn(*args: Any) -> Any:
         outs, records = interp.enter(params["jaxpr"], args, place, [True] * len(mask), _NOTHING)
         if params["check_vma"]:
-            records = {key: varying(value, manual) for key, value in records.items()}
-        return tuple(outs), {key: value[None] for key, value in records.items()}
+            records = jax.tree.map(lambda value: varying(value, manual), records)
+        return tuple(outs), jax.tree.map(lambda value: value[None], records)
 
     outs, records = jax.shard_map(
         fn,
@@ -205,7 +206,7 @@ def _shard_map(interp, eqn, values, place, mask, pending):
     outside = sum(span.real for span in place.spans)
     for key, value in records.items():
         loops_inside = sum(span.real for span in interp.records[key].spans) - outside
-        place.scope.values[key] = jnp.moveaxis(value, 0, loops_inside)
+        place.scope.values[key] = jax.tree.map(partial(jnp.moveaxis, source=0, destination=loops_inside), value)
     return list(outs)
 
 

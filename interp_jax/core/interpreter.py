@@ -13,9 +13,9 @@ from jax.extend.core import DropVar, Literal
 import jax.numpy as jnp
 
 from interp_jax.core.addresses import Target
-from interp_jax.core.catalog import Catalog, Found, Span, named_params, site_spans, walk_equation
+from interp_jax.core.catalog import Catalog, Found, Span, mapped_first, named_params, site_spans, walk_equation
 from interp_jax.core.control_flow import rule
-from interp_jax.core.edits import Context, Intervention, apply, from_front, to_front
+from interp_jax.core.edits import Context, Intervention, apply, call, from_front, to_front
 from interp_jax.core.jaxprs import closed, rebind
 from interp_jax.core.plan import Edit, Place, Record, Request, Scope, Want, covers, meets, site_index
 from interp_jax.core.site import site_p
@@ -169,10 +169,18 @@ class Interpreter:
 
     def _visit(self, params: dict[str, Any], values: list[Any], place: Place) -> Array:
         """Edits, records and declares again the value of a site."""
-        x, *offsets = values
+        x, *others = values
         name, mapped, loops, layer = (params[key] for key in ("name", "mapped", "loops", "layer"))
         spans, index = site_spans(loops, layer, place.spans), site_index(loops, layer, place.frames)
-        ctx = Context(name, index[-1] if index else None, params["axes"], index=self._stacked(name, index))
+        ctx = Context(
+            name,
+            index[-1] if index else None,
+            params["axes"],
+            index=self._stacked(name, index),
+            stack=self.catalog.stack(name),
+            layers=self.catalog.layers(name) or (),
+            mapped=mapped_first([dims[0] for dims in mapped], x.shape)[: len(mapped)],
+        )
         static = frozenset({spans[-1].start}) if spans and not spans[-1].real else frozenset()
         for edit in self.edits:
             if edit.name == name and (edit.layers is None or edit.layers & static):
@@ -180,7 +188,7 @@ class Interpreter:
                     address: self._read(place, self._request(target, spans), name, len(mapped))
                     for address, target in edit.reads.items()
                 }
-                x = apply(edit.intervention, x, offsets, ctx, mapped, params["offset_axes"], reads)
+                x = apply(edit.intervention, x, others, ctx, params, reads)
         front = tuple(dims[0] for dims in mapped)
         records = {
             self._record(Record(i, name, spans, front)): want.reducer
@@ -192,7 +200,7 @@ class Interpreter:
         if loops is not None or place.cut:
             params = params | {"loops": spans if layer is None else spans[:-1]}
         if not place.silent:
-            x = site_p.bind(x, *offsets, **params)
+            x = site_p.bind(x, *others, **params)
         for key, reducer in records.items():
             place.scope.values[key] = _reduced(reducer, to_front(x, front), ctx, len(front))
         if name in self.read_names:
@@ -228,12 +236,15 @@ class Interpreter:
         return (*index[:-1], (self.catalog.layers(name) or ()).index(index[-1]))
 
 
-def _reduced(reducer: Intervention | None, value: Array, ctx: Context, n_mapped: int) -> Array:
+def _reduced(reducer: Intervention | None, value: Array, ctx: Context, n_mapped: int) -> Any:
     if reducer is None:
         return value
 
-    def one(value: Array) -> Array:
-        return reducer(value, ctx)
+    def one(value: Array) -> Any:
+        reduced = jax.tree.map(jnp.asarray, call(reducer, value, ctx))
+        if not jax.tree.leaves(reduced):
+            raise ValueError(f"the reducer of site {ctx.name!r} returned no array")
+        return reduced
 
     for _ in range(n_mapped):
         one = jax.vmap(one)

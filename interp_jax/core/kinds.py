@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Hashable
+from dataclasses import fields, is_dataclass
 import dis
 from enum import Enum
 from functools import lru_cache, partial
@@ -158,3 +159,22 @@ def classes_in(tree: Any) -> tuple[type, ...]:
             found[data[0]] = None
         todo += node.children()
     return tuple(found)
+
+
+def state_of(x: Any) -> dict[str, Any]:
+    """What an object holds, by name."""
+    slots = [name for cls in type(x).__mro__ for name in _slots(cls)]
+    named = [*slots, *(f.name for f in fields(x))] if is_dataclass(x) else slots
+    held = {name: getattr(x, name) for name in named if hasattr(x, name)} | getattr(x, "__dict__", {})
+    if isinstance(x, dict):
+        held[""] = dict(x)
+    elif isinstance(x, (list, set, deque)):
+        held[""] = list(x)
+    return held
+
+
+def _slots(cls: type) -> tuple[str, ...]:
+    slots = vars(cls).get("__slots__", ())
+    slots = (slots,) if isinstance(slots, str) else tuple(slots)
+    private = cls.__name__.lstrip("_")
+    return tuple(f"_{private}{name}" if name.startswith("__") and not name.endswith("__") else name for name in slots)

@@ -9,10 +9,8 @@ plain class, is read too, but its arrays are tokens: another array there is anot
 What a function of an installed package names as globals is taken to stay as it is; what it closes over is read.
 """
 
-from collections import deque
 from collections.abc import Hashable, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from enum import IntEnum
 import functools
 import hashlib
@@ -32,6 +30,7 @@ from interp_jax.core.kinds import (
     is_library,
     kind_of,
     names,
+    state_of,
 )
 
 Slot = Hashable
@@ -316,7 +315,7 @@ class Reading:
         if has_value(cls):
             with suppress(TypeError):  # says that it can be hashed, and cannot
                 return self._fact(path, (hash(x), x))
-        state = {} if is_itself(cls) else _state(x)
+        state = {} if is_itself(cls) else state_of(x)
         if not state and (is_itself(cls) or not hasattr(x, "__dict__")):
             return self._fact(path, Same(x))
         self._fact(path, tuple(state))
@@ -334,22 +333,3 @@ class Reading:
     def _unseen(self, x: Any, path: Path) -> None:
         self._opaque(x, path)
         self.unseen = True
-
-
-def _state(x: Any) -> dict[str, Any]:
-    """What an object holds, by name."""
-    slots = [name for cls in type(x).__mro__ for name in _slots(cls)]
-    named = [*slots, *(f.name for f in fields(x))] if is_dataclass(x) else slots
-    held = {name: getattr(x, name) for name in named if hasattr(x, name)} | getattr(x, "__dict__", {})
-    if isinstance(x, dict):
-        held[""] = dict(x)
-    elif isinstance(x, (list, set, deque)):
-        held[""] = list(x)
-    return held
-
-
-def _slots(cls: type) -> tuple[str, ...]:
-    slots = vars(cls).get("__slots__", ())
-    slots = (slots,) if isinstance(slots, str) else tuple(slots)
-    private = cls.__name__.lstrip("_")
-    return tuple(f"_{private}{name}" if name.startswith("__") and not name.endswith("__") else name for name in slots)

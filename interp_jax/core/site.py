@@ -29,6 +29,8 @@ def site(
     layer: Any = None,
     axes: Sequence[str] | None = None,
     offset: Any = None,
+    length: Any = None,
+    marks: Mapping[str, Any] | None = None,
 ) -> Array:
     """Gives `x` a name at which transforms can read and replace it. The identity, at no run-time cost.
 
@@ -41,12 +43,15 @@ def site(
       offset: int32 `[]` or `[batch]`, the position of index 0 along the site's `position` (or `query`) axis:
         negative under left padding, the number of cached tokens in a decoding step. A mapping
         `{axis name: offset}` gives each axis its own.
+      length: int32 `[]` or `[batch]`, how many real tokens there are, where these axes hold the whole sequence: what
+        stands before position 0 and after the last is padding. Leave it out in a decoding step.
+      marks: anything else of the call that an intervention may ask for by name, each int32 `[]` or `[batch]`.
 
     Returns:
       `x`, unchanged.
 
     Raises:
-      TypeError: `layer` is not a static integer.
+      TypeError: `layer` is not a static integer, or `x` is not one array.
       ValueError: the name is empty or has a `*`, there are more axis names than axes, or an offset names no axis.
 
     Example:
@@ -55,6 +60,8 @@ def site(
       >>> f(jnp.ones(3)).tolist()
       [3.0, 3.0, 3.0]
     """
+    if not jax.tree_util.all_leaves((x,)) and not hasattr(x, "__jax_array__"):
+        raise TypeError(f"site {name!r}: a value is one array, not a {type(x).__name__}: name each array of it")
     x = jnp.asarray(x)
     if not isinstance(name, str) or not name or "*" in name or "." in (name[0], name[-1]):
         raise ValueError(f"site: name {name!r} must be a non-empty dotted name without '*'")
@@ -68,13 +75,17 @@ def site(
         if len(axes) > x.ndim:
             raise ValueError(f"site {name!r}: {len(axes)} axis names {axes} for a value of {x.ndim} axes")
     offsets = _offsets(name, axes, offset)
+    marked = {"length": length, **(marks or {})}
+    marked = {mark: jnp.asarray(value, jnp.int32) for mark, value in marked.items() if value is not None}
     return site_p.bind(
         x,
         *offsets.values(),
+        *marked.values(),
         name=name,
         layer=layer,
         axes=axes,
         offset_axes=tuple(offsets),
+        marks=tuple(marked),
         mapped=(),
         loops=None,
         differentiated=False,
@@ -111,16 +122,16 @@ def _site_jvp(primals: Any, tangents: Any, *, differentiated: bool, **params: An
     return site_p.bind(*primals, differentiated=True, **params), tangents[0]
 
 
-def _site_transpose(ct: Any, x: Any, *offsets: Any, **params: Any) -> list[Any]:
-    return [ct, *(None for _ in offsets)]
+def _site_transpose(ct: Any, x: Any, *others: Any, **params: Any) -> list[Any]:
+    return [ct, *(None for _ in others)]
 
 
-site_p.def_impl(lambda x, *offsets, **params: x)
-site_p.def_abstract_eval(lambda x, *offsets, **params: x)
+site_p.def_impl(lambda x, *others, **params: x)
+site_p.def_abstract_eval(lambda x, *others, **params: x)
 batching.primitive_batchers[site_p] = _site_batch
 ad.primitive_jvps[site_p] = _site_jvp
 ad.primitive_transposes[site_p] = _site_transpose
-mlir.register_lowering(site_p, lambda ctx, x, *offsets, **params: [x])
+mlir.register_lowering(site_p, lambda ctx, x, *others, **params: [x])
 
 
 def detail(fast: Callable[..., Any], detailed: Callable[..., Any], *args: Any) -> Any:

@@ -268,8 +268,10 @@ def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[E
                 f"site {target.name!r} stands in a function that was differentiated already, where an edit would not "
                 "reach the derivative: write jax.grad(intervene(f, edits)), not intervene(jax.grad(f), edits)"
             )
-        layers = intervention.layers
-        missing = (layers or frozenset()) - set(catalog.layers(target.name) or ())
+        layers, numbers = intervention.layers, catalog.layers(target.name) or ()
+        if layers is not None:
+            layers = frozenset(numbers[k] if -len(numbers) <= k < 0 else k for k in layers)
+        missing = (layers or frozenset()) - set(numbers)
         if missing:
             catalog.raise_no_layer(f"at(layer={min(missing)})", target.name, min(missing))
         if target.layer is not None:

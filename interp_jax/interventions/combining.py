@@ -6,9 +6,10 @@ import inspect
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
-from interp_jax.core import Context, Intervention, as_intervention, check, is_leaf
+from interp_jax.core import Context, Intervention, as_intervention, check, check_uniform, is_leaf
 from interp_jax.core.edits import Function, Module
 from interp_jax.interventions.registration import Wrapper, pytree
 
@@ -25,6 +26,14 @@ class _Chain(Intervention):
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset().union(*(edit.reads for edit in self.edits))
+
+    @property
+    def positions(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return tuple(index for edit in self.edits for index in edit.positions)
+
+    @property
+    def smooth(self) -> bool:  # type: ignore[override]
+        return all(edit.smooth for edit in self.edits)
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         for edit in self.edits:
@@ -54,9 +63,12 @@ class _PerLayer(Wrapper):
 
 
 def _of_layer(leaf: Array, ctx: Context) -> Array:
-    if leaf.ndim == 0:
-        raise ValueError(f"per_layer: an array of the edit of site {ctx.name!r} has no leading layer axis")
-    return jax.lax.dynamic_index_in_dim(leaf, ctx.index[-1], 0, keepdims=False)
+    if not jnp.shape(leaf) or jnp.shape(leaf)[0] != ctx.stack[-1]:
+        raise ValueError(
+            f"per_layer: site {ctx.name!r} has {ctx.stack[-1]} layers, and an array of its edit has shape "
+            f"{jnp.shape(leaf)}: its first axis must be the layers"
+        )
+    return jax.lax.dynamic_index_in_dim(jnp.asarray(leaf), ctx.index[-1], 0, keepdims=False)
 
 
 def per_layer(edit: Any) -> Intervention:
@@ -92,8 +104,15 @@ class _Via(Intervention):
         return frozenset(address for _, address in self.sources)
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        values = {key: ctx.reads[address] for key, address in self.sources}
-        return self.edit.fn(value, **values) if self.named else self.edit.fn(value, values)
+        fn, keys = self.edit.fn, [key for key, _ in self.sources]
+
+        def run(value: Array, *reads: Array) -> Any:
+            values = dict(zip(keys, reads, strict=True))
+            return fn(value, **values) if self.named else fn(value, values)
+
+        reads = [ctx.reads[address] for _, address in self.sources]
+        check_uniform(run, (value, *reads), ctx)
+        return run(value, *reads)
 
 
 def via(sources: Mapping[str, str], fn: Callable[..., Array]) -> Intervention:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 from interp_jax.core import Intervention
 from interp_jax.core.edits import shape_text
@@ -41,7 +42,7 @@ def _repr(self: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, jax.Array):
+    if not isinstance(value, (jax.Array, np.ndarray)):
         return repr(value)
     known = value.ndim == 0 and not isinstance(value, jax.core.Tracer) and jnp.issubdtype(value.dtype, jnp.number)
     return str(value.item()) if known else shape_text(value)
@@ -75,3 +76,11 @@ class Wrapper(Intervention):
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
         return self.edit.reads
+
+    @property
+    def positions(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return self.edit.positions
+
+    @property
+    def smooth(self) -> bool:  # type: ignore[override]
+        return self.edit.smooth

@@ -1,6 +1,5 @@
 """`at`: confines an intervention to a layer, a position, a head, or any place along an axis."""
 
-from dataclasses import replace
 import operator
 from typing import Any
 
@@ -8,23 +7,24 @@ import jax
 import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Int, Num
+import numpy as np
 
-from interp_jax.core import Context, Intervention, as_intervention, check, fill
+from interp_jax.core import COUNTED, Context, Intervention, as_intervention, choose, within
 from interp_jax.interventions.registration import Wrapper, pytree
 
 _AXES = ("position", "head", "feature", "query", "key")
+_NO_END = 1 << 31
 
 
-@pytree(data=("edit", "layer", "indices", "index", "mask", "start"), static=("only_layer", "axis", "meaning"))
+@pytree(data=("edit", "layer", "indices", "index", "mask"), static=("only_layer", "axis", "generated"))
 class _At(Wrapper):
     layer: Any  # traced; a static one is `only_layer`
     indices: Any
     index: Any
     mask: Any
-    start: Any  # first position of the generated text
     only_layer: int | None
     axis: int | None
-    meaning: str  # what `position` means: "position", "from the end" or "generated"
+    generated: bool
 
     @property
     def layers(self) -> frozenset[int] | None:  # type: ignore[override]
@@ -32,41 +32,50 @@ class _At(Wrapper):
             return self.edit.layers
         return frozenset({self.only_layer}) & (self.edit.layers or {self.only_layer})
 
+    @property
+    def positions(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return (*(index for name, index in self.indices.items() if name in COUNTED), *self.edit.positions)
+
     def arguments(self) -> dict[str, Any]:
         layer = self.layer if self.only_layer is None else self.only_layer
-        generated = {"position": "generated"} if self.meaning == "generated" else {}
+        generated = {"position": "generated"} if self.generated else {}
         places = {"axis": self.axis, "index": self.index, "mask": self.mask}
         return {"edit": self.edit, "layer": layer, **self.indices, **generated, **places}
 
-    def resolve(self, prompt_length: Array) -> Intervention:
-        if self.mask is not None or self.meaning == "from the end":
-            what = "a mask" if self.mask is not None else "a negative position"
-            raise ValueError(
-                f"at: {what} depends on the length of one call and means nothing in generate: use position="
-            )
-        here = replace(self, edit=self.edit.resolve(prompt_length))
-        return replace(here, start=prompt_length) if self.meaning == "generated" else here
-
     def __call__(self, value: Array, ctx: Context) -> Array:
-        if self.only_layer is not None and isinstance(ctx.layer, int) and ctx.layer != self.only_layer:
+        if not self._visited(ctx):
             return value
-        edited = check(self.edit(value, ctx), value, ctx.name)
+        chosen = self._chosen(value, ctx)
+        return choose(chosen, self.edit, value, ctx)
+
+    def _visited(self, ctx: Context) -> bool:
+        """Whether the edit may act here, as far as that is known when tracing."""
+        if self.only_layer is None or not isinstance(ctx.layer, int):
+            return True
+        return ctx.layer == (ctx.layers[self.only_layer] if self.only_layer < 0 else self.only_layer)
+
+    def _chosen(self, value: Array, ctx: Context) -> Array:
+        """Where the edit applies, bool, broadcastable to the value."""
         chosen = self._layer_chosen(ctx)
         for name, index in self.indices.items():
-            chosen = chosen & self._along(name, index, value, ctx)
-        if self.meaning == "generated":
-            if self.start is None:
+            chosen = chosen & _along(name, index, value, ctx)
+        if self.generated:
+            if "prompt" not in ctx.marks:
                 raise ValueError('at: position="generated" has a meaning only in models.generate(..., edits=...)')
-            positions = _coordinates("position", value, ctx)
-            chosen = chosen & _spread(positions >= self.start[..., None], "position", value, ctx)
+            numbers = ctx.numbers("position", value.shape[ctx.axis("position")])
+            chosen = chosen & ctx.spread(numbers >= ctx.marks["prompt"][..., None], "position", value)
         if self.axis is not None:
             if -self.axis > value.ndim:
                 raise ValueError(f"at: site {ctx.name!r} of shape {value.shape} has no axis {self.axis}")
-            hits = jnp.arange(value.shape[self.axis]) == _wrapped(self.index, value.shape[self.axis])
+            size = value.shape[self.axis]
+            within(self.index, range(-size, size), f"at: site {ctx.name!r}, axis={self.axis}: index")
+            hits = jnp.arange(size) == _from_end(self.index, size)
             chosen = chosen & hits.reshape(-1, *(1,) * (-self.axis - 1))
         if self.mask is not None:
-            chosen = chosen & _spread(self.mask.astype(bool), "position", value, ctx)
-        return jnp.where(fill(chosen, value), edited, value)
+            if ctx.is_piece:
+                raise ValueError("at: a mask is of one call and means nothing while a text is generated: use position=")
+            chosen = chosen & ctx.spread(jnp.asarray(self.mask).astype(bool), "position", value)
+        return chosen
 
     def _layer_chosen(self, ctx: Context) -> Array:
         wanted = self.layer if self.only_layer is None else jnp.asarray(self.only_layer)
@@ -74,42 +83,38 @@ class _At(Wrapper):
             return jnp.asarray(True)
         if ctx.layer is None:
             raise ValueError(f"at(layer=...): site {ctx.name!r} stands in no loop over layers")
-        return jnp.asarray(ctx.layer) == wanted
-
-    def _along(self, name: str, index: Array, value: Array, ctx: Context) -> Array:
-        size = value.shape[ctx.axis(name)]
-        if name == "position" and self.meaning == "from the end":
-            return _spread(jnp.arange(-size, 0) == index[..., None], name, value, ctx)
-        index = index if name in ("position", "query", "key") else _wrapped(index, size)
-        return _spread(_coordinates(name, value, ctx) == index[..., None], name, value, ctx)
+        n = len(ctx.layers)
+        within(wanted, (*range(-n, 0), *ctx.layers), f"at: site {ctx.name!r}: layer")
+        return jnp.asarray(ctx.layer) == jnp.where(wanted < 0, jnp.asarray(ctx.layers)[wanted], wanted)
 
 
-def _wrapped(index: Array, size: int) -> Array:
+def _along(name: str, index: Any, value: Array, ctx: Context) -> Array:
+    """Whether each place along a named axis is chosen, broadcastable to the value."""
+    size = value.shape[ctx.axis(name)]
+    end = ctx.end(name, size)
+    what = f"at: site {ctx.name!r}: {name}"
+    if end is None:
+        within(index, range(0, _NO_END), f"{what} (the sequence goes on, so that none counts from its end)")
+    else:
+        within(index, range(-size, size), what)
+        index = _from_end(index, end)
+    index = jnp.asarray(index)
+    if name in COUNTED:
+        hits = (ctx.numbers(name, size) == index[..., None]) & (index >= 0)[..., None]
+        return ctx.spread(hits, name, value)
+    if index.ndim > 1:
+        raise ValueError(f"{what} is one number or a list of them for every example, not of shape {index.shape}")
+    return ctx.spread((jnp.arange(size) == index.reshape(-1, 1)).any(0), name, value)
+
+
+def _from_end(index: Any, size: Any) -> Array:
+    index = jnp.asarray(index)
     return jnp.where(index < 0, index + size, index)
 
 
-def _coordinates(name: str, value: Array, ctx: Context) -> Array:
-    """`[size]` or `[batch size]`: the number that each place along an axis goes by; positions skip padding."""
-    places = jnp.arange(value.shape[ctx.axis(name)])
-    if name not in ("position", "query", "key"):
-        return places
-    offset = ctx.offsets.get(name, ctx.offset)
-    return places if offset is None else places + offset[..., None]
-
-
-def _spread(hits: Array, name: str, value: Array, ctx: Context) -> Array:
-    """Puts a mask `[size]` or `[batch size]` on the axes of a value."""
-    shape = [1] * value.ndim
-    shape[ctx.axis(name)] = hits.shape[-1]
-    if hits.ndim == 2:
-        shape[ctx.axis("batch")] = hits.shape[0]
-    allowed = [(1, size) for size in value.shape]
-    if hits.ndim > 2 or any(n not in sizes for n, sizes in zip(shape, allowed, strict=True)):
-        raise ValueError(
-            f"at: site {ctx.name!r} has shape {value.shape} with axes {ctx.axes}; "
-            f"a choice of {name} of shape {hits.shape} does not fit: give one per example, [batch]"
-        )
-    return hits.reshape(shape)
+def _known(index: Any) -> Any:
+    """An index whose value is known stays with numpy, where it can be looked at in any trace."""
+    return index if index is None or isinstance(index, jax.Array) else np.asarray(index)
 
 
 def at(
@@ -127,16 +132,16 @@ def at(
 ) -> Intervention:
     """Confines an intervention to a layer, a position, a head, ...: elsewhere the value stays.
 
-    Axes are found by their names; every choice must hold. Indices may be traced and mapped over; a choice may be one
-    per example, `[batch]`.
+    Axes are found by their names; every choice must hold. Indices may be traced and mapped over. A negative one counts
+    from the end. Where the edit is not applied, the value and its derivative stay what they are.
 
     Args:
       edit: an intervention or a callable; it sees the whole value.
       layer: a static int (a scan over layers is cut there, so that earlier layers are shared under `vmap`) or a traced
         int32 `[]`.
-      position: counted in real tokens from 0, padding skipped; a static negative one counts places from the end of
-        the axis; "generated": after the prompt, in `models.generate`.
-      head: along the axis of that name; negative counts from its end.
+      position: counted in real tokens from 0, padding skipped, from the last real token if negative; one number, or
+        one per example, `[batch]`; "generated": after the prompt, in `models.generate`.
+      head: along the axis of that name: one number, or a list of several, which are chosen in every example.
       feature: likewise.
       query: like `position`, along attention's query axis.
       key: like `position`, along attention's key axis.
@@ -146,7 +151,7 @@ def at(
 
     Raises:
       ValueError: `axis` without `index`, an unknown word for `position`; (when applied) the site has no such axis or
-        layer, or a choice of another batch size.
+        layer, a choice of another batch size, an index that is out of range (unless another transform traces it).
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
@@ -158,13 +163,11 @@ def at(
     edit = as_intervention(edit)
     if (axis is None) != (index is None) or (axis is not None and axis >= 0):
         raise ValueError("at: axis= and index= go together, and axis is negative, counted from the right")
-    meaning = "position"
-    if isinstance(position, str):
+    generated = isinstance(position, str)
+    if generated:
         if position != "generated":
             raise ValueError(f'at: position={position!r} is neither an index nor "generated"')
-        meaning, position = "generated", None
-    elif isinstance(position, int) and position < 0:
-        meaning = "from the end"
+        position = None
     only_layer = None if layer is None or isinstance(layer, (jax.Array, jax.core.Tracer)) else operator.index(layer)  # type: ignore[arg-type]
     if only_layer is not None and edit.layers is not None and only_layer not in edit.layers:
         raise ValueError(f"at: layer {only_layer} of an edit that is confined to layers {sorted(edit.layers)}")
@@ -172,11 +175,10 @@ def at(
     return _At(
         edit=edit,
         layer=layer if only_layer is None else None,  # type: ignore[arg-type]
-        indices={name: jnp.asarray(value) for name, value in chosen.items() if value is not None},
-        index=None if index is None else jnp.asarray(index),
-        mask=None if mask is None else jnp.asarray(mask),
-        start=None,
+        indices={name: _known(value) for name, value in chosen.items() if value is not None},
+        index=_known(index),
+        mask=_known(mask),
         only_layer=only_layer,
         axis=axis,
-        meaning=meaning,
+        generated=generated,
     )

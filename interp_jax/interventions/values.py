@@ -3,12 +3,13 @@
 from collections.abc import Callable
 import operator
 from typing import Any
+import zlib
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, Num
 
-from interp_jax.core import Context, Intervention, place
+from interp_jax.core import COUNTED, Context, Intervention, check_kind, fill, of_visit, place
 from interp_jax.interventions.registration import pytree
 
 
@@ -17,17 +18,30 @@ def _wide(x: Array) -> Array:
     return x.astype(jnp.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else x
 
 
-def _combine(value: Array, other: Array, fn: Callable[[Array, Array], Array]) -> Array:
+def _placed(values: Array, value: Array, ctx: Context) -> Array:
+    """As `place`; refuses values of several positions at a site that has them piece by piece."""
+    if ctx.is_piece:
+        for name in COUNTED:
+            if name in (ctx.axes or ()) and values.ndim >= -ctx.axis(name) and values.shape[ctx.axis(name)] > 1:
+                raise ValueError(
+                    f"site {ctx.name!r}: a value of shape {values.shape} has several places along {name!r}, which come "
+                    f"one by one while a text is generated: use at(..., {name}=) with a value for each"
+                )
+    return place(values, value, ctx)
+
+
+def _combine(value: Array, other: Array, ctx: Context, fn: Callable[[Array, Array], Array]) -> Array:
     wide = _wide(value)
-    return fn(wide, other.astype(wide.dtype)).astype(value.dtype)
+    return fn(wide, _placed(other, value, ctx).astype(wide.dtype)).astype(value.dtype)
 
 
 @pytree(data=("vector",))
 class _Add(Intervention):
+    smooth = True
     vector: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        return _combine(value, place(self.vector, value, ctx), operator.add)
+        return _combine(value, self.vector, ctx, operator.add)
 
 
 def add(vector: Num[ArrayLike, "..."]) -> Intervention:
@@ -52,10 +66,11 @@ def add(vector: Num[ArrayLike, "..."]) -> Intervention:
 
 @pytree(data=("value",))
 class _Replace(Intervention):
+    smooth = True
     value: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        return place(self.value, value, ctx).astype(value.dtype)
+        return _placed(self.value, value, ctx).astype(value.dtype)
 
 
 def replace(value: Num[ArrayLike, "..."]) -> Intervention:
@@ -86,23 +101,32 @@ def zero() -> Intervention:
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.zero()})(jnp.ones(2)).tolist()
       [0.0, 0.0]
     """
-    return _Replace(jnp.zeros((), jnp.float32))
+    return _Replace(jnp.zeros((), bool))  # of the kind that any site holds
 
 
 @pytree(data=("mean",))
 class _MeanAblate(Intervention):
+    smooth = True
     mean: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         if self.mean is not None:
-            return place(self.mean, value, ctx).astype(value.dtype)
-        over = [ctx.axis(name) for name in ("batch", "position") if name in (ctx.axes or ())]
-        if not over:
-            raise ValueError(
-                f"mean_ablate: site {ctx.name!r} has no batch or position axis to average over; "
-                "pass the mean: mean_ablate(mean)"
+            return _placed(self.mean, value, ctx).astype(value.dtype)
+        over = tuple(ctx.axis(name) for name in ("batch", "position") if name in (ctx.axes or ()))
+        if not over or ctx.is_piece:
+            why = (
+                "has no batch or position axis" if not over else "has one position at a time while a text is generated"
             )
-        return jnp.broadcast_to(_wide(value).mean(tuple(over), keepdims=True), value.shape).astype(value.dtype)
+            raise ValueError(f"mean_ablate: site {ctx.name!r} {why} to average over; pass the mean: mean_ablate(mean)")
+        check_kind(jnp.zeros((), jnp.float32), value, ctx)
+        wide, real = _wide(value), jnp.ones((1,) * value.ndim, bool)
+        if "position" in (ctx.axes or ()):
+            numbers = ctx.numbers("position", value.shape[ctx.axis("position")])
+            real = ctx.spread(numbers >= 0, "position", value)
+        real = fill(real, value)
+        total = jnp.where(real, wide, 0).sum(over, keepdims=True)
+        mean = total / jnp.maximum(real.sum(over, keepdims=True), 1).astype(wide.dtype)
+        return fill(mean, value).astype(value.dtype)
 
 
 def mean_ablate(mean: Num[ArrayLike, "..."] | None = None) -> Intervention:
@@ -110,10 +134,10 @@ def mean_ablate(mean: Num[ArrayLike, "..."] | None = None) -> Intervention:
 
     Args:
       mean: anything that broadcasts to the value, such as the mean over a data set `[d_model]`, or one per layer,
-        stacked. None: the mean over the `batch` and `position` axes of the value itself.
+        stacked. None: the mean over the `batch` and `position` axes of the value itself, padding left out.
 
     Raises:
-      ValueError: (when applied) without `mean`, at a site that has neither axis.
+      ValueError: (when applied) without `mean`, at a site that has neither axis, or while a text is generated.
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
@@ -126,10 +150,11 @@ def mean_ablate(mean: Num[ArrayLike, "..."] | None = None) -> Intervention:
 
 @pytree(data=("factor",))
 class _Scale(Intervention):
+    smooth = True
     factor: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        return _combine(value, place(self.factor, value, ctx), operator.mul)
+        return _combine(value, self.factor, ctx, operator.mul)
 
 
 def scale(factor: Num[ArrayLike, "..."]) -> Intervention:
@@ -145,13 +170,15 @@ def scale(factor: Num[ArrayLike, "..."]) -> Intervention:
 
 @pytree(data=("direction",))
 class _ProjectOut(Intervention):
+    smooth = True
     direction: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
+        check_kind(self.direction, value, ctx)
         wide = _wide(value)
         direction = self.direction.astype(wide.dtype)
-        if direction.ndim == 2 and ctx.index:
-            direction = direction[ctx.index[-1]]
+        if direction.ndim == 1 + len(ctx.index):
+            direction = of_visit(direction, ctx)
         if direction.ndim != 1 or direction.shape[-1] != value.shape[-1]:
             raise ValueError(
                 f"project_out: site {ctx.name!r} has a last axis of {value.shape[-1]}, "
@@ -172,7 +199,7 @@ def project_out(direction: Float[ArrayLike, "*layer d"]) -> Intervention:
       direction: `[d]` of any norm (a zero direction removes nothing), or one per layer `[layer d]`.
 
     Raises:
-      ValueError: (when applied) the last axis of the site has another size.
+      ValueError: (when applied) the last axis of the site has another size, or the site another number of layers.
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
@@ -185,11 +212,12 @@ def project_out(direction: Float[ArrayLike, "*layer d"]) -> Intervention:
 
 @pytree(data=("low", "high"))
 class _Clamp(Intervention):
+    smooth = True
     low: Any
     high: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        bounds = [None if b is None else place(b, value, ctx).astype(value.dtype) for b in (self.low, self.high)]
+        bounds = [None if b is None else _placed(b, value, ctx).astype(value.dtype) for b in (self.low, self.high)]
         return jnp.clip(value, *bounds)
 
 
@@ -206,19 +234,25 @@ def clamp(low: Num[ArrayLike, "..."] | None = None, high: Num[ArrayLike, "..."] 
 
 @pytree(data=("key", "scale"))
 class _Noise(Intervention):
+    smooth = True
     key: Any
     scale: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        key = self.key
+        if ctx.is_piece:
+            raise ValueError(
+                f"noise: site {ctx.name!r} would get another draw with each new token: add(vector) instead"
+            )
+        check_kind(self.scale, value, ctx)
+        key = jax.random.fold_in(self.key, zlib.crc32(ctx.name.encode()))
         for i in ctx.index:
             key = jax.random.fold_in(key, i)
-        drawn = jax.random.normal(key, value.shape, _wide(value).dtype)
-        return _combine(value, drawn * place(self.scale, value, ctx).astype(drawn.dtype), operator.add)
+        drawn = fill(jax.random.normal(key, value.shape, _wide(value).dtype), value)
+        return _combine(value, drawn * _placed(self.scale, value, ctx).astype(drawn.dtype), ctx, operator.add)
 
 
 def noise(key: Key[Array, ""], scale: Num[ArrayLike, "..."] = 1.0) -> Intervention:
-    """Adds Gaussian noise of standard deviation `scale`, another draw at each layer (causal tracing, ROME 2022).
+    """Adds Gaussian noise of standard deviation `scale`, another draw at each site and layer: causal tracing (ROME).
 
     Args:
       key: a `jax.random.key`. Under `vmap` every example gets the same draw: map over keys for others.

@@ -11,7 +11,7 @@ from jax import lax
 
 from interp_jax.core import detail
 from interp_jax.models import ops
-from interp_jax.models.frame import Frame, alias
+from interp_jax.models.frame import Frame, Places, alias
 from interp_jax.models.params import MLP, Attention, Block, Norm
 
 Array = jax.Array
@@ -31,7 +31,7 @@ def run_block(block: Block, x: Array, frame: Frame, layer: int | None, cache: An
     x = x + frame.site(out, "blocks.attn_out", *RESIDUAL, layer=layer)
     if not frame.config.parallel:
         before = x = frame.site(x, "blocks.resid_mid", *RESIDUAL, layer=layer)
-    mlp_in = alias(before, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.offset, layer=layer)
+    mlp_in = alias(before, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.places, layer=layer)
     out = run_mlp(block.mlp, normalize(block.ln2, mlp_in, frame, "blocks.ln2", layer), frame, layer)
     out = normalize(block.ln2_post, out, frame, "blocks.ln2_post", layer)
     x = x + frame.site(out, "blocks.mlp_out", *RESIDUAL, layer=layer)
@@ -58,10 +58,10 @@ def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int 
     """Queries, keys and values, `[*batch position head d_head]`."""
     config = frame.config
 
-    def detailed(attn: Attention, w: Any, x: Array, normalized: Array, offset: Any) -> Any:
+    def detailed(attn: Attention, w: Any, x: Array, normalized: Array, places: Places) -> Any:
         """Every head reads a residual stream of its own. What an edit changes there is added to `normalized`, so
         that edits of ln1's sites keep their effect too."""
-        here = frame.at(offset)
+        here = frame.at(places)
         streams = ops.repeat_heads(x, config.n_heads)
         streams = here.site(streams, "blocks.attn_in", *STREAMS, layer=layer)
         shared = ops.mean_of_groups(streams, config.n_kv_heads)
@@ -70,11 +70,11 @@ def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int 
         v_input = here.site(shared, "blocks.v_input", *STREAMS, layer=layer)
         return ops.project_streams(attn, w, x, normalized, (q_input, k_input, v_input), config.norm, config.norm_eps)
 
-    def fast(attn: Attention, w: Any, x: Array, normalized: Array, offset: Any) -> Any:
+    def fast(attn: Attention, w: Any, x: Array, normalized: Array, places: Places) -> Any:
         return ops.project(attn, normalized)
 
     gain = None if block.ln1 is None or config.norms == "residual" else ops.gain(block.ln1.w, config.norm_offset)
-    q, k, v = detail(fast, detailed, block.attn, gain, x, normalized, frame.offset)
+    q, k, v = detail(fast, detailed, block.attn, gain, x, normalized, frame.places)
     return (
         frame.site(q, "blocks.attn.q", *PER_HEAD, layer=layer),
         frame.site(k, "blocks.attn.k", *PER_HEAD, layer=layer),
@@ -102,11 +102,11 @@ def attend(
     pattern = frame.site(ops.softmax(scores), "blocks.attn.pattern", *ATTENTION, layer=layer)
     z = frame.site(ops.mix(pattern, v), "blocks.attn.z", *PER_HEAD, layer=layer)
 
-    def detailed(z: Array, w: Array, b: Any, offset: Any) -> Array:
-        result = frame.at(offset).site(ops.result(z, w), "blocks.attn.result", *STREAMS, layer=layer)
+    def detailed(z: Array, w: Array, b: Any, places: Places) -> Array:
+        result = frame.at(places).site(ops.result(z, w), "blocks.attn.result", *STREAMS, layer=layer)
         return ops.add_heads(result, b)
 
-    out = detail(lambda z, w, b, offset: ops.affine(z, w, b, 2), detailed, z, attn.w_o, attn.b_o, frame.offset)
+    out = detail(lambda z, w, b, places: ops.affine(z, w, b, 2), detailed, z, attn.w_o, attn.b_o, frame.places)
     return out, cache
 
 

@@ -7,11 +7,10 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from interp_jax.core import site
 from interp_jax.models import ops
 from interp_jax.models.blocks import normalize, run_block
 from interp_jax.models.config import Config
-from interp_jax.models.frame import Frame, alias
+from interp_jax.models.frame import Frame, Places, alias
 from interp_jax.models.params import Norm
 from interp_jax.models.transformer import Transformer, make_blocks
 
@@ -53,16 +52,16 @@ class Decoder(Transformer):
     def hidden(self, tokens: Array, token_types: Array | None, frame: Frame) -> Array:
         return decode(self, tokens, frame)[0]
 
-    def unembed(self, x: Array, axes: tuple[str, ...], offset: Array | None) -> Array:
-        x = site(x, "unembed.in", axes=(*axes, "d_model"), offset=offset)
+    def unembed(self, x: Array, axes: tuple[str, ...], places: Places) -> Array:
+        x = places.site(x, "unembed.in", (*axes, "d_model"))
         if self.w_u is not None:
             x = ops.affine(x, self.w_u, None)
         else:
             x = lax.dot_general(x, self.w_e, (((x.ndim - 1,), (1,)), ((), ())))
-        x = alias(x, "unembed.out", (*axes, "d_vocab"), offset)
+        x = alias(x, "unembed.out", (*axes, "d_vocab"), places)
         if self.config.logit_softcap:
             x = ops.softcap(x, self.config.logit_softcap)
-        return site(x, "logits", axes=(*axes, "d_vocab"), offset=offset)
+        return places.site(x, "logits", (*axes, "d_vocab"))
 
     def empty_cache(self, batch: tuple[int, ...], n_slots: int) -> Cache:
         """Zeros `[*batch slot kv_head d_head]` for the (rotated) keys and for the values of each layer."""

@@ -7,11 +7,10 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from interp_jax.core import site
 from interp_jax.models import ops
 from interp_jax.models.blocks import RESIDUAL, attend, normalize, project, run_mlp
 from interp_jax.models.config import Config
-from interp_jax.models.frame import Frame, alias
+from interp_jax.models.frame import Frame, Places, alias
 from interp_jax.models.params import Block, Norm
 from interp_jax.models.transformer import Transformer, make_blocks
 
@@ -73,9 +72,9 @@ class Encoder(Transformer):
             x = run_block(block, x, frame, layer)
         return x
 
-    def unembed(self, x: Array, axes: tuple[str, ...], offset: Array | None) -> Array:
+    def unembed(self, x: Array, axes: tuple[str, ...], places: Places) -> Array:
         def named(x: Array, name: str, axis: str = "d_model") -> Array:
-            return site(x, name, axes=(*axes, axis), offset=offset)
+            return places.site(x, name, (*axes, axis))
 
         config = self.config
         x = named(ops.affine(x, self.w_head, self.b_head), "mlm_head.pre")
@@ -93,7 +92,7 @@ def run_block(block: Block, x: Array, frame: Frame, layer: int | None) -> Array:
     out, _ = attend(block.attn, *project(block, x, x, frame, layer), frame, layer, None)
     x = x + frame.site(out, "blocks.attn_out", *RESIDUAL, layer=layer)
     x = frame.site(x, "blocks.resid_mid", *RESIDUAL, layer=layer)
-    mlp_in = alias(x, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.offset, layer=layer)
+    mlp_in = alias(x, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.places, layer=layer)
     x = normalize(block.ln1, mlp_in, frame, "blocks.ln1", layer)
     out = run_mlp(block.mlp, x, frame, layer)
     x = x + frame.site(out, "blocks.mlp_out", *RESIDUAL, layer=layer)

@@ -68,9 +68,9 @@ def _forward(
 ) -> Array:
     frame = whole(model.config, tokens, attention_mask, causal=model.causal)
     x = model.hidden(tokens, token_types, frame)
-    axes, offset = (*frame.batch, "position"), frame.offset
+    axes = (*frame.batch, "position")
     if logits_at is not None:
         index = jnp.where(logits_at < 0, logits_at + tokens.shape[-1], logits_at)[..., None, None]
         x = jnp.take_along_axis(x, index, axis=-2, mode="fill")[..., 0, :]
-        axes, offset = frame.batch, None
-    return model.unembed(x, axes, offset)
+        axes = frame.batch
+    return model.unembed(x, axes, frame.places)

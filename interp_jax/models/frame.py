@@ -15,6 +15,39 @@ Array = jax.Array
 Rotary = tuple[Array, Array] | None
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of a call stand in their sequences. Each int32 `[*batch]`, or None.
+
+    Attributes:
+      offset: position of index 0 of the position and query axes; None: 0.
+      key_offset: the same for the key axis; differs in a cached step.
+      length: how many tokens of a sequence are real; None where nothing is padding, and in a cached step.
+      prompt: how many tokens the prompt has, while a text is generated.
+    """
+
+    offset: Array | None = None
+    key_offset: Array | None = None
+    length: Array | None = None
+    prompt: Array | None = None
+
+    def site(self, x: Array, name: str, axes: tuple[str, ...], layer: int | None = None) -> Array:
+        offset: Any = self.offset
+        if offset is not None and "key" in axes:
+            offset = {"query": self.offset, "key": self.key_offset}
+        counted = not {"position", "query"}.isdisjoint(axes)
+        return site(
+            x,
+            name,
+            layer=layer,
+            axes=axes,
+            offset=offset if counted else None,
+            length=self.length if counted else None,
+            marks={} if self.prompt is None else {"prompt": self.prompt},
+        )
+
+
 @dataclass(frozen=True)
 class Frame:
     """What the layers of one call share.
@@ -25,8 +58,7 @@ class Frame:
       positions: int32 `[*batch position]`, the position of each token, 0 for the first real one.
       mask: bool `[*batch or 1, 1, query, key]` (without batch: `[1 query key]`): may the query see the key.
       rotary: cosine and sine of the rotary angles, float32 `[*batch position 1 rotary_dim/2]` each.
-      offset: int32 `[*batch]`, position of index 0 of the position and query axes; None: 0.
-      key_offset: the same for the key axis; differs in a cached step.
+      places: where the tokens stand in their sequences.
       start: int32 `[]`, where in the cache the keys and values of this call go; None without a cache.
     """
 
@@ -35,13 +67,12 @@ class Frame:
     positions: Array
     mask: Array
     rotary: Rotary = None
-    offset: Array | None = None
-    key_offset: Array | None = None
+    places: Places = Places()
     start: Any = None
 
-    def at(self, offset: Array | None) -> "Frame":
-        """The same with another offset: inside `detail` an array that is an argument and not closed over."""
-        return dataclasses.replace(self, offset=offset)
+    def at(self, places: Places) -> "Frame":
+        """The same with other places: inside `detail` arrays that are arguments and not closed over."""
+        return dataclasses.replace(self, places=places)
 
     def nearby(self) -> "Frame":
         """The frame of a local layer, which sees the last `window` tokens, under rotary angles of its own."""
@@ -59,17 +90,12 @@ class Frame:
         return dataclasses.replace(self, mask=mask, rotary=rotary)
 
     def site(self, x: Array, name: str, *axes: str, layer: int | None = None) -> Array:
-        offset: Any = self.offset
-        if offset is not None and "key" in axes:
-            offset = {"query": self.offset, "key": self.key_offset}
-        return site(x, name, layer=layer, axes=(*self.batch, *axes), offset=offset)
+        return self.places.site(x, name, (*self.batch, *axes), layer)
 
 
-def alias(x: Array, name: str, axes: tuple[str, ...], offset: Array | None, *, layer: int | None = None) -> Array:
+def alias(x: Array, name: str, axes: tuple[str, ...], places: Places, *, layer: int | None = None) -> Array:
     """A site that is a second name of a value: on demand, so that a capture does not hold the value twice."""
-    return detail(
-        lambda x, offset: x, lambda x, offset: site(x, name, layer=layer, axes=axes, offset=offset), x, offset
-    )
+    return detail(lambda x, places: x, lambda x, places: places.site(x, name, axes, layer), x, places)
 
 
 def whole(config: Config, tokens: Array, attention_mask: Array | None, *, causal: bool = True) -> Frame:
@@ -78,11 +104,12 @@ def whole(config: Config, tokens: Array, attention_mask: Array | None, *, causal
     index = jnp.arange(n, dtype=jnp.int32)
     mask = (index[:, None] >= index)[None] if causal else jnp.ones((1, n, n), bool)
     if attention_mask is None:
-        positions, offset = jnp.broadcast_to(index, tokens.shape), None
+        positions, places = jnp.broadcast_to(index, tokens.shape), Places()
     else:
         positions, offset = count(attention_mask), left_padding(attention_mask)
+        places = Places(offset, offset, attention_mask.sum(axis=-1, dtype=jnp.int32))
         mask = mask & attention_mask[..., None, None, :]
-    return Frame(config, batch, positions, mask, rotary_of(config, positions), offset, offset)
+    return Frame(config, batch, positions, mask, rotary_of(config, positions), places)
 
 
 def rotary_of(config: Config, positions: Array) -> Rotary:

@@ -1,7 +1,7 @@
 """Generation with a cache of keys and values: one program for all lengths up to a bound."""
 
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Int
 import numpy as np
 
-from interp_jax.core import as_intervention, intervene, resolve
+from interp_jax.core import as_intervention, intervene, transform
 from interp_jax.models.decoder import Cache, Decoder, decode
-from interp_jax.models.frame import Frame, count, rotary_of
-from interp_jax.models.inputs import check_tokens
+from interp_jax.models.frame import Frame, Places, count, rotary_of
+from interp_jax.models.inputs import check_range, check_tokens
 from interp_jax.models.transformer import Transformer
 
 Array = jax.Array
@@ -80,6 +80,8 @@ def generate(
     if not n_tokens:
         return jax.device_put(tokens)
     interventions = {address: as_intervention(edit) for address, edit in (edits or {}).items()}
+    for index in (index for edit in interventions.values() for index in edit.positions):
+        check_range("generate: position", index, 0, longest + n_tokens, "count tokens from the first of the prompt")
     aligned, aligned_mask = _align(xp, tokens, mask, _bucket(longest, n_ctx))
     sampling = None
     if temperature:
@@ -87,38 +89,19 @@ def generate(
         if top_k is not None or top_p is not None:
             limits = (jnp.int32(top_k or model.config.d_vocab), jnp.float32(top_p or 1.0))
         sampling = (key, jnp.float32(temperature), limits)
-    new = _generate(
-        model,
-        aligned,
-        aligned_mask,
-        jnp.int32(n_tokens),
-        sampling,
-        tuple(interventions.values()),
-        addresses=tuple(interventions),
-        slots=_bucket(n_tokens, n_ctx),
-    )
+    run = transform(_generate, _bucket(n_tokens, n_ctx), interventions)
+    new = run(model, jnp.asarray(aligned), jnp.asarray(aligned_mask), jnp.int32(n_tokens), sampling)
     xp = jnp if isinstance(new, Tracer) else np
     return jax.device_put(xp.concatenate([tokens, xp.asarray(new)[..., :n_tokens]], axis=-1))
 
 
-@partial(jax.jit, static_argnames=("addresses", "slots"))
 def _generate(
-    model: Decoder,
-    tokens: Array,
-    mask: Array,
-    n_tokens: Array,
-    sampling: Any,
-    interventions: tuple[Any, ...],
-    *,
-    addresses: tuple[str, ...],
-    slots: int,
+    slots: int, edits: Any, model: Decoder, tokens: Array, mask: Array, n_tokens: Array, sampling: Any
 ) -> Array:
     """Continuations of prompts that end in the last column, int32 `[*batch slots]`, of which `n_tokens` are filled."""
     *batch, n_prompt = tokens.shape
     length = mask.sum(axis=-1, dtype=jnp.int32)
-    step = _step
-    if addresses:
-        step = intervene(_step, resolve(dict(zip(addresses, interventions, strict=True)), length))
+    step = intervene(_step, edits)
     key_offset = length - n_prompt
     slot = jnp.arange(n_prompt + slots, dtype=jnp.int32)
     real = jnp.concatenate([mask, jnp.ones((*batch, slots), bool)], axis=-1)
@@ -127,7 +110,7 @@ def _generate(
     def run(cache: Cache, tokens: Array, positions: Array, offset: Array, start: Array) -> tuple[Array, Cache]:
         query = start + jnp.arange(tokens.shape[-1], dtype=jnp.int32)
         see = (slot <= query[:, None]) & real[..., None, None, :]
-        return step(model, cache, tokens, positions, see, offset, key_offset, start)
+        return step(model, cache, tokens, positions, see, Places(offset, key_offset, prompt=length), start)
 
     logits, cache = run(cache, tokens, count(mask), key_offset, jnp.int32(0))
     first = _choose(logits, sampling, jnp.int32(0))
@@ -149,16 +132,16 @@ def _step(
     tokens: Array,
     positions: Array,
     mask: Array,
-    offset: Array,
-    key_offset: Array,
+    places: Places,
     start: Array,
 ) -> tuple[Array, Cache]:
     """The logits after the last of `tokens` `[*batch position]`, float32 `[*batch d_vocab]`, and the new cache."""
     batch = ("batch",) * (tokens.ndim - 1)
     rotary = rotary_of(model.config, positions)
-    frame = Frame(model.config, batch, positions, mask, rotary, offset, key_offset, start)
+    frame = Frame(model.config, batch, positions, mask, rotary, places, start)
     x, new_cache = decode(model, tokens, frame, cache)
-    logits = model.unembed(x[..., -1:, :], (*batch, "position"), offset + tokens.shape[-1] - 1)
+    last = replace(places, offset=places.offset + tokens.shape[-1] - 1)
+    logits = model.unembed(x[..., -1:, :], (*batch, "position"), last)
     return logits[..., 0, :].astype(jnp.float32), new_cache
 
 

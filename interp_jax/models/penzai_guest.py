@@ -134,9 +134,8 @@ class Site:
         order = sorted(x.named_shape, key=lambda n: (known.index(n) + 1 if n in known else 0, str(n)))
         ordered = x.order_as(*order)
         axes, shape = _axes(order, ordered.data_array.shape)
-        value = site(
-            ordered.data_array.reshape(shape), name, layer=self.layer, axes=axes, offset=_offset(positions, axes)
-        )
+        value = ordered.data_array.reshape(shape)
+        value = site(value, name, layer=self.layer, axes=axes, **_places(positions, axes))
         value = value.reshape(ordered.data_array.shape)
         return dataclasses.replace(ordered, data_array=value).order_like(x)
 
@@ -153,15 +152,16 @@ def _axes(order: list[Any], shape: tuple[int, ...]) -> tuple[tuple[str, ...], tu
     return tuple(axes), tuple(sizes)
 
 
-def _offset(positions: Any, axes: tuple[str, ...]) -> dict[str, Array] | None:
-    """The position of index 0 along the axes that count positions: negative under left padding."""
-    if positions is None or not {"seq"} <= set(positions.named_shape) <= {"seq", "batch"}:
-        return None
+def _places(positions: Any, axes: tuple[str, ...]) -> dict[str, Any]:
+    """Of the axes that count positions, the position of index 0, negative under left padding, and how many are real."""
+    counted = [axis for axis in ("position", "query", "key") if axis in axes]
+    if positions is None or not counted or not {"seq"} <= set(positions.named_shape) <= {"seq", "batch"}:
+        return {}
     batch = [name for name in positions.named_shape if name != "seq"]
     numbers = positions.unwrap(*batch, "seq")
     first = jnp.argmax(numbers >= 0, axis=-1)
     offset = jnp.take_along_axis(numbers, first[..., None], axis=-1)[..., 0] - first.astype(numbers.dtype)
-    return {axis: offset for axis in ("position", "query", "key") if axis in axes}
+    return {"offset": dict.fromkeys(counted, offset), "length": numbers.max(axis=-1) + 1}
 
 
 @cache

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from interp_jax.models.config import Config
 from interp_jax.models.forwarding import forward
-from interp_jax.models.frame import Frame
+from interp_jax.models.frame import Frame, Places
 from interp_jax.models.params import Block, paths
 
 Array = jax.Array
@@ -38,7 +38,7 @@ class Transformer(nnx.Module):
         """int32 `[*batch position]` -> what the unembedding reads, `[*batch position d_model]`."""
         raise NotImplementedError
 
-    def unembed(self, x: Array, axes: tuple[str, ...], offset: Array | None) -> Array:
+    def unembed(self, x: Array, axes: tuple[str, ...], places: Places) -> Array:
         """`[*axes d_model]` -> logits `[*axes d_vocab]`."""
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import Context, Intervention, capture, intervene, place, transform
-from interp_jax.patching.grid import POSITIONS, lay
+from interp_jax.patching.grid import lay
 from interp_jax.patching.sweep import check_pair, ordered, per_example
 
 
@@ -78,7 +78,8 @@ class Toward(Intervention):
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         x = value.astype(jnp.float32)
-        change = place(self.values, value, ctx).astype(jnp.float32) - x
+        there = place(self.values, value, ctx).astype(jnp.float32)
+        change = jnp.where(jnp.isfinite(there) & jnp.isfinite(x), there - x, 0)  # a masked score is -inf in both
         return (x + dosed(self.dose, self.axes, value, ctx) * change).astype(value.dtype)
 
 
@@ -91,13 +92,6 @@ def dosed(dose: Array, axes: tuple[str, ...], value: Array, ctx: Context) -> Arr
 
 def _index(name: str, value: Array, ctx: Context) -> Array:
     """The number that each place along an axis goes by, broadcastable to the value; out of bounds at padding."""
-    axis, size = ctx.axis(name), value.shape[ctx.axis(name)]
-    shape, index = [1] * value.ndim, jnp.arange(size)
-    offset = ctx.offsets.get(name, ctx.offset) if name in POSITIONS else None
-    if offset is not None:
-        index = index + offset[..., None]
-        index = jnp.where(index < 0, size, index)
-    shape[axis] = size
-    if index.ndim == 2:
-        shape[ctx.axis("batch")] = len(index)
-    return index.reshape(shape)
+    size = value.shape[ctx.axis(name)]
+    numbers = ctx.numbers(name, size)
+    return ctx.spread(jnp.where(numbers < 0, size, numbers), name, value)

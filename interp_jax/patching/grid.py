@@ -8,12 +8,11 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
-from interp_jax.core import Intervention
+from interp_jax.core import COUNTED, Intervention
 from interp_jax.core.calling import trace
 from interp_jax.core.catalog import Catalog
 from interp_jax.interventions import at, chain
 
-POSITIONS = ("position", "query", "key")
 SEQUENCES = 64  # how many run at once where the caller says nothing
 
 
@@ -59,15 +58,20 @@ def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwarg
 def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array], window: int) -> Intervention:
     """The edit at one place of the grid; at layers `layer - window // 2` to `layer + (window - 1) // 2`."""
     places_of: dict[str, Any] = dict(zip(grid.sizes, places, strict=True))
-    named = {axis: places_of.pop(axis) for axis in (*POSITIONS, "head", "feature") if axis in places_of}
+    named = {axis: places_of.pop(axis) for axis in (*COUNTED, "head", "feature") if axis in places_of}
     edit = at(edit, **named)
     for axis, index in places_of.items():
         edit = at(edit, axis=grid.axes.index(axis) - len(grid.axes), index=index)
     if grid.layers is None:
         return edit
+    if window == 1:
+        return at(edit, layer=layer)
     layers = [layer + step for step in range(-(window // 2), (window + 1) // 2)]
-    inside = [k for k in layers if not isinstance(k, int) or k in grid.layers]
-    return at(edit, layer=layer) if window == 1 else chain(*(at(edit, layer=k) for k in inside))
+    if isinstance(layer, int):
+        layers = [k for k in layers if k in grid.layers]
+    else:  # a negative one would count from the end
+        layers = [jnp.where(k < 0, grid.layers[-1] + 1, k) for k in layers]
+    return chain(*(at(edit, layer=k) for k in layers))
 
 
 def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array:

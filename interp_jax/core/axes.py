@@ -1,0 +1,267 @@
+"""Which axes of the values in a jaxpr go together, place by place, and which are mixed.
+
+An axis of a value *follows* a source (an axis of an input, of a constant or of a site) if its place i depends on place
+i of the source. A value *mixes* a source if it depends on other places of it, too: after a sum over the axis, or a
+shift along it. What is not known of a primitive counts as mixing.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.extend.core import Literal
+import numpy as np
+
+from interp_jax.core.jaxprs import closed, scan_counts, subjaxprs
+from interp_jax.core.site import detail_branch
+
+Sources = frozenset[Hashable]
+_NONE: Sources = frozenset()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The sources that each axis of a value follows, and those that the value mixes."""
+
+    axes: tuple[Sources, ...] = ()
+    mixed: Sources = _NONE
+
+    def __or__(self, other: "Flow") -> "Flow":
+        axes = tuple(a | b for a, b in zip(self.axes, other.axes, strict=True))
+        return Flow(axes, self.mixed | other.mixed)
+
+    def all_mixed(self) -> Sources:
+        return self.mixed.union(*self.axes)
+
+    def mixing(self, *more: Sources) -> "Flow":
+        """The same, mixing more: and what two axes follow, since place i of one meets place j of the other."""
+        several = {s for i, a in enumerate(self.axes) for b in self.axes[i + 1 :] for s in a & b}
+        return Flow(self.axes, self.mixed.union(several, *more))
+
+    def keeps(self, axis: int, name: Hashable) -> bool:
+        """Whether each place along an axis depends on a source's same place alone, if on any."""
+        here = name, axis
+        return here not in self.mixed and not any(here in sources for a, sources in enumerate(self.axes) if a != axis)
+
+
+def source(shape: Sequence[int], name: Hashable) -> Flow:
+    """Of a value that stands for itself: its axis `a` follows `(name, a)`, unless it has one place only."""
+    return Flow(tuple(frozenset({(name, a)}) if n > 1 else _NONE for a, n in enumerate(shape)))
+
+
+class Following:
+    """Follows the axes through a jaxpr.
+
+    Attributes:
+      sites: name of a site -> the flow of its value, whose axes are sources, too: `((name, "site"), axis)`.
+    """
+
+    def __init__(self) -> None:
+        self.sites: dict[str, Flow] = {}
+
+    def run(self, jaxpr: Any, flows: Sequence[Flow]) -> list[Flow]:
+        """The flows of the outputs, given those of the inputs."""
+        jaxpr = closed(jaxpr)
+        env: dict[Any, Flow] = dict(zip(jaxpr.jaxpr.invars, flows, strict=True))
+        for var, const in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True):
+            env[var] = source(np.shape(const), ("constant", id(const)))
+
+        def read(var: Any) -> Flow:
+            return source(np.shape(var.val), "literal") if isinstance(var, Literal) else env[var]
+
+        for eqn in jaxpr.jaxpr.eqns:
+            env.update(zip(eqn.outvars, self._equation(eqn, list(map(read, eqn.invars))), strict=True))
+        return [read(var) for var in jaxpr.jaxpr.outvars]
+
+    def _equation(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
+        kind, inner = eqn.primitive.name, subjaxprs(eqn)
+        if kind == "site":
+            name = eqn.params["name"]
+            here = flows[0] | source(eqn.invars[0].aval.shape, (name, "site"))
+            self.sites[name] = here if name not in self.sites else _either(self.sites[name], here)
+            return [here]
+        if kind == "scan":
+            return self._scan(eqn, flows)
+        if kind == "while":
+            return self._while(eqn, flows)
+        if kind == "cond":
+            branches = [self.run(branch, flows[1:]) for branch in eqn.params["branches"]]
+            decided = Flow(mixed=flows[0].all_mixed())
+            return [_join(outs, decided) for outs in zip(*branches, strict=True)]
+        if kind == "detail":
+            ran = {
+                name: self.run(
+                    eqn.params[name], detail_branch(flows, eqn.params["counts"], detailed=name == "detailed")
+                )
+                for name in ("detailed", "fast")
+            }
+            return ran["fast"]
+        if inner and all(len(j.jaxpr.invars) == len(flows) and len(j.jaxpr.outvars) == len(eqn.outvars) for j in inner):
+            return self.run(inner[0], flows)
+        return [_ruled(eqn, var.aval, flows) for var in eqn.outvars]
+
+    def _scan(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
+        """A carry follows what it follows in every iteration; a scanned axis is mixed into the carries."""
+        n_consts, n_carry = scan_counts(eqn)
+        consts, carry, xs = flows[:n_consts], flows[n_consts : n_consts + n_carry], flows[n_consts + n_carry :]
+        sliced = [Flow(x.axes[1:], x.mixed) for x in xs]
+        taken = Flow(mixed=_NONE.union(*(x.axes[0] for x in xs)))
+        for _ in range(2 + n_carry):
+            outs = self.run(eqn.params["jaxpr"], [*consts, *carry, *sliced])
+            again = [_join((a, b), taken) for a, b in zip(carry, outs[:n_carry], strict=True)]
+            if again == carry:
+                break
+            carry = again
+        stacked = [Flow((taken.mixed, *y.axes), y.mixed | taken.mixed) for y in outs[n_carry:]]
+        return [*carry, *stacked]
+
+    def _while(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
+        n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+        cond, body, carry = flows[:n_cond], flows[n_cond : n_cond + n_body], flows[n_cond + n_body :]
+        for _ in range(2 + len(carry)):
+            (go,) = self.run(eqn.params["cond_jaxpr"], [*cond, *carry])
+            outs = self.run(eqn.params["body_jaxpr"], [*body, *carry])
+            again = [_join((a, b), Flow(mixed=go.all_mixed())) for a, b in zip(carry, outs, strict=True)]
+            if again == carry:
+                break
+            carry = again
+        return carry
+
+
+def _join(flows: Sequence[Flow], also: Flow) -> Flow:
+    joined = flows[0]
+    for flow in flows[1:]:
+        joined = joined | flow
+    return joined.mixing(also.mixed)
+
+
+def _either(a: Flow, b: Flow) -> Flow:
+    """Of a site that stands in several places: what it follows in all of them, as far as they have the same axes."""
+    return a | b if len(a.axes) == len(b.axes) else Flow(mixed=a.all_mixed() | b.all_mixed())
+
+
+# One rule a family of primitives: (params, flows of the operands, their shapes, shape of the result) -> its axes. What
+# the operands' axes follow and no axis of the result does is mixed.
+
+_ELEMENTWISE = frozenset(
+    """abs acos acosh add add_any and asin asinh atan atan2 atanh bitcast_convert_type cbrt ceil clamp clz complex conj
+    convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag
+    integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not or polygamma population_count
+    pow real reduce_precision rem round rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sign sin
+    sinh sqrt square stop_gradient sub tan tanh xor mention pvary pcast reshard sharding_constraint
+    optimization_barrier""".split()
+)
+_ALONG = frozenset("cumsum cumprod cummax cummin cumlogsumexp rev sort".split())  # shapes stay, places along `axes` mix
+Rule = Callable[[dict[str, Any], list[Flow], list[tuple[int, ...]], tuple[int, ...]], Iterator[Sources]]
+
+
+def _ruled(eqn: Any, aval: Any, flows: list[Flow]) -> Flow:
+    shape, kind = getattr(aval, "shape", ()), eqn.primitive.name
+    shapes = [tuple(getattr(var.aval, "shape", ())) for var in eqn.invars]
+    rule = _rule(kind) if flows else None
+    if rule is None:  # whatever it is, it is another thing at each place
+        return source(shape, (kind, id(eqn))).mixing(_NONE.union(*(flow.all_mixed() for flow in flows)))
+    axes = tuple(rule(eqn.params, flows, shapes, shape))
+    kept = _NONE.union(*axes)
+    return Flow(axes).mixing(*(flow.all_mixed() - (kept - flow.mixed) for flow in flows))
+
+
+def _rule(kind: str) -> Rule | None:
+    if kind in _ELEMENTWISE:
+        return _elementwise
+    if kind in _ALONG:
+        return _along
+    if kind.startswith(("reduce_", "arg")):
+        return _reduced
+    return _RULES.get(kind)
+
+
+def _elementwise(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    return (
+        _NONE.union(*(f.axes[a] for f, s in zip(flows, shapes, strict=True) if s == shape)) for a in range(len(shape))
+    )
+
+
+def _along(params: Any, flows: list[Flow], shapes: Any, shape: tuple[int, ...]) -> Any:
+    at = params.get("axis", params.get("dimension", params.get("dimensions")))
+    at = at if isinstance(at, tuple) else (at,)
+    return (_NONE if a in at else _NONE.union(*(f.axes[a] for f in flows)) for a in range(len(shape)))
+
+
+def _reduced(params: Any, flows: list[Flow], shapes: Any, shape: Any) -> Any:
+    return (s for a, s in enumerate(flows[0].axes) if a not in params["axes"])
+
+
+def _transpose(params: Any, flows: list[Flow], shapes: Any, shape: Any) -> Any:
+    return (flows[0].axes[a] for a in params["permutation"])
+
+
+def _broadcast(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    to = {a: i for i, a in enumerate(params["broadcast_dimensions"]) if shapes[0][i] == shape[a]}
+    return (flows[0].axes[to[a]] if a in to else _NONE for a in range(len(shape)))
+
+
+def _reshape(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    """An axis stays if as many places stand before it and as many after it."""
+    before = np.cumprod((1, *shapes[0])).tolist()
+    known = {(before[a], n): a for a, n in enumerate(shapes[0]) if n > 1}
+    now = np.cumprod((1, *shape)).tolist()
+    return (flows[0].axes[known[now[a], n]] if (now[a], n) in known else _NONE for a, n in enumerate(shape))
+
+
+def _squeeze(params: Any, flows: list[Flow], shapes: Any, shape: Any) -> Any:
+    dropped = {a % len(shapes[0]) for a in params["dimensions"]}
+    return (s for a, s in enumerate(flows[0].axes) if a not in dropped)
+
+
+def _dot(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: Any) -> Any:
+    (contracted, batched) = params["dimension_numbers"]
+    yield from (flows[0].axes[a] | flows[1].axes[b] for a, b in zip(*batched, strict=True))
+    for flow, used in zip(flows, zip(contracted, batched, strict=True), strict=False):
+        yield from (s for a, s in enumerate(flow.axes) if a not in (*used[0], *used[1]))
+
+
+def _concatenate(params: Any, flows: list[Flow], shapes: Any, shape: tuple[int, ...]) -> Any:
+    return (
+        _NONE if a == params["dimension"] and len(flows) > 1 else _NONE.union(*(f.axes[a] for f in flows))
+        for a in range(len(shape))
+    )
+
+
+def _sliced(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    """An axis that is taken whole stays."""
+    return (s if shapes[0][a] == shape[a] else _NONE for a, s in enumerate(flows[0].axes))
+
+
+def _updated(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    whole = (n == shapes[1][a] for a, n in enumerate(shape))
+    return (flows[0].axes[a] | flows[1].axes[a] if kept else _NONE for a, kept in enumerate(whole))
+
+
+_RULES: dict[str, Rule] = {
+    "transpose": _transpose,
+    "broadcast_in_dim": _broadcast,
+    "reshape": _reshape,
+    "squeeze": _squeeze,
+    "dot_general": _dot,
+    "concatenate": _concatenate,
+    "slice": _sliced,
+    "dynamic_slice": _sliced,
+    "dynamic_update_slice": _updated,
+}
+
+
+def is_uniform(fn: Callable[..., Any], values: Sequence[Any], axis: int) -> bool:
+    """Whether `fn(*values)` does the same at each place along an axis (negative), with that place of `values` alone."""
+    jaxpr = jax.make_jaxpr(fn)(*values)
+    flows = Following().run(jaxpr, [source(value.shape, i) for i, value in enumerate(values)])
+    own = frozenset((i, axis % value.ndim) for i, value in enumerate(values) if value.ndim >= -axis)
+    return all(flow.axes[axis] <= own and not flow.mixed & own for flow in flows if len(flow.axes) >= -axis)
+
+
+def is_local(fn: Callable[[Any], Any], value: Any, axes: Sequence[int]) -> bool:
+    """Whether each place of `fn(value)` along `axes` depends on that place of `value` alone."""
+    jaxpr = jax.make_jaxpr(fn)(value)
+    flows = Following().run(jaxpr, [source(value.shape, "value")])
+    return all(flow.keeps(axis, "value") for flow in flows for axis in axes)
