@@ -14,7 +14,6 @@ from jax.extend.core import Literal
 import numpy as np
 
 from interp_jax.core.jaxprs import closed, scan_counts, subjaxprs
-from interp_jax.core.site import detail_branch
 
 Sources = frozenset[Hashable]
 _NONE: Sources = frozenset()
@@ -90,13 +89,8 @@ class Following:
             decided = Flow(mixed=flows[0].all_mixed())
             return [_join(outs, decided) for outs in zip(*branches, strict=True)]
         if kind == "detail":
-            ran = {
-                name: self.run(
-                    eqn.params[name], detail_branch(flows, eqn.params["counts"], detailed=name == "detailed")
-                )
-                for name in ("detailed", "fast")
-            }
-            return ran["fast"]
+            self.run(eqn.params["detailed"], flows[eqn.params["n_outs"] :])  # for its sites
+            return flows[: eqn.params["n_outs"]]
         if inner and all(len(j.jaxpr.invars) == len(flows) and len(j.jaxpr.outvars) == len(eqn.outvars) for j in inner):
             return self.run(inner[0], flows)
         return [_ruled(eqn, var.aval, flows) for var in eqn.outvars]

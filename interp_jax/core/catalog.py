@@ -155,12 +155,7 @@ def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _P
         aval, differentiated = eqn.invars[0].aval, params["differentiated"]
         yield Found(params["name"], aval, params, spans, len(frames), differentiated, read_only=read_only, **state)
     elif kind == "detail":
-        fast = list(walk(params["fast"], frames, state))
-        yield from fast
-        names = {found.name for found in fast}
-        for found in walk(params["detailed"], frames, state):
-            if found.name not in names:
-                yield found._replace(on_demand=True)
+        yield from walk(params["detailed"], frames, state | {"on_demand": True})
     elif kind == "mention":
         for found in walk(params["detailed"], frames, state | {"copy": True, "on_demand": True}):
             yield found._replace(differentiated=True)
@@ -209,6 +204,10 @@ class Catalog:
         self.copies: dict[str, list[Found]] = {}
         for found in walk(jaxpr):
             before = self.found.get(found.name, [])
+            if found.on_demand and any(
+                not earlier.on_demand and _overlap(found.spans, earlier.spans) for earlier in before
+            ):
+                continue  # a site of a detail that its fast computation has, too
             copy = found.copy or (found.again and any(_overlap(found.spans, earlier.spans) for earlier in before))
             (self.copies if copy else self.found).setdefault(found.name, []).append(found)
 
@@ -235,6 +234,10 @@ class Catalog:
         if not spans:
             return None
         return tuple(sorted({i for span in spans for i in range(span.start, span.start + span.length)}))
+
+    def on_demand(self, found: Found) -> bool:
+        """Whether a site is declared by a detailed computation alone."""
+        return any(known.on_demand and _overlap(known.spans, found.spans) for known in self.found[found.name])
 
     def stack(self, name: str) -> tuple[int, ...]:
         """The sizes of the leading axes of a captured value, one for each loop around the site."""

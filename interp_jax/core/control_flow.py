@@ -15,7 +15,7 @@ from interp_jax.core.catalog import CALLS, CUSTOM, REMAT, Span, walk
 from interp_jax.core.jaxprs import rebind, subjaxprs, varying, zeros
 from interp_jax.core.plan import Place, Request, covers
 from interp_jax.core.scans import scan
-from interp_jax.core.site import detail, detail_branch
+from interp_jax.core.site import detail
 
 if TYPE_CHECKING:
     from interp_jax.core.interpreter import Interpreter
@@ -116,21 +116,13 @@ def _remat(interp, eqn, values, place, mask, pending):
 
 def _detail(interp, eqn, values, place, mask, pending):
     """Takes the detailed computation if one of its own sites is asked for, else declares the choice again."""
-    params = eqn.params
-    fast = {found.name for found in walk(params["fast"], place.spans)}
-    branches = {
-        name: (params[name], detail_branch(values, params["counts"], detailed=name == "detailed"))
-        for name in ("fast", "detailed")
-    }
-    if any(interp.active(found) and found.name not in fast for found in interp.inside(eqn, place)):
-        return interp.eval(*branches["detailed"], place, mask, pending)
-
-    def enter(name: str) -> Any:
-        return lambda: interp.enter(*branches[name], place, mask, pending)
-
-    outs, records = detail(enter("fast"), enter("detailed"))
-    place.scope.values.update(records)
-    return outs
+    n_outs, detailed = eqn.params["n_outs"], eqn.params["detailed"]
+    outs, args = values[:n_outs], values[n_outs:]
+    if interp.takes(eqn, place):
+        return interp.eval(detailed, args, place, mask, pending)
+    return detail(
+        lambda *_: outs, lambda *args: interp.enter(detailed, args, place, [True] * n_outs, pending)[0], *args
+    )
 
 
 def _cond(interp, eqn, values, place, mask, pending):

@@ -151,7 +151,7 @@ class Module(Intervention):
 
 
 def check_uniform(fn: Callable[..., Any], values: Sequence[Array], ctx: Context) -> None:
-    """Raises ValueError where a user's function, which cannot know where a piece of a sequence stands, would have to."""
+    """Raises ValueError where a user's function would have to know which piece of a sequence it sees."""
     if ctx.is_piece:
         for name in COUNTED:
             if name in (ctx.axes or ()) and not is_uniform(fn, values, ctx.axis(name)):

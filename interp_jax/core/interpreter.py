@@ -18,7 +18,7 @@ from interp_jax.core.control_flow import rule
 from interp_jax.core.edits import Context, Intervention, apply, call, from_front, to_front
 from interp_jax.core.jaxprs import closed, rebind
 from interp_jax.core.plan import Edit, Place, Record, Request, Scope, Want, covers, meets, site_index
-from interp_jax.core.site import site_p
+from interp_jax.core.site import detail_p, site_p
 
 Array = jax.Array
 
@@ -74,7 +74,7 @@ class Interpreter:
         env.update(zip(jaxpr.jaxpr.invars, args, strict=True))
 
         def read(var: Any) -> Any:
-            return var.val if isinstance(var, Literal) else env[var]
+            return var.val if isinstance(var, Literal) else env.get(var)  # None: nothing needs it
 
         for eqn, found, mask, pending in self._live(jaxpr.jaxpr, place, needed, exports):
             values = [read(var) for var in eqn.invars]
@@ -104,7 +104,8 @@ class Interpreter:
             if not (asked or any(mask) or eqn.effects):
                 continue
             plan.append((eqn, found, mask, frozenset(pending)))
-            wanted.update(var for var in eqn.invars if not isinstance(var, Literal))
+            read = eqn.invars[eqn.params["n_outs"] :] if self.takes(eqn, place) else eqn.invars
+            wanted.update(var for var in read if not isinstance(var, Literal))
             pending.update(*(self.requests(f) for f in found))
         return plan[::-1]
 
@@ -140,6 +141,12 @@ class Interpreter:
             self.wanted(found)
             or found.name in self.read_names
             or any(edit.name == found.name and meets(found.spans, edit.layers) for edit in self.edits)
+        )
+
+    def takes(self, eqn: Any, place: Place) -> bool:
+        """Whether an equation is a choice of which the detailed computation is taken."""
+        return eqn.primitive is detail_p and any(
+            self.active(f) and self.catalog.on_demand(f) for f in self.inside(eqn, place)
         )
 
     def static_layers(self, name: str) -> set[int]:

@@ -138,7 +138,7 @@ def detail(fast: Callable[..., Any], detailed: Callable[..., Any], *args: Any) -
     """Declares two equal computations, one fast, one with more sites in it.
 
     `fast(*args)` runs; a transform that asks for a site which only `detailed` has takes `detailed(*args)` instead.
-    `detailed` must declare every site that `fast` declares. Both see arrays only through `args` or their closures.
+    `detailed` must declare every site that `fast` declares.
 
     Args:
       fast: function of `args`.
@@ -163,19 +163,12 @@ def detail(fast: Callable[..., Any], detailed: Callable[..., Any], *args: Any) -
     """
     leaves, tree = jax.tree.flatten(args)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    (fast_jaxpr, fast_consts), shape = _closed(fast, tree, leaves)
-    (detailed_jaxpr, detailed_consts), detailed_shape = _closed(detailed, tree, leaves)
-    if jax.tree.map(_signature, shape) != jax.tree.map(_signature, detailed_shape):
-        raise ValueError(f"detail: the two results differ: fast gives {shape}, detailed gives {detailed_shape}")
-    outs = detail_p.bind(
-        *fast_consts,
-        *detailed_consts,
-        *leaves,
-        fast=fast_jaxpr,
-        detailed=detailed_jaxpr,
-        counts=(len(fast_consts), len(detailed_consts)),
-    )
-    return jax.tree.unflatten(jax.tree.structure(shape), outs)
+    outs = jax.tree.map(jnp.asarray, fast(*args))
+    (jaxpr, consts), shape = _closed(detailed, tree, leaves)
+    if jax.tree.map(_signature, outs) != jax.tree.map(_signature, shape):
+        raise ValueError(f"detail: the two results differ: fast gives {outs}, detailed gives {shape}")
+    flat, structure = jax.tree.flatten(outs)
+    return jax.tree.unflatten(structure, detail_p.bind(*flat, *consts, *leaves, detailed=jaxpr, n_outs=len(flat)))
 
 
 def _signature(x: Any) -> str:
@@ -199,61 +192,41 @@ def _closed(fn: Callable[..., Any], tree: Any, leaves: list[Array]) -> tuple[tup
     return (jax.make_jaxpr(hoisted)(*consts, *leaves), consts), shape
 
 
-def detail_branch(operands: Any, counts: tuple[int, int], *, detailed: bool) -> list[Any]:
-    """The operands of one of the two computations of a `detail` equation."""
-    fast, both = counts[0], sum(counts)
-    return [*(operands[fast:both] if detailed else operands[:fast]), *operands[both:]]
+# What a `detail` equation binds is the identity of the fast results, which are computed before it like anything else;
+# the operands of the detailed computation come after them.
+def _detail_batch(operands: Any, dims: Any, *, detailed: Any, n_outs: int) -> tuple[Any, Any]:
+    size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
+    outs = [
+        jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
+        for x, d in zip(operands[:n_outs], dims, strict=False)
+    ]
+    args, in_axes = operands[n_outs:], tuple(dims[n_outs:])
+
+    def batched(*args: Any) -> Any:
+        if all(d is None for d in in_axes):
+            return [jnp.broadcast_to(y, (size, *y.shape)) for y in jaxpr_as_fun(detailed)(*args)]
+        return jax.vmap(jaxpr_as_fun(detailed), in_axes=in_axes)(*args)
+
+    jaxpr = jax.make_jaxpr(batched)(*args)
+    return detail_p.bind(*outs, *args, detailed=jaxpr, n_outs=n_outs), [0] * n_outs
 
 
-def _detail_fast(*operands: Any, fast: Any, detailed: Any, counts: Any) -> list[Any]:
-    return jaxpr_as_fun(fast)(*detail_branch(operands, counts, detailed=False))
-
-
-def _detail_batch(operands: Any, dims: Any, *, fast: Any, detailed: Any, counts: Any) -> tuple[Any, Any]:
-    def batched(jaxpr: Any, *, detailed: bool) -> Any:
-        args = detail_branch(operands, counts, detailed=detailed)
-        in_axes = tuple(detail_branch(dims, counts, detailed=detailed))
-        if all(d is None for d in in_axes):  # only the other computation's constants are mapped
-            size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
-            return jax.make_jaxpr(lambda *a: [jnp.broadcast_to(y, (size, *y.shape)) for y in jaxpr_as_fun(jaxpr)(*a)])(
-                *args
-            )
-        return jax.make_jaxpr(jax.vmap(jaxpr_as_fun(jaxpr), in_axes=in_axes))(*args)
-
-    outs = detail_p.bind(
-        *operands, fast=batched(fast, detailed=False), detailed=batched(detailed, detailed=True), counts=counts
-    )
-    return outs, [0] * len(outs)
-
-
-def _detail_jvp(primals: Any, tangents: Any, *, fast: Any, detailed: Any, counts: Any) -> tuple[Any, Any]:
-    primals = detail_branch(primals, counts, detailed=False)
-    tangents = detail_branch(tangents, counts, detailed=False)
-    moving = [i for i, t in enumerate(tangents) if not isinstance(t, ad.Zero)]
-
-    def of_moving(*values: Any) -> Any:
-        args = list(primals)
-        for i, value in zip(moving, values, strict=True):
-            args[i] = value
-        return jaxpr_as_fun(fast)(*args)
-
-    outs, out_tangents = jax.jvp(of_moving, [primals[i] for i in moving], [tangents[i] for i in moving])
+def _detail_jvp(primals: Any, tangents: Any, *, detailed: Any, n_outs: int) -> tuple[Any, Any]:
     # The detailed sites are gone from the differentiated function: leave their names, so that an edit of one
     # is refused and not ignored.
-    outs = [mention_p.bind(out, detailed=detailed) for out in outs]
-    return outs, [
-        ad.Zero.from_primal_value(out)  # type: ignore[attr-defined]  # jax has no types for it
-        if t.dtype == jax.dtypes.float0
-        else t
-        for out, t in zip(outs, out_tangents, strict=True)
-    ]
+    return [mention_p.bind(out, detailed=detailed) for out in primals[:n_outs]], list(tangents[:n_outs])
 
 
-detail_p.def_impl(_detail_fast)
-detail_p.def_abstract_eval(lambda *avals, fast, detailed, counts: fast.out_avals)
+def _detail_transpose(cts: Any, *operands: Any, n_outs: int, **params: Any) -> list[Any]:
+    return [*cts, *(None for _ in operands[n_outs:])]
+
+
+detail_p.def_impl(lambda *operands, n_outs, **params: list(operands[:n_outs]))
+detail_p.def_abstract_eval(lambda *operands, n_outs, **params: list(operands[:n_outs]))
 batching.primitive_batchers[detail_p] = _detail_batch
 ad.primitive_jvps[detail_p] = _detail_jvp
-mlir.register_lowering(detail_p, mlir.lower_fun(_detail_fast, multiple_results=True))
+ad.primitive_transposes[detail_p] = _detail_transpose
+mlir.register_lowering(detail_p, lambda ctx, *operands, n_outs, **params: list(operands[:n_outs]))
 
 mention_p.def_impl(lambda x, **params: x)
 mention_p.def_abstract_eval(lambda x, **params: x)
