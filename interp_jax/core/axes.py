@@ -7,7 +7,8 @@ shift along it. What is not known of a primitive counts as mixing.
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import Literal
@@ -31,7 +32,7 @@ class Flow:
         return Flow(axes, self.mixed | other.mixed)
 
     def all_mixed(self) -> Sources:
-        return self.mixed.union(*self.axes)
+        return self.mixed.union(*map(_plain, self.axes))
 
     def mixing(self, *more: Sources) -> "Flow":
         """The same, mixing more: and what two axes follow, since place i of one meets place j of the other."""
@@ -96,19 +97,27 @@ class Following:
         return [_ruled(eqn, var.aval, flows) for var in eqn.outvars]
 
     def _scan(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
-        """A carry follows what it follows in every iteration; a scanned axis is mixed into the carries."""
+        """A carry follows what it follows in every iteration. What an iteration takes of the scanned inputs reaches its
+        own outputs, and later ones through a carry alone."""
         n_consts, n_carry = scan_counts(eqn)
         consts, carry, xs = flows[:n_consts], flows[n_consts : n_consts + n_carry], flows[n_consts + n_carry :]
-        sliced = [Flow(x.axes[1:], x.mixed) for x in xs]
-        taken = Flow(mixed=_NONE.union(*(x.axes[0] for x in xs)))
+        iteration = frozenset({("iteration", id(eqn))})
+        taken = _NONE.union(*(x.axes[0] for x in xs))
+        sliced = [Flow(x.axes[1:], x.mixed | iteration) for x in xs]
         for _ in range(2 + n_carry):
             outs = self.run(eqn.params["jaxpr"], [*consts, *carry, *sliced])
-            again = [_join((a, b), taken) for a, b in zip(carry, outs[:n_carry], strict=True)]
+            again = [_join((a, b), Flow()) for a, b in zip(carry, outs[:n_carry], strict=True)]
             if again == carry:
                 break
             carry = again
-        stacked = [Flow((taken.mixed, *y.axes), y.mixed | taken.mixed) for y in outs[n_carry:]]
-        return [*carry, *stacked]
+        carried = any(iteration & c.all_mixed() for c in carry)
+        count = frozenset({(("count", id(eqn)), 0)}) if n_carry else _NONE  # a carry may count the iterations
+        ys = [
+            Flow((count | taken if iteration & y.all_mixed() else count, *y.axes), y.mixed - iteration)
+            for y in outs[n_carry:]
+        ]
+        mixed = taken if carried else _NONE
+        return [*(Flow(c.axes, (c.mixed - iteration) | mixed) for c in carry), *(y.mixing(mixed) for y in ys)]
 
     def _while(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
         n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
@@ -157,7 +166,7 @@ def _ruled(eqn: Any, aval: Any, flows: list[Flow]) -> Flow:
     if rule is None:  # whatever it is, it is another thing at each place
         return source(shape, (kind, id(eqn))).mixing(_NONE.union(*(flow.all_mixed() for flow in flows)))
     axes = tuple(rule(eqn.params, flows, shapes, shape))
-    kept = _NONE.union(*axes)
+    kept = _plain(_NONE.union(*axes))
     return Flow(axes).mixing(*(flow.all_mixed() - (kept - flow.mixed) for flow in flows))
 
 
@@ -172,9 +181,9 @@ def _rule(kind: str) -> Rule | None:
 
 
 def _elementwise(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
-    return (
-        _NONE.union(*(f.axes[a] for f, s in zip(flows, shapes, strict=True) if s == shape)) for a in range(len(shape))
-    )
+    """Of scalars and of axes of one place there is nothing to follow."""
+    full = [(f, s) for f, s in zip(flows, shapes, strict=True) if len(s) == len(shape)]
+    return [_NONE.union(*(f.axes[a] for f, s in full if s[a] == n)) for a, n in enumerate(shape)]
 
 
 def _along(params: Any, flows: list[Flow], shapes: Any, shape: tuple[int, ...]) -> Any:
@@ -196,12 +205,41 @@ def _broadcast(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], sh
     return (flows[0].axes[to[a]] if a in to else _NONE for a in range(len(shape)))
 
 
+class _Merged(NamedTuple):
+    """What an axis follows that a reshape has made of several: of each, its size and its sources."""
+
+    sizes: tuple[int, ...]
+    parts: tuple[Sources, ...]
+
+
+def _plain(sources: Sources) -> Sources:
+    return _NONE.union(*(_plain(_NONE.union(*s.parts)) if isinstance(s, _Merged) else {s} for s in sources))
+
+
 def _reshape(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
-    """An axis stays if as many places stand before it and as many after it."""
-    before = np.cumprod((1, *shapes[0])).tolist()
-    known = {(before[a], n): a for a, n in enumerate(shapes[0]) if n > 1}
-    now = np.cumprod((1, *shape)).tolist()
-    return (flows[0].axes[known[now[a], n]] if (now[a], n) in known else _NONE for a, n in enumerate(shape))
+    """Axes that are merged stay together until they are parted again."""
+    old = [(n, s) for n, s in zip(shapes[0], flows[0].axes, strict=True) if n != 1]
+    new = [n for n in shape if n != 1]
+    following: list[Sources] = []
+    while new:
+        a, b = [old.pop(0)] if old else [], [new.pop(0)]
+        while math.prod(n for n, _ in a) != math.prod(b):
+            if math.prod(n for n, _ in a) < math.prod(b):
+                a.append(old.pop(0))
+            else:
+                b.append(new.pop(0))
+        following += _regrouped(a, b)
+    each = iter(following)
+    return [_NONE if n == 1 else next(each) for n in shape]
+
+
+def _regrouped(old: list[tuple[int, Sources]], new: list[int]) -> list[Sources]:
+    if [n for n, _ in old] == new:
+        return [sources for _, sources in old]
+    if len(new) == 1:
+        return [frozenset({_Merged(tuple(n for n, _ in old), tuple(sources for _, sources in old))})]
+    parted = [s.parts for s in old[0][1] if len(old) == 1 and isinstance(s, _Merged) and list(s.sizes) == new]
+    return [_NONE.union(*parts) for parts in zip(*parted, strict=True)] if parted else [_NONE] * len(new)
 
 
 def _squeeze(params: Any, flows: list[Flow], shapes: Any, shape: Any) -> Any:
@@ -230,7 +268,49 @@ def _sliced(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape
 
 def _updated(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
     whole = (n == shapes[1][a] for a, n in enumerate(shape))
-    return (flows[0].axes[a] | flows[1].axes[a] if kept else _NONE for a, kept in enumerate(whole))
+    return [flows[0].axes[a] | flows[1].axes[a] if kept else _NONE for a, kept in enumerate(whole)]
+
+
+def _padded(params: Any, flows: list[Flow], shapes: Any, shape: Any) -> Any:
+    return [
+        s if tuple(by) == (0, 0, 0) else _NONE for s, by in zip(flows[0].axes, params["padding_config"], strict=True)
+    ]
+
+
+def _split(params: Any, flows: list[Flow], shapes: Any, shape: Any) -> Any:
+    return [_NONE if a == params["axis"] else s for a, s in enumerate(flows[0].axes)]
+
+
+def _top_k(params: Any, flows: list[Flow], shapes: Any, shape: Any) -> Any:
+    return [*flows[0].axes[:-1], _NONE]
+
+
+def _gathered(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    """Axes of the operand that are taken whole, and those that are batched with the indices."""
+    numbers = params["dimension_numbers"]
+    gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
+    axes = [_NONE] * len(shape)
+    for to, a in zip(numbers.offset_dims, (a for a in range(len(shapes[0])) if a not in gone), strict=True):
+        if params["slice_sizes"][a] == shapes[0][a]:
+            axes[to] = flows[0].axes[a]
+    batched = dict(zip(numbers.start_indices_batching_dims, numbers.operand_batching_dims, strict=True))
+    for of, to in enumerate(a for a in range(len(shape)) if a not in numbers.offset_dims):
+        axes[to] = flows[1].axes[of] | (flows[0].axes[batched[of]] if of in batched else _NONE)
+    return axes
+
+
+def _scattered(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shape: tuple[int, ...]) -> Any:
+    """Axes of the operand that each update covers whole, and those that are batched with the indices."""
+    numbers = params["dimension_numbers"]
+    gone = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    axes = [_NONE] * len(shape)
+    for of, a in zip(numbers.update_window_dims, (a for a in range(len(shape)) if a not in gone), strict=True):
+        if shapes[2][of] == shape[a]:
+            axes[a] = flows[0].axes[a] | flows[2].axes[of]
+    others = [a for a in range(len(shapes[2])) if a not in numbers.update_window_dims]
+    for a, of in zip(numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True):
+        axes[a] = flows[0].axes[a] | flows[1].axes[of] | flows[2].axes[others[of]]
+    return axes
 
 
 _RULES: dict[str, Rule] = {
@@ -243,6 +323,11 @@ _RULES: dict[str, Rule] = {
     "slice": _sliced,
     "dynamic_slice": _sliced,
     "dynamic_update_slice": _updated,
+    "pad": _padded,
+    "split": _split,
+    "top_k": _top_k,
+    "gather": _gathered,
+    **dict.fromkeys(("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter-min", "scatter-max"), _scattered),
 }
 
 

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from interp_jax.core.addresses import Target, numbered, split_address
-from interp_jax.core.jaxprs import closed, subjaxprs
+from interp_jax.core.axes import Following, source
+from interp_jax.core.jaxprs import closed, is_differentiated, subjaxprs
+from interp_jax.core.selects import are_alternatives
 
 
 class Span(NamedTuple):
@@ -111,8 +113,8 @@ class Sites(dict[str, SiteInfo]):
 
 
 def _layers_text(layers: tuple[int, ...] | None) -> str:
-    if layers is None:
-        return ""
+    if not layers:
+        return "" if layers is None else "none"
     whole = layers == tuple(range(layers[0], layers[-1] + 1))
     return f"{layers[0]}-{layers[-1]}" if whole and len(layers) > 1 else ",".join(map(str, layers))
 
@@ -136,7 +138,13 @@ def site_spans(loops: tuple[Span, ...] | None, layer: int | None, frames: Sequen
     return (*spans, Span(layer, 1, False)) if layer is not None else tuple(spans)
 
 
-_PLAIN: dict[str, Any] = {"again": False, "copy": False, "on_demand": False, "barrier": None}
+_PLAIN: dict[str, Any] = {
+    "differentiated": False,
+    "again": False,
+    "copy": False,
+    "on_demand": False,
+    "barrier": None,
+}
 
 
 def walk(jaxpr: Any, frames: tuple[Span, ...] = (), state: dict[str, Any] = _PLAIN) -> Iterator[Found]:
@@ -148,17 +156,19 @@ def walk(jaxpr: Any, frames: tuple[Span, ...] = (), state: dict[str, Any] = _PLA
 def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _PLAIN) -> Iterator[Found]:
     """The site equations in one equation, itself included."""
     kind, params = eqn.primitive.name, eqn.params
+    if is_differentiated(eqn) and not state["differentiated"]:
+        state = state | {"differentiated": True}
     if kind in ("site", "name"):
         read_only = kind == "name"
         params = named_params(params["name"]) if read_only else params
         spans = site_spans(params["loops"], params["layer"], frames)
-        aval, differentiated = eqn.invars[0].aval, params["differentiated"]
-        yield Found(params["name"], aval, params, spans, len(frames), differentiated, read_only=read_only, **state)
+        here = state | {"differentiated": state["differentiated"] or params["differentiated"]}
+        yield Found(params["name"], eqn.invars[0].aval, params, spans, len(frames), read_only=read_only, **here)
     elif kind == "detail":
         yield from walk(params["detailed"], frames, state | {"on_demand": True})
     elif kind == "mention":
-        for found in walk(params["detailed"], frames, state | {"copy": True, "on_demand": True}):
-            yield found._replace(differentiated=True)
+        gone = {"copy": True, "on_demand": True, "differentiated": True}
+        yield from walk(params["detailed"], frames, state | gone)
     elif kind == "scan":
         yield from walk(params["jaxpr"], (*frames, Span(0, params["length"], True)), state)
     elif kind == "cond":
@@ -200,6 +210,7 @@ class Catalog:
     """The sites of one traced function, by name."""
 
     def __init__(self, jaxpr: Any):
+        self.jaxpr = jaxpr
         self.found: dict[str, list[Found]] = {}
         self.copies: dict[str, list[Found]] = {}
         for found in walk(jaxpr):
@@ -213,7 +224,7 @@ class Catalog:
 
     def info(self, name: str) -> SiteInfo:
         first = self.found[name][0]
-        self._check_once(name)
+        self.check_once(name)
         shape = mapped_first([dims[0] for dims in first.params["mapped"]], first.aval.shape)
         axes = first.params["axes"]
         return SiteInfo(
@@ -239,54 +250,81 @@ class Catalog:
         """Whether a site is declared by a detailed computation alone."""
         return any(known.on_demand and _overlap(known.spans, found.spans) for known in self.found[found.name])
 
+    def go_together(self, a: str, b: str) -> bool:
+        """Whether the mapped axes of two sites are those of the same vmaps, as far as both have any."""
+        mapped = [_mapped_axes(self.found[name][0]) for name in (a, b)]
+        if not all(mapped) or len(mapped[0]) != len(mapped[1]):
+            return True  # where they have other numbers of them, the interpreter says so
+        following = Following()
+        flows = [source(var.aval.shape, ("input", i)) for i, var in enumerate(self.jaxpr.jaxpr.invars)]
+        following.run(self.jaxpr, flows)
+        here, there = following.sites[a], following.sites[b]
+        return all(
+            self.found[a][0].aval.shape[i] == 1 or (here.axes[i] & there.axes[j]) - here.mixed - there.mixed
+            for i, j in zip(*mapped, strict=True)
+        )
+
     def stack(self, name: str) -> tuple[int, ...]:
         """The sizes of the leading axes of a captured value, one for each loop around the site."""
         each = zip(*(found.spans for found in self.found[name]), strict=False)
         return tuple(len({i for s in spans for i in range(s.start, s.start + s.length)}) for spans in each)
 
-    def _check_once(self, name: str) -> None:
+    def check_once(self, name: str) -> None:
+        """Raises ValueError where a site is declared twice in one scope, other than in the branches of a cond."""
+        if self.is_repeated(name) and not are_alternatives(self.jaxpr, name):
+            raise ValueError(
+                f"site {name!r} is declared twice in one scope: give each its own name, or layer= in a Python loop; of "
+                "a function that calls a model several times, transform the single call"
+            )
+
+    def is_repeated(self, name: str) -> bool:
         seen: list[tuple[Span, ...]] = []
         for found in self.found[name]:
             if any(_overlap(found.spans, spans) for spans in seen):
-                raise ValueError(
-                    f"site {name!r} is declared twice in one scope: give each its own name, or layer= in a Python loop"
-                )
+                return True
             seen.append(found.spans)
+        return False
 
     def resolve(self, address: str) -> list[Target]:
         """The targets of an address or glob. Raises ValueError where it matches nothing."""
         if address in self.found:
             return [Target(address, address, None)]
         plain, layer = split_address(address)
-        names = [plain] if "*" not in plain else self._glob(address, plain)
-        names = [name for name in names if name in self.found]
-        if not names:
+        if "*" in address:
+            return self._glob(address, plain, layer)
+        if plain not in self.found:
             self._raise_unknown(address, plain)
-        targets = []
-        for name in names:
-            key = address
-            if "*" in address:
-                key = name if layer is None else numbered(address, name, layer)
-            targets.append(Target(key, name, layer))
-            if layer is not None and layer not in (self.layers(name) or ()):
-                self.raise_no_layer(f"address {address!r}", name, layer)
-        return targets
+        if layer is not None and layer not in (self.layers(plain) or ()):
+            self.raise_no_layer(f"address {address!r}", plain, layer)
+        return [Target(address, plain, layer)]
 
     def raise_no_layer(self, what: str, name: str, layer: int) -> None:
         layers = self.layers(name)
         has = "it stands in no loop over layers" if layers is None else f"its layers: {_layers_text(layers)}"
         raise ValueError(f"{what}: site {name!r} has no layer {layer}; {has} (interp_jax.sites(f, *args) lists all)")
 
-    def _glob(self, address: str, plain: str) -> list[str]:
-        matches = []
+    def _glob(self, address: str, plain: str, layer: int | None) -> list[Target]:
+        """The targets of a glob. A number in it is a layer, but of names that have a number of their own."""
+        targets, elsewhere = [], []
         for name in self.found:
+            if split_address(name)[1] is not None:
+                if fnmatch.fnmatchcase(name, address):
+                    targets.append(Target(name, name, None))
+                continue
             forms = {name}
             if self.layers(name) is not None and "." in name:
                 head, tail = name.split(".", 1)
                 forms.add(f"{head}.0.{tail}")
             if any(fnmatch.fnmatchcase(form, plain) for form in forms):
-                matches.append(name)
-        return matches
+                if layer is None or layer in (self.layers(name) or ()):
+                    targets.append(Target(name if layer is None else numbered(address, name, layer), name, layer))
+                else:
+                    elsewhere.append(name)
+        if not targets and elsewhere and layer is not None:
+            self.raise_no_layer(f"address {address!r}", elsewhere[0], layer)
+        if not targets:
+            self._raise_unknown(address, plain)
+        return targets
 
     def _raise_unknown(self, address: str, plain: str) -> None:
         if plain in self.copies:
@@ -302,6 +340,12 @@ class Catalog:
         raise ValueError(
             f"address {address!r} matches no site; near names: {', '.join(near)} (interp_jax.sites(f, *args) lists all)"
         )
+
+
+def _mapped_axes(found: Found) -> list[int]:
+    """The mapped axes of a site's value, outermost first."""
+    left = list(range(len(found.aval.shape)))
+    return [left.pop(dims[0]) for dims in found.params["mapped"]]
 
 
 def mapped_first(mapped: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from interp_jax.core.site import detail
 if TYPE_CHECKING:
     from interp_jax.core.interpreter import Interpreter
 
+Array = jax.Array
 Rule = Callable[["Interpreter", Any, list[Any], Place, list[bool], frozenset[Request]], list[Any]]
 _NOTHING: frozenset[Request] = frozenset()
 
@@ -155,12 +156,16 @@ def _check_branches(interp: "Interpreter", eqn: Any, spans: tuple[Span, ...]) ->
 
 
 def _while(interp, eqn, values, place, mask, pending):
-    """The records of a while loop are those of its last iteration, and zeros if it has none."""
+    """The records of a while loop are those of its last iteration, and zeros if it has none.
+
+    Under a vmap the condition may be one for each example, along the first axes of what the loop carries: an example
+    whose loop has ended stays what it is.
+    """
     n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     cond_consts, body_consts, init = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
 
-    def condition(state: Any) -> Any:
-        (go,), records = interp.enter(eqn.params["cond_jaxpr"], [*cond_consts, *state[0]], place, [True], _NOTHING)
+    def go(carry: Any) -> Array:
+        (go,), records = interp.enter(eqn.params["cond_jaxpr"], [*cond_consts, *carry], place, [True], _NOTHING)
         for key in records:
             raise ValueError(
                 f"site {interp.records[key].name!r} stands in the condition of a while loop: it cannot be captured"
@@ -170,10 +175,27 @@ def _while(interp, eqn, values, place, mask, pending):
     def body(carry: Any) -> Any:
         return interp.enter(eqn.params["body_jaxpr"], [*body_consts, *carry], place, [True] * len(init), pending)
 
+    def step(state: Any) -> Any:
+        carry, records = state
+        going, (new, met) = go(carry), body(carry)
+        return jax.tree.map(partial(_still, going), (new, met), (carry, records)) if going.ndim else (new, met)
+
+    n_mapped = len(eqn.params["cond_jaxpr"].out_avals[0].shape)
     records = jax.tree.map(zeros, jax.eval_shape(lambda carry: body(carry)[1], init))
-    outs, records = jax.lax.while_loop(condition, lambda state: body(state[0]), (init, records))
+    for key in records:
+        if n_mapped and len(interp.records[key].mapped) != n_mapped:
+            raise ValueError(
+                f"site {interp.records[key].name!r} stands in a while loop that runs a number of times for each "
+                "example of a vmap, which its own value is not mapped by alone: put capture inside the vmap"
+            )
+    outs, records = jax.lax.while_loop(lambda state: go(state[0]).any(), step, (init, records))
     place.scope.values.update(records)
     return outs
+
+
+def _still(going: Array, new: Array, old: Array) -> Array:
+    """What is new where an example is still going."""
+    return jnp.where(going.reshape(*going.shape, *(1,) * (new.ndim - going.ndim)), new, old)
 
 
 def _shard_map(interp, eqn, values, place, mask, pending):

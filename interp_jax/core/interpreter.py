@@ -16,7 +16,7 @@ from interp_jax.core.addresses import Target
 from interp_jax.core.catalog import Catalog, Found, Span, mapped_first, named_params, site_spans, walk_equation
 from interp_jax.core.control_flow import rule
 from interp_jax.core.edits import Context, Intervention, apply, call, from_front, to_front
-from interp_jax.core.jaxprs import closed, rebind
+from interp_jax.core.jaxprs import closed, context, rebind
 from interp_jax.core.plan import Edit, Place, Record, Request, Scope, Want, covers, meets, site_index
 from interp_jax.core.site import detail_p, site_p
 
@@ -77,19 +77,29 @@ class Interpreter:
             return var.val if isinstance(var, Literal) else env.get(var)  # None: nothing needs it
 
         for eqn, found, mask, pending in self._live(jaxpr.jaxpr, place, needed, exports):
-            values = [read(var) for var in eqn.invars]
-            if not found:
-                outs = rebind(eqn, values)
-            elif eqn.primitive is site_p:
-                values[0] = jnp.asarray(values[0], eqn.invars[0].aval.dtype)  # a literal is a Python number
-                outs = [self._visit(eqn.params, values, place)]
-            elif eqn.primitive.name == "name":
-                self._visit(named_params(eqn.params["name"]), values, place._replace(silent=True))
-                outs = rebind(eqn, values)
-            else:
-                outs = rule(eqn)(self, eqn, values, place, mask, pending)
+            with context(eqn):
+                outs = self._equation(eqn, [read(var) for var in eqn.invars], found, place, mask, pending)
             env.update((var, out) for var, out in zip(eqn.outvars, outs, strict=True) if not isinstance(var, DropVar))
         return [read(var) if need else None for var, need in zip(jaxpr.jaxpr.outvars, needed, strict=True)]
+
+    def _equation(
+        self,
+        eqn: Any,
+        values: list[Any],
+        found: list[Found],
+        place: Place,
+        mask: list[bool],
+        pending: frozenset[Request],
+    ) -> list[Any]:
+        if not found:
+            return rebind(eqn, values)
+        if eqn.primitive is site_p:
+            values[0] = jnp.asarray(values[0], eqn.invars[0].aval.dtype)  # a literal is a Python number
+            return [self._visit(eqn.params, values, place)]
+        if eqn.primitive.name == "name":
+            self._visit(named_params(eqn.params["name"]), values, place._replace(silent=True))
+            return rebind(eqn, values)
+        return rule(eqn)(self, eqn, values, place, mask, pending)
 
     def _live(
         self, jaxpr: Any, place: Place, needed: Sequence[bool], exports: frozenset[Request]

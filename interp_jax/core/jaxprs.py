@@ -1,6 +1,6 @@
-"""What differs between versions of jax, in one place: closed jaxprs, scan counts, rebinding an equation."""
+"""What differs between versions of jax, in one place: closed jaxprs, scan counts, equations bound again."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import jax
@@ -61,9 +61,29 @@ def rebind(eqn: Any, args: list[Any]) -> list[Any]:
     """Evaluates an equation as it stands on new operands."""
     bound = eqn.primitive.get_bind_params(eqn.params)
     functions, params = bound if isinstance(bound, tuple) else ((), bound)
-    with getattr(eqn.ctx, "manager", nullcontext()):
-        out = eqn.primitive.bind(*functions, *args, **params)
+    out = eqn.primitive.bind(*functions, *args, **params)
     return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def context(eqn: Any) -> AbstractContextManager[Any]:
+    """What an equation was traced under: its mesh and settings, and the user's named scopes."""
+    scopes = [part.name for part in eqn.source_info.name_stack.stack if not _is_transform(part)]
+    if not scopes:
+        return eqn.ctx.manager
+    stack = ExitStack()
+    stack.enter_context(eqn.ctx.manager)
+    for scope in scopes:
+        stack.enter_context(jax.named_scope(scope))
+    return stack
+
+
+def is_differentiated(eqn: Any) -> bool:
+    """Whether an equation was traced by jvp, grad or vjp, as far as its name stack tells."""
+    return any(_is_transform(part) and part.name == "jvp" for part in eqn.source_info.name_stack.stack)
+
+
+def _is_transform(part: Any) -> bool:
+    return type(part).__name__ == "Transform"
 
 
 def varying_axes(aval: Any) -> frozenset[str]:

@@ -158,14 +158,14 @@ def freeze(
     """
     addresses = tuple(address for address, _ in _pairs(where))
     if values is not None:
-        missing = [address for address in addresses if address not in values and "*" not in address]
-        if missing:
-            raise ValueError(f"freeze: no value for {missing[0]!r}; values has {', '.join(values)}")
-        if any("*" in address for address in addresses):
-            addresses = tuple(values)
-        held = tuple(_Hold(values[address]) for address in addresses)
-        return transform(_intervene, addresses, (_function(f), held), like=f)
-    return transform(_intervene, addresses, (_function(f), tuple(_Hold(None) for _ in addresses)), like=f)
+        _check_held([address for address in addresses if "*" not in address], values)
+    return transform(_freeze, addresses, (_function(f), values and dict(values)), like=f)
+
+
+def _check_held(keys: Iterable[str], values: Mapping[str, Any]) -> None:
+    for key in keys:
+        if key not in values:
+            raise ValueError(f"freeze: no value for {key!r}; values has {', '.join(values) or 'none'}")
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["values"], meta_fields=[])
@@ -213,12 +213,28 @@ def _capture(options: tuple[tuple[str, ...], bool], arrays: Any, *args: Any, **k
 
 def _intervene(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -> Any:
     f, interventions = arrays
+    return _edited(f, args, kwargs, lambda catalog: zip(addresses, interventions, strict=True))
+
+
+def _freeze(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -> Any:
+    f, values = arrays
+
+    def held(catalog: Catalog) -> Iterable[tuple[str, Intervention]]:
+        keys = [target.key for address in addresses for target in catalog.resolve(address)]
+        if values is None:
+            return [(key, _Hold(None)) for key in keys]
+        _check_held(keys, values)
+        return [(key, _Hold(values[key])) for key in keys]
+
+    return _edited(f, args, kwargs, held)
+
+
+def _edited(f: Any, args: Any, kwargs: Any, edits: Callable[[Catalog], Iterable[tuple[str, Intervention]]]) -> Any:
+    """`f(*args, **kwargs)` with the edits that are asked for of its sites."""
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
-    edits = [
-        edit for address, fn in zip(addresses, interventions, strict=True) for edit in _edits(catalog, address, fn)
-    ]
-    outs, _ = Interpreter(catalog, edits=edits).run(jaxpr, leaves, output=True, deltas={})
+    each = [edit for address, fn in edits(catalog) for edit in _edits(catalog, address, fn)]
+    outs, _ = Interpreter(catalog, edits=each).run(jaxpr, leaves, output=True, deltas={})
     return jax.tree.unflatten(tree, outs)
 
 
@@ -246,7 +262,12 @@ def _wants(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> list[
     wants: dict[str, Want] = {}
     for address, reducer in zip(addresses, reducers, strict=True):
         for target in catalog.resolve(address):
-            catalog.info(target.name)  # raises where the name is declared twice
+            catalog.check_once(target.name)
+            if catalog.is_repeated(target.name):
+                raise ValueError(
+                    f"site {target.name!r} stands in the branches of a cond that a vmap has turned into a select, of "
+                    "which each example takes its own: put capture inside the vmap"
+                )
             _check_entered(catalog.found[target.name])
             wants[target.key] = Want(target, reducer)
     return list(wants.values())
@@ -261,8 +282,7 @@ def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[E
             raise ValueError(
                 f"site {target.name!r} is only named by checkpoint_name and cannot be edited: use interp_jax.site"
             )
-        if not found[0].params["mapped"]:  # a cond under vmap becomes a select, and its sites stand side by side
-            catalog.info(target.name)
+        catalog.check_once(target.name)
         if any(f.differentiated for f in (*found, *catalog.copies.get(target.name, ()))):
             raise ValueError(
                 f"site {target.name!r} stands in a function that was differentiated already, where an edit would not "
@@ -299,6 +319,11 @@ def _check_entered(found: list[Found]) -> None:
 
 
 def _check_read(catalog: Catalog, target: Target, read: Target) -> None:
+    if not catalog.go_together(target.name, read.name):
+        raise ValueError(
+            f"the edit of {target.name!r} reads {read.name!r}, which stands under another vmap, or under one whose "
+            "examples are not seen to go with its own: put intervene inside the vmap"
+        )
     depth, depth_read = (len(catalog.found[name][0].spans) for name in (target.name, read.name))
     if depth_read - (read.layer is not None) > depth:
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from interp_jax.data.prompts import check_tokenizer
 from interp_jax.data.worlds.context import GRAPHS, NOUNS, walk
 
 
@@ -54,6 +55,7 @@ def walks(key: jax.Array, tokenizer: Any, n: int = 64, *, graph: str = "grid", l
     rng = random.Random(int(jax.random.bits(key)))
     words = rng.sample(NOUNS, len(GRAPHS[graph]))
     nodes = np.array([walk(rng, graph, length) for _ in range(n)], np.int32)
+    check_tokenizer(tokenizer)
     ids = np.array([tokenizer.token_id(word) for word in words], np.int32)
     prefix = np.array([tokenizer.encode("")] * n, np.int32)
     adjacency = np.zeros((len(words), len(words)), np.float32)

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from interp_jax.data.prompts import Encoded, Task, batch
+from interp_jax.data.prompts import Encoded, Task, batch, check_tokenizer
 
 KEYS = ("clean_prefix", "patch_prefix", "clean_answer", "patch_answer")
 SIDES = tuple(zip(KEYS[:2], KEYS[2:], strict=True))
@@ -48,6 +48,7 @@ def task(source: str | Path | Iterable[Mapping[str, Any]], tokenizer: Any) -> tu
       >>> tokenizer.decode(task.clean[0]), tokenizer.decode(task.answers), task.positions["changed"].tolist(), left_out
       ('<bos> today the dogs', 'are', [3], {'an answer is not one token': 1})
     """
+    check_tokenizer(tokenizer)
     name, records = (source, _read(source)) if isinstance(source, str | Path) else ("pairs", list(source))
     rows, reasons = [], []
     for i, record in enumerate(records, start=1):

@@ -130,10 +130,17 @@ def prompts(
     return batch(list(itertools.islice(_encoded(rng, tokenizer, make, attributes), n)))
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises ValueError where there is none."""
+    if tokenizer is None:
+        raise ValueError("a task needs a tokenizer, and this is None: the model's folder has no tokenizer.json")
+
+
 def _encoded(
     rng: random.Random, tokenizer: Any, make: Callable[[random.Random], Example], attributes: dict[str, object]
 ) -> Iterator[Encoded]:
     """Examples with the attributes, whose words are one token each."""
+    check_tokenizer(tokenizer)
     prefix = tokenizer.encode("")  # what the tokenizer puts before every text: its <bos>, or nothing
     misses, why = 0, ""
     while misses < MAX_MISSES:

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from interp_jax.data.prompts import check_tokenizer
 from interp_jax.data.trees import Labels, Span
 from interp_jax.data.world import World
 from interp_jax.data.worlds import WORLDS
@@ -72,6 +73,7 @@ def labelled(
         )
     rng = random.Random(int(jax.random.bits(key)))
     drawn = list(itertools.islice(_sentences(rng, WORLDS[world], kind, split), n))
+    check_tokenizer(tokenizer)
     ids = [tokenizer.encode(" ".join(words)) for words, _ in drawn]
     prefix = len(tokenizer.encode(""))
     whole = [

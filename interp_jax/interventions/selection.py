@@ -73,7 +73,9 @@ class _At(Wrapper):
             chosen = chosen & hits.reshape(-1, *(1,) * (-self.axis - 1))
         if self.mask is not None:
             if ctx.is_piece:
-                raise ValueError("at: a mask is of one call and means nothing while a text is generated: use position=")
+                raise ValueError(
+                    f"at: site {ctx.name!r}: a mask is of one call, not of a text that is generated: use position="
+                )
             chosen = chosen & ctx.spread(jnp.asarray(self.mask).astype(bool), "position", value)
         return chosen
 

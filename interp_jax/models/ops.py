@@ -200,7 +200,8 @@ def softmax(scores: Array) -> Array:
     x = scores.astype(jnp.float32)
     limits = jnp.finfo(jnp.float32)
     x = jnp.exp(x - lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=limits.min)))
-    return (x / jnp.maximum(jnp.sum(x, axis=-1, keepdims=True), limits.tiny)).astype(scores.dtype)
+    total = jnp.sum(x, axis=-1, keepdims=True)
+    return (x / jnp.where(total == 0, 1, total)).astype(scores.dtype)
 
 
 @jax.jit

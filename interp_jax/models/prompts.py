@@ -16,7 +16,7 @@ Array = jax.Array
 
 
 def tokenize(
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     prompts: str | Sequence[Any],
     *,
     side: str = "left",
@@ -57,6 +57,7 @@ def tokenize(
       >>> models.tokenize(models.Tokenizer(backend), cat, chat="a {{ messages[0].content }}")[0].tolist()
       [[1, 2]]
     """
+    _check_tokenizer("tokenize", tokenizer)
     rows = []
     for i, prompt in enumerate(_prompts(prompts)):
         with _naming(i):
@@ -69,7 +70,7 @@ def tokenize(
 
 
 def locate(
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     prompts: str | Sequence[Any],
     spans: str | Sequence[Any],
     *,
@@ -106,6 +107,7 @@ def locate(
       >>> mask.astype(int).tolist(), first.tolist(), last.tolist()
       ([[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1, 0]], [4, 1], [5, 2])
     """
+    _check_tokenizer("locate", tokenizer)
     prompts = _prompts(prompts)
     spans = [spans] * len(prompts) if isinstance(spans, str) else list(spans)
     if len(spans) != len(prompts):
@@ -125,6 +127,13 @@ def locate(
     positions = real.cumsum(1) - 1
     mask = real & (positions >= first[:, None]) & (positions <= last[:, None])
     return jnp.asarray(mask), jnp.asarray(first), jnp.asarray(last)
+
+
+def _check_tokenizer(name: str, tokenizer: Any) -> None:
+    if tokenizer is None:
+        raise ValueError(
+            f"{name}: the tokenizer is None: the model's folder has no tokenizer.json; add it and load again"
+        )
 
 
 def _prompts(prompts: str | Sequence[Any]) -> list[Any]:

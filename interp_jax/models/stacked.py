@@ -35,6 +35,9 @@ def weights(model: Transformer) -> dict[str, Array]:
       `b_O b_out [layer d_model]`, `b_in b_gate [layer d_mlp]`; `ln1_w ln1_b ln2_w ln2_b [layer d_model]`,
       `ln_final_w ln_final_b [d_model]`, and the like of post-norms and of the norms of queries and keys.
 
+    Raises:
+      TypeError: `model` is neither a `Decoder` nor an `Encoder`.
+
     Example:
       >>> import jax
       >>> from interp_jax import models
@@ -43,6 +46,7 @@ def weights(model: Transformer) -> dict[str, Array]:
       >>> w["W_Q"].shape, w["W_U"].shape
       ((3, 2, 8, 4), (8, 20))
     """
+    _check_model("weights", model)
     leaves = paths(model)
     found = {name: leaves[path] for name, path in _TOP.items() if path in leaves}
     for name, path in _LAYER.items():
@@ -68,6 +72,7 @@ def with_weights(model: Transformer, new: Mapping[str, Any]) -> Transformer:
     Raises:
       ValueError: a name that the model does not have, a wrong shape, or a `W_U` other than `W_E` transposed in a model
         that ties them.
+      TypeError: `model` is neither a `Decoder` nor an `Encoder`.
 
     Example:
       >>> import jax
@@ -78,6 +83,7 @@ def with_weights(model: Transformer, new: Mapping[str, Any]) -> Transformer:
       >>> float(quiet.blocks[0].mlp.w_out.sum())
       0.0
     """
+    _check_model("with_weights", model)
     leaves, known = paths(model), jax.eval_shape(weights, model)
     for name, value in new.items():
         if name not in known:
@@ -98,6 +104,11 @@ def with_weights(model: Transformer, new: Mapping[str, Any]) -> Transformer:
     if "W_U" in new and "w_u" not in leaves:
         _check_tied(jnp.asarray(new["W_U"], model.dtype), leaves["w_e"])
     return jax.tree.unflatten(jax.tree.structure(model), list(leaves.values()))
+
+
+def _check_model(name: str, model: Any) -> None:
+    if not isinstance(model, Transformer):
+        raise TypeError(f"{name}: needs a Decoder or an Encoder, not a {type(model).__name__}, whose layout is unknown")
 
 
 def _view(name: str) -> Callable[[Array], Array]:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax.core import SiteInfo, capture, grads, intervene, sites, transform
+from interp_jax.core.addresses import split_address
 from interp_jax.interventions import replace
 from interp_jax.patching.sweep import check_pair, per_example
 
@@ -117,6 +118,10 @@ def check_additive(name: str, known: Mapping[str, SiteInfo]) -> None:
     """Raises ValueError where the stream of a model with these sites is no sum of what heads and MLPs write."""
     if "blocks.resid_mid" not in known:
         raise ValueError(f"{name}: no site 'blocks.resid_mid': attention and MLP must follow one another")
+    if missing := [site for site in {**WRITES, **READS}.values() if split_address(site)[0] not in known]:
+        raise ValueError(
+            f"{name}: no site {missing[0]!r}: the function must declare what each head and MLP reads and writes"
+        )
     for site in ("blocks.ln1_post.scale", "blocks.normalized_resid_post"):
         if site in known:
             raise ValueError(f"{name}: site {site!r}: what heads write is normalized before it is read")
