@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from interp_jax.core.catalog import Span
+from interp_jax.core.jaxprs import mesh_of
 from interp_jax.core.plan import Record, Want
 
 Array = jax.Array
@@ -30,14 +31,15 @@ def assemble(wants: list[Want], records: dict[str, Record], values: dict[str, An
 
 def _assembled(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> Array:
     full = []
-    for spans, value in parts:
-        for axis, span in enumerate(spans):
-            if not span.real:
-                value = jnp.expand_dims(value, axis)
-        full.append((spans, value))
-    _check_shapes(want, full)
-    joined = _join(full, 0)
-    return joined if want.target.layer is None else jnp.squeeze(joined, len(parts[0][0]) - 1)
+    with mesh_of(jax.typeof(parts[0][1])):
+        for spans, value in parts:
+            for axis, span in enumerate(spans):
+                if not span.real:
+                    value = jnp.expand_dims(value, axis)
+            full.append((spans, value))
+        _check_shapes(want, full)
+        joined = _join(full, 0)
+        return joined if want.target.layer is None else jnp.squeeze(joined, len(parts[0][0]) - 1)
 
 
 def _check_shapes(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> None:

@@ -216,10 +216,10 @@ class Catalog:
         for found in walk(jaxpr):
             before = self.found.get(found.name, [])
             if found.on_demand and any(
-                not earlier.on_demand and _overlap(found.spans, earlier.spans) for earlier in before
+                not earlier.on_demand and overlap(found.spans, earlier.spans) for earlier in before
             ):
                 continue  # a site of a detail that its fast computation has, too
-            copy = found.copy or (found.again and any(_overlap(found.spans, earlier.spans) for earlier in before))
+            copy = found.copy or (found.again and any(overlap(found.spans, earlier.spans) for earlier in before))
             (self.copies if copy else self.found).setdefault(found.name, []).append(found)
 
     def info(self, name: str) -> SiteInfo:
@@ -248,7 +248,7 @@ class Catalog:
 
     def on_demand(self, found: Found) -> bool:
         """Whether a site is declared by a detailed computation alone."""
-        return any(known.on_demand and _overlap(known.spans, found.spans) for known in self.found[found.name])
+        return any(known.on_demand and overlap(known.spans, found.spans) for known in self.found[found.name])
 
     def go_together(self, a: str, b: str) -> bool:
         """Whether the mapped axes of two sites are those of the same vmaps, as far as both have any."""
@@ -280,7 +280,7 @@ class Catalog:
     def is_repeated(self, name: str) -> bool:
         seen: list[tuple[Span, ...]] = []
         for found in self.found[name]:
-            if any(_overlap(found.spans, spans) for spans in seen):
+            if any(overlap(found.spans, spans) for spans in seen):
                 return True
             seen.append(found.spans)
         return False
@@ -356,7 +356,8 @@ def mapped_first(mapped: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ..
     return (*front, *rest)
 
 
-def _overlap(a: tuple[Span, ...], b: tuple[Span, ...]) -> bool:
+def overlap(a: tuple[Span, ...], b: tuple[Span, ...]) -> bool:
+    """Whether two sites have an iteration of all their loops in common."""
     return len(a) != len(b) or all(
         x.start < y.start + y.length and y.start < x.start + x.length for x, y in zip(a, b, strict=True)
     )

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from interp_jax.core.catalog import CALLS, CUSTOM, REMAT, Span, walk
-from interp_jax.core.jaxprs import rebind, subjaxprs, varying, zeros
-from interp_jax.core.plan import Place, Request, covers
+from interp_jax.core.catalog import CALLS, CUSTOM, REMAT, Span, overlap, walk
+from interp_jax.core.jaxprs import out_avals, rebind, subjaxprs, varying, zeros
+from interp_jax.core.plan import Place, Record, Request, covers
 from interp_jax.core.scans import scan
 from interp_jax.core.site import detail
 
@@ -181,7 +181,7 @@ def _while(interp, eqn, values, place, mask, pending):
         return jax.tree.map(partial(_still, going), (new, met), (carry, records)) if going.ndim else (new, met)
 
     n_mapped = len(eqn.params["cond_jaxpr"].out_avals[0].shape)
-    records = jax.tree.map(zeros, jax.eval_shape(lambda carry: body(carry)[1], init))
+    records = jax.tree.map(zeros, out_avals(lambda carry: body(carry)[1], init))
     for key in records:
         if n_mapped and len(interp.records[key].mapped) != n_mapped:
             raise ValueError(
@@ -199,12 +199,27 @@ def _still(going: Array, new: Array, old: Array) -> Array:
 
 
 def _shard_map(interp, eqn, values, place, mask, pending):
-    """An edit sees one shard. A record has one axis of shards, after those of the loops inside."""
+    """An edit sees one shard. A record has one axis of shards, after those of the loops inside; so have the deltas, of
+    which each shard gets its own."""
     params = eqn.params
     manual = frozenset(params["newly_manual_axes"])
+    shards = PartitionSpec(tuple(sorted(manual)))
+    outside = sum(span.real for span in place.spans)
+    found = interp.inside(eqn, place)
 
-    def fn(*args: Any) -> Any:
-        outs, records = interp.enter(params["jaxpr"], args, place, [True] * len(mask), _NOTHING)
+    def is_inside(record: Record) -> bool:
+        return any(f.name == record.name and overlap(f.spans, record.spans) for f in found)
+
+    def loops(key: str) -> int:
+        return sum(span.real for span in interp.records[key].spans) - outside
+
+    deltas = {
+        key: jnp.moveaxis(delta, loops(key), 0) for key, delta in place.deltas.items() if is_inside(interp.records[key])
+    }
+
+    def fn(deltas: Any, *args: Any) -> Any:
+        here = place._replace(deltas={key: delta[0] for key, delta in deltas.items()})
+        outs, records = interp.enter(params["jaxpr"], args, here, [True] * len(mask), _NOTHING)
         if params["check_vma"]:
             records = jax.tree.map(lambda value: varying(value, manual), records)
         return tuple(outs), jax.tree.map(lambda value: value[None], records)
@@ -212,15 +227,13 @@ def _shard_map(interp, eqn, values, place, mask, pending):
     outs, records = jax.shard_map(
         fn,
         mesh=params["mesh"],
-        in_specs=tuple(params["in_specs"]),
-        out_specs=(tuple(params["out_specs"]), PartitionSpec(tuple(sorted(manual)))),
+        in_specs=(shards, *params["in_specs"]),
+        out_specs=(tuple(params["out_specs"]), shards),
         check_vma=params["check_vma"],
         axis_names=manual,
-    )(*values)
-    outside = sum(span.real for span in place.spans)
+    )(deltas, *values)
     for key, value in records.items():
-        loops_inside = sum(span.real for span in interp.records[key].spans) - outside
-        place.scope.values[key] = jax.tree.map(partial(jnp.moveaxis, source=0, destination=loops_inside), value)
+        place.scope.values[key] = jax.tree.map(partial(jnp.moveaxis, source=0, destination=loops(key)), value)
     return list(outs)
 
 

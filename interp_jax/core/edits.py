@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from interp_jax.core.axes import is_local, is_uniform
+from interp_jax.core.jaxprs import conform, is_shard
 from interp_jax.core.kinds import Readable
 
 Array = jax.Array
@@ -92,6 +93,7 @@ class Context:
             raise ValueError(
                 f"at: site {self.name!r} has shape {like.shape} with axes {self.axes}; "
                 f"a choice of {name} of shape {values.shape} does not fit: give one per example, [batch]"
+                f"{_part(like, self)}"
             )
         return values.reshape(shape)
 
@@ -197,10 +199,16 @@ def place(values: Array, like: Array, ctx: Context) -> Array:
     try:
         return fill(values, like)
     except ValueError:
-        under = f" (under vmap it sees one example: {_INSIDE})" if ctx.mapped else ""
         raise ValueError(
-            f"site {ctx.name!r} holds {shape_text(like)}; a value {shape_text(values)} does not broadcast to it{under}"
+            f"site {ctx.name!r} holds {shape_text(like)}; a value {shape_text(values)} does not broadcast to it"
+            f"{_part(like, ctx)}"
         ) from None
+
+
+def _part(like: Array, ctx: Context) -> str:
+    """What an edit sees of a value, where that is not all of it."""
+    shard = " (inside shard_map an edit sees one shard)" if is_shard(like) else ""
+    return f" (under vmap an edit sees one example: {_INSIDE})" if ctx.mapped else shard
 
 
 _INSIDE = "to give each its own, put intervene inside the vmap"
@@ -233,10 +241,8 @@ def check_kind(values: Array, like: Array, ctx: Context) -> None:
 
 
 def fill(values: Array, like: Array) -> Array:
-    """`values` broadcast to the shape of `like` and, on a mesh with explicit axes, to its sharding."""
-    values = jnp.broadcast_to(values, like.shape)
-    sharding = jax.typeof(like).sharding
-    return values if jax.typeof(values).sharding.spec == sharding.spec else jax.sharding.reshard(values, sharding)
+    """`values` broadcast to the shape of `like`, and in its place on a mesh."""
+    return conform(jnp.broadcast_to(values, like.shape), like)
 
 
 def at_index(values: Array, index: Sequence[int | Array]) -> Array:
@@ -255,7 +261,7 @@ def check(new: Any, old: Array, name: str) -> Array:
             f"the edit of site {name!r} returned {shape_text(new)}, but the site holds {shape_text(old)}: "
             f"return the same shape and dtype (cast with .astype(x.dtype))"
         )
-    return new
+    return conform(new, old)
 
 
 def shape_text(x: Any) -> str:

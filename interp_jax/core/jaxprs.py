@@ -1,6 +1,6 @@
 """What differs between versions of jax, in one place: closed jaxprs, scan counts, equations bound again."""
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import jax
@@ -98,6 +98,34 @@ def varying(x: Any, axes: frozenset[str]) -> Any:
     return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
+def is_shard(x: Any) -> bool:
+    """Whether a value is one shard of a shard_map."""
+    return jax.sharding.AxisType.Manual in jax.typeof(x).sharding.mesh.axis_types
+
+
+def conform(x: Any, like: Any) -> Any:
+    """`x` as sharded as `like` on a mesh of explicit axes, and as varying in a shard_map: so it can stand for it."""
+    aval, wanted = jax.typeof(x), jax.typeof(like)
+    if aval.sharding.spec != wanted.sharding.spec:
+        x = jax.sharding.reshard(x, wanted.sharding)
+    return varying(x, varying_axes(wanted))
+
+
+def mesh_of(aval: Any) -> AbstractContextManager[Any]:
+    """The mesh of a value, which auto_axes and explicit_axes change, as the context of what is computed with it."""
+    mesh = aval.sharding.mesh
+    return nullcontext() if mesh == jax.sharding.get_abstract_mesh() else jax.sharding.use_abstract_mesh(mesh)
+
+
 def zeros(like: Any) -> jax.Array:
-    """Zeros of an abstract value, varying as a loop carry inside a shard_map must."""
-    return varying(jax.lax.full(like.shape, 0, like.dtype), varying_axes(like))
+    """Zeros of an abstract value, that can stand for it anywhere."""
+    explicit = jax.sharding.AxisType.Explicit in like.sharding.mesh.axis_types
+    with mesh_of(like):
+        x = jax.lax.full(like.shape, 0, like.dtype, sharding=like.sharding if explicit else None)
+        return varying(x, varying_axes(like))
+
+
+def out_avals(fn: Any, *args: Any) -> Any:
+    """The abstract values of `fn(*args)`, with their meshes, which `jax.eval_shape` leaves out."""
+    jaxpr, shapes = jax.make_jaxpr(fn, return_shape=True)(*args)
+    return jax.tree.unflatten(jax.tree.structure(shapes), jaxpr.out_avals)

@@ -18,6 +18,7 @@ from interp_jax.core.calling import trace, transform
 from interp_jax.core.catalog import Catalog, Found, Sites
 from interp_jax.core.edits import Context, Intervention, as_intervention, place
 from interp_jax.core.interpreter import Interpreter
+from interp_jax.core.jaxprs import out_avals, zeros
 from interp_jax.core.plan import Edit, Want
 
 Array = jax.Array
@@ -247,14 +248,13 @@ def _grads(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -
         if not jnp.issubdtype(catalog.info(want.target.name).dtype, jnp.inexact):
             raise ValueError(f"site {want.target.name!r} holds {catalog.info(want.target.name).dtype}: it has no slope")
     first = Interpreter(catalog, wants)
-    shapes = jax.eval_shape(lambda leaves: first.run(jaxpr, leaves, output=False, deltas={})[1], leaves)
+    avals = out_avals(lambda leaves: first.run(jaxpr, leaves, output=False, deltas={})[1], leaves)
 
     def loss(deltas: Any) -> Any:
         outs, values = Interpreter(catalog, wants, records=first.records).run(jaxpr, leaves, output=True, deltas=deltas)
         return jnp.sum(metric(jax.tree.unflatten(tree, outs))), values
 
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    (value, values), slopes = jax.value_and_grad(loss, has_aux=True)(zeros)
+    (value, values), slopes = jax.value_and_grad(loss, has_aux=True)(jax.tree.map(zeros, avals))
     return value, assemble(wants, first.records, values), assemble(wants, first.records, slopes)
 
 
