@@ -46,14 +46,14 @@ class Interpreter:
 
     def run(
         self, jaxpr: Any, args: Sequence[Any], *, output: bool, deltas: dict[str, Array]
-    ) -> tuple[list[Any], dict[str, Array]]:
+    ) -> tuple[list[Any], dict[str, Any]]:
         """The outputs (None where `output` is false) and the captured values by record key."""
         needed = [output] * len(jaxpr.jaxpr.outvars)
         return self.enter(jaxpr, args, Place((), Scope(), deltas), needed, frozenset())
 
     def enter(
         self, jaxpr: Any, args: Sequence[Any], place: Place, needed: Sequence[bool], exports: frozenset[Request]
-    ) -> tuple[list[Any], dict[str, Array]]:
+    ) -> tuple[list[Any], dict[str, Any]]:
         """The outputs of the body of an inner function, and the records that leave it: what is captured, or read
         outside."""
         inner = place._replace(scope=Scope(place.scope))

@@ -55,9 +55,9 @@ class Scope:
 
     def __init__(self, parent: "Scope | None" = None):
         self.parent = parent
-        self.values: dict[str, Array] = {}
+        self.values: dict[str, Any] = {}
 
-    def find(self, key: str) -> Array | None:
+    def find(self, key: str) -> Any:
         scope: Scope | None = self
         while scope is not None:
             if key in scope.values:

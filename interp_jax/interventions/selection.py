@@ -1,5 +1,6 @@
 """`at`: confines an intervention to a layer, a position, a head, or any place along an axis."""
 
+from collections.abc import Sequence
 import operator
 from typing import Any
 
@@ -14,6 +15,7 @@ from interp_jax.interventions.registration import Wrapper, pytree
 
 _AXES = ("position", "head", "feature", "query", "key")
 _NO_END = 1 << 31
+Index = Int[ArrayLike, "..."] | Sequence[int]
 
 
 @pytree(data=("edit", "layer", "indices", "index", "mask"), static=("only_layer", "axis", "generated"))
@@ -123,14 +125,14 @@ def at(
     edit: Any,
     *,
     layer: Int[ArrayLike, ""] | None = None,
-    position: str | Int[ArrayLike, "..."] | None = None,
-    head: Int[ArrayLike, "..."] | None = None,
-    feature: Int[ArrayLike, "..."] | None = None,
-    query: Int[ArrayLike, "..."] | None = None,
-    key: Int[ArrayLike, "..."] | None = None,
+    position: str | Index | None = None,
+    head: Index | None = None,
+    feature: Index | None = None,
+    query: Index | None = None,
+    key: Index | None = None,
     axis: int | None = None,
     index: Int[ArrayLike, ""] | None = None,
-    mask: Bool[ArrayLike, "..."] | Num[ArrayLike, "..."] | None = None,
+    mask: Bool[ArrayLike, "..."] | Num[ArrayLike, "..."] | Sequence[Any] | None = None,
 ) -> Intervention:
     """Confines an intervention to a layer, a position, a head, ...: elsewhere the value stays.
 

@@ -1,6 +1,6 @@
 """Interventions on a value: add, replace, zero, mean_ablate, scale, project_out, clamp, noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import operator
 from typing import Any
 import zlib
@@ -11,6 +11,8 @@ from jaxtyping import Array, ArrayLike, Float, Key, Num
 
 from interp_jax.core import COUNTED, Context, Intervention, check_kind, fill, of_visit, place
 from interp_jax.interventions.registration import pytree
+
+Numbers = Num[ArrayLike, "..."] | Sequence[Any]  # lists of numbers are as good
 
 
 def _wide(x: Array) -> Array:
@@ -44,7 +46,7 @@ class _Add(Intervention):
         return _combine(value, self.vector, ctx, operator.add)
 
 
-def add(vector: Num[ArrayLike, "..."]) -> Intervention:
+def add(vector: Numbers) -> Intervention:
     """Adds a vector: `x + vector`.
 
     Args:
@@ -73,7 +75,7 @@ class _Replace(Intervention):
         return _placed(self.value, value, ctx).astype(value.dtype)
 
 
-def replace(value: Num[ArrayLike, "..."]) -> Intervention:
+def replace(value: Numbers) -> Intervention:
     """Puts another value in place: activation patching.
 
     Args:
@@ -129,7 +131,7 @@ class _MeanAblate(Intervention):
         return fill(mean, value).astype(value.dtype)
 
 
-def mean_ablate(mean: Num[ArrayLike, "..."] | None = None) -> Intervention:
+def mean_ablate(mean: Numbers | None = None) -> Intervention:
     """Puts a mean in place: mean ablation.
 
     Args:
@@ -157,7 +159,7 @@ class _Scale(Intervention):
         return _combine(value, self.factor, ctx, operator.mul)
 
 
-def scale(factor: Num[ArrayLike, "..."]) -> Intervention:
+def scale(factor: Numbers) -> Intervention:
     """Multiplies by a factor that broadcasts to the value.
 
     Example:
@@ -190,7 +192,7 @@ class _ProjectOut(Intervention):
         return (wide - along[..., None] * unit).astype(value.dtype)
 
 
-def project_out(direction: Float[ArrayLike, "*layer d"]) -> Intervention:
+def project_out(direction: Float[ArrayLike, "*layer d"] | Sequence[Any]) -> Intervention:
     """Removes the component along a direction: `x - r (r . x)` with `r` the direction at unit norm.
 
     Directional ablation of Arditi et al. 2024, "Refusal in language models is mediated by a single direction".
@@ -221,7 +223,7 @@ class _Clamp(Intervention):
         return jnp.clip(value, *bounds)
 
 
-def clamp(low: Num[ArrayLike, "..."] | None = None, high: Num[ArrayLike, "..."] | None = None) -> Intervention:
+def clamp(low: Numbers | None = None, high: Numbers | None = None) -> Intervention:
     """Limits values to `[low, high]`; None is no limit. To set a feature to a value, use `at(replace(v), feature=i)`.
 
     Example:
@@ -251,7 +253,7 @@ class _Noise(Intervention):
         return _combine(value, drawn * _placed(self.scale, value, ctx).astype(drawn.dtype), ctx, operator.add)
 
 
-def noise(key: Key[Array, ""], scale: Num[ArrayLike, "..."] = 1.0) -> Intervention:
+def noise(key: Key[Array, ""], scale: Numbers = 1.0) -> Intervention:
     """Adds Gaussian noise of standard deviation `scale`, another draw at each site and layer: causal tracing (ROME).
 
     Args:
