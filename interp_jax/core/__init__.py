@@ -1,28 +1,20 @@
 """The core: sites and the transforms that read and change what flows through them."""
 
+from interp_jax.core.addresses import split_address
 from interp_jax.core.calling import transform, within
-from interp_jax.core.catalog import SiteInfo, Sites
-from interp_jax.core.edits import (
-    COUNTED,
-    Context,
-    Intervention,
-    as_intervention,
-    check,
-    check_kind,
-    check_uniform,
-    choose,
-    fill,
-    is_leaf,
-    of_visit,
-    place,
-)
+from interp_jax.core.context import COUNTED, Context
+from interp_jax.core.edits import Function, Intervention, Module, as_intervention, check_uniform, choose, is_leaf
+from interp_jax.core.fitting import check, check_kind, fill, of_visit, place, shape_text
 from interp_jax.core.site import detail, site
+from interp_jax.core.table import SiteInfo, Sites
 from interp_jax.core.transforms import capture, freeze, grads, intervene, sites
 
 __all__ = [
     "COUNTED",
     "Context",
+    "Function",
     "Intervention",
+    "Module",
     "SiteInfo",
     "Sites",
     "as_intervention",
@@ -39,8 +31,10 @@ __all__ = [
     "is_leaf",
     "of_visit",
     "place",
+    "shape_text",
     "site",
     "sites",
+    "split_address",
     "transform",
     "within",
 ]

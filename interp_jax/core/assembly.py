@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from interp_jax.core.catalog import Span
 from interp_jax.core.jaxprs import mesh_of
 from interp_jax.core.plan import Record, Want
+from interp_jax.core.walking import Span
 
 Array = jax.Array
 

@@ -18,9 +18,9 @@ import jax.core
 import numpy as np
 
 from interp_jax.core.jaxprs import calls_back
-from interp_jax.core.kinds import Readable
+from interp_jax.core.kinds import Lift, Readable
 from interp_jax.core.memory import Memory, Way
-from interp_jax.core.reading import Lift, Reading
+from interp_jax.core.reading import Reading
 from interp_jax.core.rebuilding import NotLifted, Rebuilding, lost_state
 
 _programs, _traces = Memory(), Memory()

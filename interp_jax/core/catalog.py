@@ -1,209 +1,15 @@
-"""The catalogue: which sites a jaxpr declares, where they stand, and what an address means."""
+"""The catalogue of a traced function: its sites by name, and what an address means."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 import difflib
 import fnmatch
-import html
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from interp_jax.core.addresses import Target, numbered, split_address
 from interp_jax.core.axes import Following, source
-from interp_jax.core.jaxprs import closed, is_differentiated, subjaxprs
 from interp_jax.core.selects import are_alternatives
-
-
-class Span(NamedTuple):
-    """A site's place in one loop around it: iterations `start` to `start + length`.
-
-    `real` says whether a scan runs these iterations; a Python loop, or one iteration that a transform has taken out
-    of a scan, has length 1 and is not real.
-    """
-
-    start: int
-    length: int
-    real: bool
-
-
-class Found(NamedTuple):
-    """One site equation of a jaxpr."""
-
-    name: str
-    aval: Any
-    params: dict[str, Any]
-    spans: tuple[Span, ...]
-    depth: int  # number of scans around it
-    differentiated: bool
-    again: bool  # in a differentiated remat: if the site stood before, this recomputes it in a backward pass
-    copy: bool  # known by name only
-    on_demand: bool
-    barrier: str | None  # the primitive that the transforms cannot enter
-    read_only: bool = False  # tagged by jax's checkpoint_name in somebody else's model
-
-
-@dataclass(frozen=True)
-class SiteInfo:
-    """What `sites` tells of one site.
-
-    Attributes:
-      shape: of one visit; `capture` returns `[*loops *layers *shape]`. Mapped axes of a vmap come first in it.
-      dtype: numpy dtype.
-      axes: names of the trailing axes, or None.
-      layers: layer numbers, or None where the site stands in no loop.
-      loops: sizes of the loops around the layer loop (nested scans), usually empty.
-      on_demand: computed only when it is asked for (see `detail`).
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    axes: tuple[str, ...] | None
-    layers: tuple[int, ...] | None
-    loops: tuple[int, ...] = ()
-    on_demand: bool = False
-
-    def size(self, axis: str) -> int:
-        """The size of a named axis. Raises ValueError where the site has none of that name."""
-        axes = self.axes or ()
-        return self.shape[axes.index(axis) - len(axes)]
-
-
-class Sites(dict[str, SiteInfo]):
-    """name -> SiteInfo, printed as a table, and in a notebook as one."""
-
-    def rows(self) -> list[tuple[str, str, str, str, str]]:
-        return [
-            (
-                name + (" *" if info.on_demand else ""),
-                _layers_text(info.layers),
-                " ".join(map(str, (*info.loops, *info.shape))) or "scalar",
-                " ".join(info.axes or ()),
-                str(info.dtype),
-            )
-            for name, info in self.items()
-        ]
-
-    def __repr__(self) -> str:
-        head = ("site", "layers", "shape", "axes", "dtype")
-        rows = [head, *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        lines.insert(1, "  ".join("-" * w for w in widths))
-        note = ["* computed only when asked for"] if any(info.on_demand for info in self.values()) else []
-        return "\n".join([*lines, *note])
-
-    def _repr_html_(self) -> str:
-        def row(cells: Sequence[str], tag: str) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-        body = "".join(row(cells, "td") for cells in self.rows())
-        return f"<table>{row(('site', 'layers', 'shape', 'axes', 'dtype'), 'th')}{body}</table>"
-
-    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
-        from treescope import rendering_parts as parts
-
-        return parts.build_foldable_tree_node_from_children(
-            prefix="Sites(",
-            children=[parts.text(line) for line in repr(self).splitlines()],
-            suffix=")",
-            path=path,
-            expand_state=parts.ExpandState.EXPANDED,
-        )
-
-
-def _layers_text(layers: tuple[int, ...] | None) -> str:
-    if not layers:
-        return "" if layers is None else "none"
-    whole = layers == tuple(range(layers[0], layers[-1] + 1))
-    return f"{layers[0]}-{layers[-1]}" if whole and len(layers) > 1 else ",".join(map(str, layers))
-
-
-def site_spans(loops: tuple[Span, ...] | None, layer: int | None, frames: Sequence[Span]) -> tuple[Span, ...]:
-    """Where a site stands, given the scans around it, outermost first.
-
-    `loops` is what a transform noted on the site when it cut a scan: it covers the innermost of the real scans.
-    """
-    if loops is None:
-        spans = list(frames)
-    else:
-        pieces = iter(frames[len(frames) - sum(span.real for span in loops) :])
-        spans = list(frames[: len(frames) - sum(span.real for span in loops)])
-        for span in loops:
-            if not span.real:
-                spans.append(span)
-                continue
-            piece = next(pieces)
-            spans.append(Span(span.start + piece.start, piece.length, piece.real))
-    return (*spans, Span(layer, 1, False)) if layer is not None else tuple(spans)
-
-
-_PLAIN: dict[str, Any] = {
-    "differentiated": False,
-    "again": False,
-    "copy": False,
-    "on_demand": False,
-    "barrier": None,
-}
-
-
-def walk(jaxpr: Any, frames: tuple[Span, ...] = (), state: dict[str, Any] = _PLAIN) -> Iterator[Found]:
-    """Every site equation in a closed jaxpr and in the jaxprs inside it, in program order."""
-    for eqn in closed(jaxpr).jaxpr.eqns:
-        yield from walk_equation(eqn, frames, state)
-
-
-def walk_equation(eqn: Any, frames: tuple[Span, ...], state: dict[str, Any] = _PLAIN) -> Iterator[Found]:
-    """The site equations in one equation, itself included."""
-    kind, params = eqn.primitive.name, eqn.params
-    if is_differentiated(eqn) and not state["differentiated"]:
-        state = state | {"differentiated": True}
-    if kind in ("site", "name"):
-        read_only = kind == "name"
-        params = named_params(params["name"]) if read_only else params
-        spans = site_spans(params["loops"], params["layer"], frames)
-        here = state | {"differentiated": state["differentiated"] or params["differentiated"]}
-        yield Found(params["name"], eqn.invars[0].aval, params, spans, len(frames), read_only=read_only, **here)
-    elif kind == "detail":
-        yield from walk(params["detailed"], frames, state | {"on_demand": True})
-    elif kind == "mention":
-        gone = {"copy": True, "on_demand": True, "differentiated": True}
-        yield from walk(params["detailed"], frames, state | gone)
-    elif kind == "scan":
-        yield from walk(params["jaxpr"], (*frames, Span(0, params["length"], True)), state)
-    elif kind == "cond":
-        yield from _either(params["branches"], frames, state)
-    elif kind in REMAT:
-        yield from walk(params["jaxpr"], frames, state | {"again": state["again"] or params["differentiated"]})
-    else:
-        barrier = state["barrier"] or (None if kind in ENTERED else kind)
-        for inner in subjaxprs(eqn):
-            yield from walk(inner, frames, state | {"barrier": barrier})
-
-
-#: Primitives besides scan, cond and remat that the interpreter evaluates step by step.
-def named_params(name: str) -> dict[str, Any]:
-    """The parameters of a site that `jax.ad_checkpoint.checkpoint_name` declares, which knows only its name."""
-    return {"name": name, "layer": None, "axes": None, "offset_axes": (), "marks": ()} | {
-        "mapped": (),
-        "loops": None,
-        "differentiated": False,
-    }
-
-
-CALLS = frozenset({"closed_call", "core_call", "eval_jaxpr"})
-CUSTOM = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
-REMAT = frozenset({"remat2", "remat", "checkpoint"})
-ENTERED = CALLS | CUSTOM | {"jit", "pjit", "while", "shard_map"}
-
-
-def _either(branches: Sequence[Any], frames: tuple[Span, ...], state: dict[str, Any]) -> Iterator[Found]:
-    """The sites of a cond: those of its branches, each told once."""
-    seen = set()
-    for branch in branches:
-        found_here = list(walk(branch, frames, state))
-        yield from (found for found in found_here if (found.name, found.spans) not in seen)
-        seen |= {(found.name, found.spans) for found in found_here}
+from interp_jax.core.table import SiteInfo, Sites, layers_text
+from interp_jax.core.walking import Found, Span, overlap, walk
 
 
 class Catalog:
@@ -300,7 +106,7 @@ class Catalog:
 
     def raise_no_layer(self, what: str, name: str, layer: int) -> None:
         layers = self.layers(name)
-        has = "it stands in no loop over layers" if layers is None else f"its layers: {_layers_text(layers)}"
+        has = "it stands in no loop over layers" if layers is None else f"its layers: {layers_text(layers)}"
         raise ValueError(f"{what}: site {name!r} has no layer {layer}; {has} (interp_jax.sites(f, *args) lists all)")
 
     def _glob(self, address: str, plain: str, layer: int | None) -> list[Target]:
@@ -354,10 +160,3 @@ def mapped_first(mapped: Sequence[int], shape: tuple[int, ...]) -> tuple[int, ..
     for axis in mapped:
         front.append(rest.pop(axis))
     return (*front, *rest)
-
-
-def overlap(a: tuple[Span, ...], b: tuple[Span, ...]) -> bool:
-    """Whether two sites have an iteration of all their loops in common."""
-    return len(a) != len(b) or all(
-        x.start < y.start + y.length and y.start < x.start + x.length for x, y in zip(a, b, strict=True)
-    )

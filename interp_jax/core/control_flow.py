@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from interp_jax.core.catalog import CALLS, CUSTOM, REMAT, Span, overlap, walk
 from interp_jax.core.jaxprs import out_avals, rebind, subjaxprs, varying, zeros
 from interp_jax.core.plan import Place, Record, Request, covers
 from interp_jax.core.scans import scan
 from interp_jax.core.site import detail
+from interp_jax.core.walking import CALLS, CUSTOM, REMAT, Span, overlap, walk
 
 if TYPE_CHECKING:
     from interp_jax.core.interpreter import Interpreter

@@ -13,12 +13,14 @@ from jax.extend.core import DropVar, Literal
 import jax.numpy as jnp
 
 from interp_jax.core.addresses import Target
-from interp_jax.core.catalog import Catalog, Found, Span, mapped_first, named_params, site_spans, walk_equation
+from interp_jax.core.catalog import Catalog, mapped_first
+from interp_jax.core.context import Context
 from interp_jax.core.control_flow import rule
-from interp_jax.core.edits import Context, Intervention, apply, call, from_front, to_front
+from interp_jax.core.edits import Intervention, apply, call, from_front, to_front
 from interp_jax.core.jaxprs import closed, context, rebind
 from interp_jax.core.plan import Edit, Place, Record, Request, Scope, Want, covers, meets, site_index
 from interp_jax.core.site import detail_p, site_p
+from interp_jax.core.walking import Found, Span, named_params, site_spans, walk_equation
 
 Array = jax.Array
 

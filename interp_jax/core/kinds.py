@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import fields, is_dataclass
 import dis
-from enum import Enum
+from enum import Enum, IntEnum
 from functools import lru_cache, partial
 from pathlib import Path
 import random
@@ -18,6 +18,14 @@ import jax.core
 import numpy as np
 
 _PACKAGE = __name__.partition(".")[0]
+
+
+class Lift(IntEnum):
+    """What becomes an argument of a program besides the arrays of the call itself."""
+
+    ALL = 0  # the arrays and floats that functions read, and the floats of the call
+    ARRAYS = 1  # jax's arrays alone: a function that branches on a float needs its value
+    NOTHING = 2  # a function that makes numbers of an array needs the array
 
 
 class Readable:

@@ -7,7 +7,8 @@ import threading
 from typing import Any
 import weakref
 
-from interp_jax.core.reading import Lift, Path, Reading
+from interp_jax.core.kinds import Lift
+from interp_jax.core.reading import Path, Reading
 
 KEPT = 256
 

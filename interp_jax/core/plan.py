@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 
 from interp_jax.core.addresses import Target
-from interp_jax.core.catalog import Found, Span
 from interp_jax.core.edits import Intervention
+from interp_jax.core.walking import Found, Span
 
 Array = jax.Array
 Request = tuple[str, tuple[Span, ...]]  # a visit of a site whose value a later `via` reads

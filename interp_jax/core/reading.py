@@ -11,7 +11,6 @@ What a function of an installed package names as globals is taken to stay as it 
 
 from collections.abc import Hashable, Iterable
 from contextlib import contextmanager, suppress
-from enum import IntEnum
 import functools
 import hashlib
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -20,30 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from interp_jax.core.kinds import (
-    Readable,
-    Same,
-    classes_in,
-    has_value,
-    is_function_like,
-    is_itself,
-    is_library,
-    kind_of,
-    names,
-    state_of,
-)
+from interp_jax.core import kinds
+from interp_jax.core.kinds import Lift, Readable, Same, kind_of
 
 Slot = Hashable
 Path = tuple[Any, ...]  # where in a call something stands: (path of what holds it, slot)
 LONG = 64  # more numbers than this in a list are data, and no arguments each
-
-
-class Lift(IntEnum):
-    """What becomes an argument of a program besides the arrays of the call itself."""
-
-    ALL = 0  # the arrays and floats that functions read, and the floats of the call
-    ARRAYS = 1  # jax's arrays alone: a function that branches on a float needs its value
-    NOTHING = 2  # a function that makes numbers of an array needs the array
 
 
 class Link(NamedTuple):
@@ -164,7 +145,7 @@ class Reading:
     def _tree(self, x: Any, path: Path, *, of_call: bool = False) -> None:
         """A pytree. The call itself is one, and its arrays are leaves whatever is lifted."""
         parent = self._node(x)
-        leaves, structure = jax.tree.flatten(x, is_leaf=is_function_like)
+        leaves, structure = jax.tree.flatten(x, is_leaf=kinds.is_function_like)
         try:
             self._fact(path, structure if hash(structure) else structure)
         except TypeError:  # a static part of it cannot be hashed
@@ -180,7 +161,7 @@ class Reading:
                 self._see(leaf, (path, i), parent, i)
         self.trees[parent] = Tree(structure, leaves, numbers)
         with self._as_it_is():
-            for cls in classes_in(structure):
+            for cls in kinds.classes_in(structure):
                 self._see(cls, (path, cls), parent, cls)
 
     def _readable(self, x: Readable, path: Path) -> None:
@@ -232,13 +213,13 @@ class Reading:
             self._see(value, (path, "default", i), parent, ("default", i))
         for name, value in (fn.__kwdefaults__ or {}).items():
             self._see(value, (path, "keyword", name), parent, ("keyword", name))
-        if not is_library(fn.__globals__.get("__name__")):
+        if not kinds.is_library(fn.__globals__.get("__name__")):
             self._globals(fn, path, parent)
         self._holders.pop()
 
     def _globals(self, fn: FunctionType, path: Path, parent: int) -> None:
         """What a user's function names: globals, and attributes of modules and of itself."""
-        named = names(fn.__code__)
+        named = kinds.names(fn.__code__)
         for name in named.globals:
             if name not in fn.__globals__:
                 self.unseen |= name in ("globals", "eval", "exec")
@@ -257,7 +238,7 @@ class Reading:
         """Of a user's module, the attributes that the function's code names."""
         self._fact(path, module.__name__)
         self.unseen |= module.__name__ in ("random", "secrets", "uuid", "numpy.random")
-        if is_library(module.__name__):
+        if kinds.is_library(module.__name__):
             self.unseen |= module is np and "random" in attributes
             return
         for name in attributes:
@@ -296,7 +277,7 @@ class Reading:
         """A user's class: its methods and attributes, and those of its bases."""
         parent = self._node(cls)
         self._fact(path, Same(cls))
-        if is_library(cls.__module__):
+        if kinds.is_library(cls.__module__):
             return
         with self._as_it_is():
             for name, value in vars(cls).items():
@@ -312,11 +293,11 @@ class Reading:
         if not jax.tree_util.all_leaves((x,)):
             return self._tree(x, path)
         parent = self._node(x)
-        if has_value(cls):
+        if kinds.has_value(cls):
             with suppress(TypeError):  # says that it can be hashed, and cannot
                 return self._fact(path, (hash(x), x))
-        state = {} if is_itself(cls) else state_of(x)
-        if not state and (is_itself(cls) or not hasattr(x, "__dict__")):
+        state = {} if kinds.is_itself(cls) else kinds.state_of(x)
+        if not state and (kinds.is_itself(cls) or not hasattr(x, "__dict__")):
             return self._fact(path, Same(x))
         self._fact(path, tuple(state))
         self._holders.append(x)

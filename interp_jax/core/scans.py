@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from interp_jax.core.catalog import Span, walk
 from interp_jax.core.jaxprs import closed, scan_counts
 from interp_jax.core.plan import Frame, Place, Request, covers
+from interp_jax.core.walking import Span, walk
 
 if TYPE_CHECKING:
     from interp_jax.core.interpreter import Interpreter

@@ -12,14 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from interp_jax.core.addresses import Target
+from interp_jax.core.asking import edits_of, wants_of
 from interp_jax.core.assembly import assemble
 from interp_jax.core.calling import trace, transform
-from interp_jax.core.catalog import Catalog, Found, Sites
-from interp_jax.core.edits import Context, Intervention, as_intervention, place
+from interp_jax.core.catalog import Catalog
+from interp_jax.core.context import Context
+from interp_jax.core.edits import Intervention, as_intervention
+from interp_jax.core.fitting import place
 from interp_jax.core.interpreter import Interpreter
 from interp_jax.core.jaxprs import out_avals, zeros
-from interp_jax.core.plan import Edit, Want
+from interp_jax.core.table import Sites
 
 Array = jax.Array
 Where = str | Iterable[str] | Mapping[str, Callable[[Array], Array] | None]
@@ -205,7 +207,7 @@ def _capture(options: tuple[tuple[str, ...], bool], arrays: Any, *args: Any, **k
     (addresses, output), (f, reducers) = options, arrays
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
-    wants = _wants(catalog, addresses, reducers)
+    wants = wants_of(catalog, addresses, reducers)
     interpreter = Interpreter(catalog, wants)
     outs, values = interpreter.run(jaxpr, leaves, output=output, deltas={})
     captured = assemble(wants, interpreter.records, values)
@@ -234,7 +236,7 @@ def _edited(f: Any, args: Any, kwargs: Any, edits: Callable[[Catalog], Iterable[
     """`f(*args, **kwargs)` with the edits that are asked for of its sites."""
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
-    each = [edit for address, fn in edits(catalog) for edit in _edits(catalog, address, fn)]
+    each = [edit for address, fn in edits(catalog) for edit in edits_of(catalog, address, fn)]
     outs, _ = Interpreter(catalog, edits=each).run(jaxpr, leaves, output=True, deltas={})
     return jax.tree.unflatten(tree, outs)
 
@@ -243,7 +245,7 @@ def _grads(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -
     f, metric = arrays
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
-    wants = _wants(catalog, addresses, (None,) * len(addresses))
+    wants = wants_of(catalog, addresses, (None,) * len(addresses))
     for want in wants:
         if not jnp.issubdtype(catalog.info(want.target.name).dtype, jnp.inexact):
             raise ValueError(f"site {want.target.name!r} holds {catalog.info(want.target.name).dtype}: it has no slope")
@@ -256,76 +258,3 @@ def _grads(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -
 
     (value, values), slopes = jax.value_and_grad(loss, has_aux=True)(jax.tree.map(zeros, avals))
     return value, assemble(wants, first.records, values), assemble(wants, first.records, slopes)
-
-
-def _wants(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> list[Want]:
-    wants: dict[str, Want] = {}
-    for address, reducer in zip(addresses, reducers, strict=True):
-        for target in catalog.resolve(address):
-            catalog.check_once(target.name)
-            if catalog.is_repeated(target.name):
-                raise ValueError(
-                    f"site {target.name!r} stands in the branches of a cond that a vmap has turned into a select, of "
-                    "which each example takes its own: put capture inside the vmap"
-                )
-            _check_entered(catalog.found[target.name])
-            wants[target.key] = Want(target, reducer)
-    return list(wants.values())
-
-
-def _edits(catalog: Catalog, address: str, intervention: Intervention) -> list[Edit]:
-    edits = []
-    for target in catalog.resolve(address):
-        found = catalog.found[target.name]
-        _check_entered(found)
-        if found[0].read_only:
-            raise ValueError(
-                f"site {target.name!r} is only named by checkpoint_name and cannot be edited: use interp_jax.site"
-            )
-        catalog.check_once(target.name)
-        if any(f.differentiated for f in (*found, *catalog.copies.get(target.name, ()))):
-            raise ValueError(
-                f"site {target.name!r} stands in a function that was differentiated already, where an edit would not "
-                "reach the derivative: write jax.grad(intervene(f, edits)), not intervene(jax.grad(f), edits)"
-            )
-        layers, numbers = intervention.layers, catalog.layers(target.name) or ()
-        if layers is not None:
-            layers = frozenset(numbers[k] if -len(numbers) <= k < 0 else k for k in layers)
-        missing = (layers or frozenset()) - set(numbers)
-        if missing:
-            catalog.raise_no_layer(f"at(layer={min(missing)})", target.name, min(missing))
-        if target.layer is not None:
-            layers = frozenset({target.layer}) if layers is None else layers & {target.layer}
-            if not layers:
-                raise ValueError(f"address {address!r} has an edit that is confined to another layer by at(layer=...)")
-        reads = {}
-        for read in intervention.reads:
-            if "*" in read:
-                raise ValueError(
-                    f"the edit of {target.name!r} reads {read!r}: via takes one site for each key, no glob"
-                )
-            (reads[read],) = catalog.resolve(read)
-            _check_read(catalog, target, reads[read])
-        edits.append(Edit(target.name, layers, intervention, reads))
-    return edits
-
-
-def _check_entered(found: list[Found]) -> None:
-    for f in found:
-        if f.barrier is not None:
-            raise ValueError(
-                f"site {f.name!r} stands inside {f.barrier}, which the transforms cannot enter: move it out"
-            )
-
-
-def _check_read(catalog: Catalog, target: Target, read: Target) -> None:
-    if not catalog.go_together(target.name, read.name):
-        raise ValueError(
-            f"the edit of {target.name!r} reads {read.name!r}, which stands under another vmap, or under one whose "
-            "examples are not seen to go with its own: put intervene inside the vmap"
-        )
-    depth, depth_read = (len(catalog.found[name][0].spans) for name in (target.name, read.name))
-    if depth_read - (read.layer is not None) > depth:
-        raise ValueError(
-            f"the edit of {target.name!r} reads {read.name!r}, which has layers: give the address a number"
-        )

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax import Array
 
-from interp_jax.core.edits import Context, Intervention, as_intervention
+from interp_jax.core import Context, Intervention, as_intervention
 
 
 @jax.tree_util.register_dataclass

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from interp_jax.core import Context, Intervention, as_intervention, check, check_uniform, is_leaf
-from interp_jax.core.edits import Function, Module
+from interp_jax.core import Context, Function, Intervention, Module, as_intervention, check, check_uniform, is_leaf
 from interp_jax.interventions.registration import Wrapper, pytree
 
 

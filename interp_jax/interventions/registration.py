@@ -10,8 +10,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core import Intervention
-from interp_jax.core.edits import shape_text
+from interp_jax.core import Intervention, shape_text
 
 
 def pytree(*, data: tuple[str, ...] = (), static: tuple[str, ...] = ()) -> Callable[[type], type]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from interp_jax.core.addresses import split_address
+from interp_jax.core import split_address
 
 Path = tuple[str, ...]
 

@@ -19,8 +19,7 @@ from jax import Array, lax
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core import SiteInfo, capture, grads, intervene, sites, transform
-from interp_jax.core.addresses import split_address
+from interp_jax.core import SiteInfo, capture, grads, intervene, sites, split_address, transform
 from interp_jax.interventions import replace
 from interp_jax.patching.sweep import check_pair, per_example
 

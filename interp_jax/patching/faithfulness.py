@@ -20,8 +20,7 @@ from jax import Array, lax
 from jax.core import Tracer
 import jax.numpy as jnp
 
-from interp_jax.core import capture, intervene, sites, transform
-from interp_jax.core.addresses import split_address
+from interp_jax.core import capture, intervene, sites, split_address, transform
 from interp_jax.patching.circuit import Circuit, Members
 from interp_jax.patching.grid import SEQUENCES
 from interp_jax.patching.sweep import check_pair, per_example

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.core import Sites, capture, intervene, sites, transform
-from interp_jax.core.addresses import split_address
+from interp_jax.core import Sites, capture, intervene, sites, split_address, transform
 from interp_jax.interventions import add, at, chain, replace
 from interp_jax.patching.grid import SEQUENCES, confine, lay, visit
 from interp_jax.patching.sweep import check_pair, ordered, per_example
