@@ -66,13 +66,18 @@ def add(vector: Numbers) -> Intervention:
     return _Add(jnp.asarray(vector))
 
 
-@pytree(data=("value",))
+@pytree(data=("value",), static=("fits_any",))
 class _Replace(Intervention):
     smooth = True
     value: Any
+    fits_any: bool  # zero is of the kind that any site holds
+
+    def arguments(self) -> dict[str, Any]:
+        return {"value": self.value}
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        return _placed(self.value, value, ctx).astype(value.dtype)
+        new = self.value.astype(value.dtype) if self.fits_any else self.value
+        return _placed(new, value, ctx).astype(value.dtype)
 
 
 def replace(value: Numbers) -> Intervention:
@@ -92,7 +97,7 @@ def replace(value: Numbers) -> Intervention:
       >>> ij.intervene(f, {"x": replace(jnp.ones(3))})(jnp.zeros(3)).item()
       3.0
     """
-    return _Replace(jnp.asarray(value))
+    return _Replace(jnp.asarray(value), False)
 
 
 def zero() -> Intervention:
@@ -103,7 +108,7 @@ def zero() -> Intervention:
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.zero()})(jnp.ones(2)).tolist()
       [0.0, 0.0]
     """
-    return _Replace(jnp.zeros((), bool))  # of the kind that any site holds
+    return _Replace(jnp.zeros((), jnp.float32), True)
 
 
 @pytree(data=("mean",))

@@ -140,7 +140,8 @@ def _step(
     rotary = rotary_of(model.config, positions)
     frame = Frame(model.config, batch, positions, mask, rotary, places, start)
     x, new_cache = decode(model, tokens, frame, cache)
-    last = replace(places, offset=places.offset + tokens.shape[-1] - 1)
+    offset: Any = places.offset
+    last = replace(places, offset=offset + tokens.shape[-1] - 1)
     logits = model.unembed(x[..., -1:, :], (*batch, "position"), last)
     return logits[..., 0, :].astype(jnp.float32), new_cache
 

@@ -57,7 +57,7 @@ def tokenize(
       >>> models.tokenize(models.Tokenizer(backend), cat, chat="a {{ messages[0].content }}")[0].tolist()
       [[1, 2]]
     """
-    _check_tokenizer("tokenize", tokenizer)
+    tokenizer = _existing("tokenize", tokenizer)
     rows = []
     for i, prompt in enumerate(_prompts(prompts)):
         with _naming(i):
@@ -107,7 +107,7 @@ def locate(
       >>> mask.astype(int).tolist(), first.tolist(), last.tolist()
       ([[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1, 0]], [4, 1], [5, 2])
     """
-    _check_tokenizer("locate", tokenizer)
+    tokenizer = _existing("locate", tokenizer)
     prompts = _prompts(prompts)
     spans = [spans] * len(prompts) if isinstance(spans, str) else list(spans)
     if len(spans) != len(prompts):
@@ -129,11 +129,12 @@ def locate(
     return jnp.asarray(mask), jnp.asarray(first), jnp.asarray(last)
 
 
-def _check_tokenizer(name: str, tokenizer: Any) -> None:
+def _existing(name: str, tokenizer: Tokenizer | None) -> Tokenizer:
     if tokenizer is None:
         raise ValueError(
             f"{name}: the tokenizer is None: the model's folder has no tokenizer.json; add it and load again"
         )
+    return tokenizer
 
 
 def _prompts(prompts: str | Sequence[Any]) -> list[Any]:

@@ -97,15 +97,15 @@ def greedy_removal(
 
 
 def _completeness(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Completeness:
-    *args, circuit, removed = args
-    score, _, _ = measured(options, arrays, args, circuit, kwargs)
+    *given, circuit, removed = args
+    score, _, _ = measured(options, arrays, given, circuit, kwargs)
     _check_alike(options.name, removed, circuit)
     return _gaps(score, circuit, removed)
 
 
 def _greedy_removal(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> tuple[Circuit, Completeness]:
-    *args, circuit = args
-    score, _, _ = measured(options, arrays, args, circuit, kwargs)
+    *given, circuit = args
+    score, _, _ = measured(options, arrays, given, circuit, kwargs)
     check_single(options.name, circuit)
     each = circuit.singles()
 

@@ -157,15 +157,15 @@ def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, options: Opti
 
 
 def _faithfulness(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Faithfulness:
-    *args, circuit = args
-    score, model, empty = measured(options, arrays, args, circuit, kwargs)
+    *given, circuit = args
+    score, model, empty = measured(options, arrays, given, circuit, kwargs)
     scores = score(circuit)
     return Faithfulness(_share(scores - empty, model, empty), scores, model, empty)
 
 
 def _minimality(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Minimality:
-    *args, circuit = args
-    score, model, empty = measured(options, arrays, args, circuit, kwargs)
+    *given, circuit = args
+    score, model, empty = measured(options, arrays, given, circuit, kwargs)
     check_single(options.name, circuit)
     lost = score(circuit) - score(circuit & ~circuit.singles())
     n_heads = circuit.heads.size

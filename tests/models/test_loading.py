@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from interp_jax import models
+from interp_jax import data, models
 from interp_jax.models import Decoder, Tokenizer
 
 
@@ -47,6 +47,15 @@ def test_round_trip_is_exact(model: Decoder, folder: Path) -> None:
     assert same(again, model)
     assert again.config == model.config
     assert tokenizer is None
+    for needs_one in (
+        lambda: models.tokenize(tokenizer, ["a"]),
+        lambda: models.locate(tokenizer, ["a"], "a"),
+        lambda: data.tasks.ioi(jax.random.key(0), tokenizer, n=1),
+        lambda: data.pairs.task([], tokenizer),
+        lambda: data.spans.labelled(jax.random.key(0), tokenizer, n=1, kind="roles"),
+    ):
+        with pytest.raises(ValueError, match="no tokenizer.json"):
+            needs_one()
 
 
 def test_bfloat16_both_ways(model: Decoder, folder: Path, tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def test_a_tied_unembedding_cannot_go_its_own_way(model: Decoder) -> None:
 
 
 def test_bad_input_is_one_line(model: Decoder) -> None:
+    for other in ({"W_E": 0}, lambda x: x):
+        for call in (models.weights, lambda other: models.with_weights(other, {})):
+            with pytest.raises(TypeError, match="Decoder|Transformer"):  # checked shapes say it in their own words
+                call(other)
     with pytest.raises(ValueError, match="this model has no 'W_q'; it has W_E, W_K"):
         models.with_weights(model, {"W_q": 0})
     with pytest.raises(ValueError, match=r"W_O must have shape \(3, 4, .*, 16\), not \(2,\)"):

@@ -100,6 +100,21 @@ def test_models_whose_edges_are_not_additive_are_refused(change, cls, message) -
     assert "\n" not in str(error.value)
 
 
+def test_a_guest_without_the_sites_of_heads_is_refused() -> None:
+    def guest(w, tokens):
+        x = jnp.take(w, tokens, axis=0)
+        for name in ("blocks.resid_pre", "blocks.resid_mid", "blocks.mlp_out", "blocks.resid_post"):
+            x = ij.site(x, name, layer=0, axes=("batch", "position", "d_model"))
+        return x[:, -1]
+
+    tokens = jnp.zeros((2, 3), jnp.int32)
+    with pytest.raises(
+        ValueError, match="no site 'blocks.attn.result': the function must declare what each head"
+    ) as error:
+        patching.edge_attribution(guest, METRIC)(jnp.ones((4, 37)), tokens, tokens)
+    assert "\n" not in str(error.value)
+
+
 def test_bad_input(tiny) -> None:
     with pytest.raises(ValueError, match="steps=-1 is negative"):
         patching.edge_attribution(tiny.f, tiny.metric, steps=-1)
