@@ -154,7 +154,8 @@ def test_what_is_built_again_compiles_once(kind: str) -> None:
     with compilations() as compiled:
         outs = []
         for i, v in enumerate(vectors[1:]):
-            gc.collect()
+            if kind in ("bound method", "linen"):  # whose functions die at once
+                gc.collect()
             outs.append(REBUILT[kind](v, float(i) + 1.5))
     assert not compiled
     with jax.ensure_compile_time_eval():

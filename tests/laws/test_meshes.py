@@ -69,7 +69,7 @@ FUNCTIONS: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "shard_map loop": lambda mesh: sharded(mesh, loop, True),
     "auto_axes": lambda mesh: jax.sharding.auto_axes(scan, out_sharding=PartitionSpec("data")),
 }
-LONG = ("shard_map scan unchecked", "shard_map loop")
+LONG = ("loop", "shard_map scan unchecked", "shard_map loop")
 CASES = [
     pytest.param(kind, name, marks=[pytest.mark.long] * (name in LONG))
     for kind in ("Auto", "Explicit")

@@ -105,7 +105,10 @@ def test_padding_is_no_value(side: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("where", ["blocks.attn.attn_scores", "blocks.attn.pattern", "blocks.attn.q"])
+@pytest.mark.parametrize(
+    "where",
+    ["blocks.attn.attn_scores", *(pytest.param(f"blocks.attn.{s}", marks=pytest.mark.long) for s in ("pattern", "q"))],
+)
 def test_slopes_are_numbers_where_scores_are_masked(where: str, side: str) -> None:
     model = random_model(CONFIGS["llama"])
     tokens, mask = padded(side)
@@ -135,7 +138,9 @@ ALIKE = {
 
 
 @pytest.mark.parametrize("scan_layers", [False, pytest.param(True, marks=pytest.mark.long)])
-@pytest.mark.parametrize("kind", ALIKE)
+@pytest.mark.parametrize(
+    "kind", [kind if i < 6 else pytest.param(kind, marks=pytest.mark.long) for i, kind in enumerate(ALIKE)]
+)
 def test_an_edit_with_the_cache_is_the_edit_without_it(kind: str, scan_layers: bool) -> None:
     model = decoder(scan_layers)
     tokens, mask = padded("left")
