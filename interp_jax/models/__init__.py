@@ -5,7 +5,7 @@ from interp_jax.models.checkpoint import save
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder
 from interp_jax.models.encoder import Encoder
-from interp_jax.models.forwarding import forward
+from interp_jax.models.forwarding import forward, hidden
 from interp_jax.models.generation import generate
 from interp_jax.models.loading import load
 from interp_jax.models.prompts import locate, tokenize
@@ -20,6 +20,7 @@ __all__ = [
     "Tokenizer",
     "forward",
     "generate",
+    "hidden",
     "load",
     "locate",
     "save",

@@ -1,17 +1,18 @@
-"""What a decoder is made of, as plain data."""
+"""What a model is made of, as plain data."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The shape and the kind of a decoder. Hashable: it is the static part of a model's pytree.
+    """The shape and the kind of a model. Hashable: it is the static part of a model's pytree.
 
     `family` names the checkpoint format (`interp_jax.models.families`) and changes nothing in the forward pass.
 
     Raises:
-      ValueError: sizes that do not fit each other.
+      ValueError: a value that is of another type or not one of those listed, or sizes that do not fit each other.
 
     Example:
       >>> from interp_jax.models import Config
@@ -35,9 +36,12 @@ class Config:
     mlp_bias: bool = True
     tie_embeddings: bool = True
     embed_scale: bool = False  # embeddings are multiplied by sqrt(d_model)
+    unembed_bias: bool = False
+    headless: bool = False  # no unembedding, and so no logits
+    causal: bool = True  # whether a token of a decoder sees only those before it
     n_types: int = 0  # of tokens, in an encoder
 
-    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm: Literal["layernorm", "rmsnorm", "none"] = "layernorm"
     norm_eps: float = 1e-5
     norm_offset: float = 0.0  # a norm multiplies by norm_offset + w
     norms: Literal["pre", "post", "both", "residual"] = "pre"  # of what a part reads, writes, both; of their sum
@@ -61,6 +65,12 @@ class Config:
     logit_softcap: float = 0.0
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            check_value(f"Config: {field.name}", getattr(self, field.name), hints[field.name])
+        for name in ("n_layers", "n_heads", "d_model", "d_vocab", "n_ctx"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Config: {name} must be at least 1, not {getattr(self, name)}")
         if not self.n_kv_heads:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         if not self.d_head:
@@ -76,6 +86,10 @@ class Config:
                 f"Config: rotary positions need an even number of dimensions, at most d_head {self.d_head}, "
                 f"not {self.n_rotary}"
             )
+        if self.norm == "none" and self.norms == "residual":
+            raise ValueError("Config: norms='residual' are norms of the stream: norm must be 'layernorm' or 'rmsnorm'")
+        if self.headless and self.unembed_bias:
+            raise ValueError("Config: a headless model has no unembedding, and so no bias of it")
         in_model = all(i in range(self.n_layers) for i in self.local_layers)
         if bool(self.window) != bool(self.local_layers) or not in_model:
             raise ValueError(
@@ -91,3 +105,22 @@ class Config:
     def score_scale(self) -> float:
         """What the products of queries and keys are multiplied by."""
         return self.attn_scale or self.d_head**-0.5
+
+
+def check_value(what: str, value: Any, kind: Any) -> None:
+    """Raises ValueError where a value is not of a type, an int standing for a float, or not one of a Literal's."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{what} must be {' or '.join(map(repr, get_args(kind)))}, not {value!r}")
+        return
+    kinds = get_args(kind) if get_origin(kind) not in (None, tuple) else (kind,)
+    if kinds[0] is int and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ValueError(f"{what} must be a whole number, not {value!r}")
+    if kinds[0] is float and (isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value)):
+        raise ValueError(f"{what} must be a number, not {value!r}")
+    if bool in kinds and not isinstance(value, kinds):
+        raise ValueError(f"{what} must be True or False, not {value!r}")
+    if kinds[0] is str and not isinstance(value, str):
+        raise ValueError(f"{what} must be a string, not {value!r}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
+        raise ValueError(f"{what} must not be negative, not {value!r}")

@@ -11,7 +11,7 @@ from interp_jax.models import ops
 from interp_jax.models.blocks import normalize, run_block
 from interp_jax.models.config import Config
 from interp_jax.models.frame import Frame, Places, alias
-from interp_jax.models.params import Norm
+from interp_jax.models.params import norm_of
 from interp_jax.models.transformer import Transformer, make_blocks
 
 Array = jax.Array
@@ -25,8 +25,8 @@ class Decoder(Transformer):
       w_e: `[d_vocab d_model]` token embedding.
       w_pos: `[n_ctx d_model]` position embedding, None under rotary positions.
       blocks: list of `Block`, one a layer; scanned, one `Block` whose leaves have a leading layer axis.
-      ln_final: the last `Norm`.
-      w_u: `[d_model d_vocab]` unembedding, None when it is tied to `w_e`.
+      ln_final: the last `Norm`, None in a model without norms.
+      w_u, b_u: `[d_model d_vocab]` unembedding, None when it is tied to `w_e` or there is none; `[d_vocab]`, its bias.
       config: the `Config`.
 
     Example:
@@ -38,16 +38,20 @@ class Decoder(Transformer):
       (1, 3, 100)
     """
 
-    causal = True
-
     def __init__(self, config: Config, param: Any, *, scan_layers: bool = False):
         self.config = config
         self.w_e = nnx.data(param((config.d_vocab, config.d_model)))
         learned = config.positions == "learned"
         self.w_pos = nnx.data(param((config.n_ctx, config.d_model)) if learned else None)
         self.blocks = nnx.data(make_blocks(config, param, scan_layers=scan_layers))
-        self.ln_final = nnx.data(Norm(config, param))
-        self.w_u = nnx.data(None if config.tie_embeddings else param((config.d_model, config.d_vocab)))
+        self.ln_final = nnx.data(norm_of(config, param))
+        own = not config.tie_embeddings and not config.headless
+        self.w_u = nnx.data(param((config.d_model, config.d_vocab)) if own else None)
+        self.b_u = nnx.data(param((config.d_vocab,), fill=0.0) if config.unembed_bias else None)
+
+    @property
+    def causal(self) -> bool:
+        return self.config.causal
 
     def hidden(self, tokens: Array, token_types: Array | None, frame: Frame) -> Array:
         return decode(self, tokens, frame)[0]
@@ -55,9 +59,10 @@ class Decoder(Transformer):
     def unembed(self, x: Array, axes: tuple[str, ...], places: Places) -> Array:
         x = places.site(x, "unembed.in", (*axes, "d_model"))
         if self.w_u is not None:
-            x = ops.affine(x, self.w_u, None)
+            x = ops.affine(x, self.w_u, self.b_u)
         else:
             x = lax.dot_general(x, self.w_e, (((x.ndim - 1,), (1,)), ((), ())))
+            x = x if self.b_u is None else x + self.b_u
         x = alias(x, "unembed.out", (*axes, "d_vocab"), places)
         if self.config.logit_softcap:
             x = ops.softcap(x, self.config.logit_softcap)

@@ -26,8 +26,8 @@ class Encoder(Transformer):
       w_type: `[n_types d_model]` token type embedding.
       ln_embed: the `Norm` of the sum of the three.
       blocks: list of `Block`, one a layer; scanned, one `Block` whose leaves have a leading layer axis.
-      w_head, b_head, ln_final: the head: `[d_model d_model]`, `[d_model]` and its `Norm`.
-      b_u: `[d_vocab]` bias of the logits.
+      w_head, b_head, ln_final: the head: `[d_model d_model]`, `[d_model]` and its `Norm`; None without one.
+      b_u: `[d_vocab]` bias of the logits; None without a head.
       config: the `Config`, with `norms="residual"`.
 
     Example:
@@ -48,12 +48,13 @@ class Encoder(Transformer):
         self.w_e = nnx.data(param((config.d_vocab, config.d_model)))
         self.w_pos = nnx.data(param((config.n_ctx, config.d_model)))
         self.w_type = nnx.data(param((config.n_types, config.d_model)))
-        self.ln_embed = nnx.data(Norm(config, param))
+        self.ln_embed: Any = nnx.data(Norm(config, param))
         self.blocks = nnx.data(make_blocks(config, param, scan_layers=scan_layers))
-        self.w_head = nnx.data(param((config.d_model, config.d_model)))
-        self.b_head = nnx.data(param((config.d_model,), fill=0.0))
-        self.ln_final = nnx.data(Norm(config, param))
-        self.b_u = nnx.data(param((config.d_vocab,), fill=0.0))
+        head = not config.headless
+        self.w_head: Any = nnx.data(param((config.d_model, config.d_model)) if head else None)
+        self.b_head: Any = nnx.data(param((config.d_model,), fill=0.0) if head else None)
+        self.ln_final: Any = nnx.data(Norm(config, param) if head else None)
+        self.b_u: Any = nnx.data(param((config.d_vocab,), fill=0.0) if head else None)
 
     def hidden(self, tokens: Array, token_types: Array | None, frame: Frame) -> Array:
         types = jnp.zeros_like(tokens) if token_types is None else token_types

@@ -1,4 +1,4 @@
-"""`forward`: tokens to logits, for a decoder and for an encoder."""
+"""`forward`: tokens to logits, and `hidden`: tokens to hidden states, for a decoder and for an encoder."""
 
 from typing import Any
 
@@ -32,9 +32,10 @@ def forward(
       What stands at padding has no meaning.
 
     Raises:
-      ValueError: tokens that are no integers, are outside the vocabulary or longer than n_ctx; a mask or `logits_at`
-        of the wrong shape, a mask with a gap, a `logits_at` outside the sequence; token types for a decoder. Values are
-        checked where they are concrete; under a transform a token outside the vocabulary gives NaN.
+      ValueError: a model without an unembedding; tokens that are no integers, are outside the vocabulary or longer
+        than n_ctx; a mask or `logits_at` of the wrong shape, a mask with a gap, a `logits_at` outside the sequence;
+        token types for a decoder. Values are checked where they are concrete; under a transform a token outside the
+        vocabulary gives NaN.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -48,7 +49,12 @@ def forward(
     if not isinstance(getattr(model, "config", None), Config):
         options = {"attention_mask": attention_mask, "logits_at": logits_at, "token_types": token_types}
         return model(tokens, **{name: value for name, value in options.items() if value is not None})
-    tokens, attention_mask = check_tokens(model.config, tokens, attention_mask)
+    if model.config.headless:
+        raise ValueError(
+            "forward: this model has no unembedding, and so no logits; models.hidden(model, tokens) returns its last "
+            "hidden states, and has the same sites"
+        )
+    tokens, attention_mask, token_types = _checked(model, tokens, attention_mask, token_types)
     if logits_at is not None:
         logits_at = jnp.asarray(logits_at)
         if logits_at.shape != tokens.shape[:-1] or not jnp.issubdtype(logits_at.dtype, jnp.integer):
@@ -58,8 +64,47 @@ def forward(
             )
         check_range("logits_at", logits_at, -tokens.shape[-1], tokens.shape[-1], "index the position axis")
         logits_at = logits_at.astype(jnp.int32)
-    token_types = check_types(model.config, tokens, token_types)
     return _forward(model, tokens, attention_mask, logits_at, token_types)
+
+
+def hidden(
+    model: Any, tokens: Any, *, attention_mask: Any = None, token_types: Any = None
+) -> Float[Array, "... d_model"]:
+    """The last hidden states: what the unembedding reads, or would, of a model without one. Compiled once for each
+    shape. A decoder's are those after its last norm.
+
+    Args:
+      model: a `Decoder` or an `Encoder`.
+      tokens, attention_mask, token_types: as in `forward`.
+
+    Returns:
+      `[batch position d_model]`; no batch axis for a single sequence. What stands at padding has no meaning.
+
+    Raises:
+      ValueError: as `forward`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, interp_jax as ij
+      >>> from interp_jax import models
+      >>> config = models.Config(n_layers=2, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8, headless=True)
+      >>> model = models.Decoder.create(jax.random.key(0), config)
+      >>> models.hidden(model, jnp.array([0, 1, 2])).shape
+      (3, 8)
+      >>> acts = ij.capture(models.hidden, "blocks.resid_post", output=False)(model, jnp.array([0, 1, 2]))
+      >>> acts["blocks.resid_post"].shape
+      (2, 3, 8)
+    """
+    return _hidden(model, *_checked(model, tokens, attention_mask, token_types))
+
+
+def _checked(model: Any, tokens: Any, attention_mask: Any, token_types: Any) -> tuple[Any, Any, Any]:
+    tokens, attention_mask = check_tokens(model.config, tokens, attention_mask)
+    return tokens, attention_mask, check_types(model.config, tokens, token_types)
+
+
+@jax.jit
+def _hidden(model: Any, tokens: Array, attention_mask: Array | None, token_types: Array | None) -> Array:
+    return model.hidden(tokens, token_types, whole(model.config, tokens, attention_mask, causal=model.causal))
 
 
 @jax.jit

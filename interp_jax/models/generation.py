@@ -66,6 +66,9 @@ def generate(
     """
     if not isinstance(model, Decoder):
         raise TypeError(f"generate: needs a Decoder, not a {type(model).__name__}, which writes no text")
+    if model.config.headless or not model.config.causal:
+        why = "has no unembedding" if model.config.headless else "sees the tokens that come after"
+        raise ValueError(f"generate: this model {why}, and writes no text")
     _check_sampling(n_tokens, key, temperature, top_k, top_p)
     tokens, attention_mask = check_tokens(model.config, tokens, attention_mask)
     if attention_mask is None:

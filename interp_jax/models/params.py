@@ -13,6 +13,11 @@ import jax
 from interp_jax.models.config import Config
 
 
+def norm_of(config: Config, param: Any, shape: tuple[int, ...] | None = None) -> "Norm | None":
+    """A norm, of a model that has norms."""
+    return None if config.norm == "none" else Norm(config, param, shape)
+
+
 class Norm(nnx.Module):
     """`w`, `b` of shape `[d_model]`; no `b` in an RMSNorm. Norms of queries and keys: `[d_head]` or `[head d_head]`."""
 
@@ -38,7 +43,7 @@ class Attention(nnx.Module):
         out_bias = bias if config.out_bias is None else config.out_bias
         self.b_o = nnx.data(param((config.d_model,), fill=0.0) if out_bias else None)
         shapes = {"none": (None, None), "head": (heads[1:], heads[1:]), "all": (heads, kv_heads)}[config.qk_norm]
-        self.q_norm, self.k_norm = (nnx.data(shape and Norm(config, param, shape)) for shape in shapes)
+        self.q_norm, self.k_norm = (nnx.data(shape and norm_of(config, param, shape)) for shape in shapes)
 
 
 class MLP(nnx.Module):
@@ -58,14 +63,13 @@ class Block(nnx.Module):
     """One layer, whose norms stand where `config.norms` says. In a scanned model: all, with a leading layer axis."""
 
     def __init__(self, config: Config, param: Any):
-        before = Norm(config, param) if config.norms != "post" else None
-        self.ln1 = nnx.data(before)
+        before, after = config.norms != "post", config.norms in ("post", "both")
+        self.ln1 = nnx.data(norm_of(config, param) if before else None)
         self.attn = nnx.data(Attention(config, param))
-        after = config.norms in ("post", "both")
-        self.ln1_post = nnx.data(Norm(config, param) if after else None)
-        self.ln2 = nnx.data(Norm(config, param) if config.norms != "post" else None)
+        self.ln1_post = nnx.data(norm_of(config, param) if after else None)
+        self.ln2 = nnx.data(norm_of(config, param) if before else None)
         self.mlp = nnx.data(MLP(config, param))
-        self.ln2_post = nnx.data(Norm(config, param) if after else None)
+        self.ln2_post = nnx.data(norm_of(config, param) if after else None)
 
 
 def paths(model: Any) -> dict[str, Any]:

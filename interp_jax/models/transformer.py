@@ -1,7 +1,7 @@
 """What the decoder and the encoder share: how they are made, called, and laid out for a scan over their layers."""
 
 import operator
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from flax import nnx
 import jax
@@ -26,7 +26,7 @@ def make_blocks(config: Config, param: Any, *, scan_layers: bool) -> Any:
 class Transformer(nnx.Module):
     """What a decoder and an encoder share: `cls(config, param, scan_layers=)` makes one of them."""
 
-    causal: ClassVar[bool]  # whether a token sees only those before it
+    causal: bool  # whether a token sees only those before it
     config: Config
     w_e: Any
     blocks: Any
