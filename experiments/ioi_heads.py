@@ -16,8 +16,9 @@ def heads(model, task: data.tasks.Task, f, metric, edges: patching.Edges) -> dic
     pairs, weights = (task.clean, task.corrupted), models.weights(model)
     _, acts = ij.capture(f, [*lens.COMPONENTS, "ln_final.scale", PATTERN])(model, task.clean)
     last = {name: x[..., -1, :] for name, x in lens.components(weights, acts).items()}
-    right, wrong = (lens.logit_directions(weights, ids) for ids in (task.answers, task.distractors))
-    direct = lens.direct_attribution(weights, last, acts["ln_final.scale"][:, -1], right - wrong)
+    reads = (lens.logit_directions, lens.logit_biases)
+    directions, bias = (read(weights, task.answers) - read(weights, task.distractors) for read in reads)
+    direct = lens.direct_attribution(weights, last, acts["ln_final.scale"][:, -1], directions, bias=bias)
     found = {
         "patching": patching.activation_patch(f, metric, HEADS, OVER)(model, *pairs),
         "EAP-IG": edges.sent("head").reshape(acts[PATTERN].shape[:3:2]),

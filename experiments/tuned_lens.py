@@ -43,7 +43,7 @@ def main(cfg: Tune) -> dict[str, np.ndarray]:
     n = len(tokens) // 10
     held_out = jnp.asarray(tokens[:n]), jnp.asarray(mask[:n])
     logits, acts = ij.capture(models.forward, SITE)(model, held_out[0])
-    plain = lens.TunedLens.create(model.config.d_model, model.config.n_layers, eps=eps)
+    plain = lens.TunedLens.create(model.config.d_model, model.config.n_layers, eps=eps, capped=True)
     before = np.asarray(plain.divergence(weights, acts[SITE], logits, held_out[1]))
     after = []
     for seed in cfg.seeds:

@@ -19,8 +19,16 @@ from interp_jax.lens.fourier import (
     pizza_logits,
 )
 from interp_jax.lens.heads import duplicate_token_scores, induction_scores, previous_token_scores
-from interp_jax.lens.processing import centre_unembed, centre_writing_weights, fold_norms
-from interp_jax.lens.residual import COMPONENTS, components, direct_attribution, logit_directions, logit_lens, total
+from interp_jax.lens.processing import centre_unembed, centre_writing_weights, fold_norms, fold_value_biases
+from interp_jax.lens.residual import (
+    COMPONENTS,
+    components,
+    direct_attribution,
+    logit_biases,
+    logit_directions,
+    logit_lens,
+    total,
+)
 from interp_jax.lens.tuned import LensState, TunedLens, lens_step, train_lens
 
 __all__ = [
@@ -37,12 +45,14 @@ __all__ = [
     "distance_irrelevance",
     "duplicate_token_scores",
     "fold_norms",
+    "fold_value_biases",
     "fourier_power",
     "gradient_symmetry",
     "induction_scores",
     "keep_frequencies",
     "key_frequencies",
     "lens_step",
+    "logit_biases",
     "logit_directions",
     "logit_lens",
     "ov_circuits",

@@ -8,14 +8,12 @@ Caveat: norms and rotary positions stand between the factors; fold the norms fir
 of a rotary model as that of distance 0. A composition score means little but beside those of random matrices.
 """
 
-from collections.abc import Mapping
-
 from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Float, Int
 
-Weights = Mapping[str, Array]
+from interp_jax.lens.weights import Weights, check_decoder, per_head, unembedding
 
 
 def ov_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_out"]:
@@ -29,7 +27,7 @@ def ov_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_ou
       >>> lens.ov_circuits(models.weights(models.load("microworld")[0])).shape
       (4, 4, 128, 128)
     """
-    return jnp.einsum("lhmd,lhdn->lhmn", _per_head(weights, "W_V"), _per_head(weights, "W_O"))
+    return jnp.einsum("lhmd,lhdn->lhmn", per_head(weights, "W_V"), per_head(weights, "W_O"))
 
 
 def qk_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_out"]:
@@ -40,7 +38,7 @@ def qk_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_ou
       >>> lens.qk_circuits(models.weights(models.load("microworld")[0])).shape
       (4, 4, 128, 128)
     """
-    return jnp.einsum("lhmd,lhnd->lhmn", _per_head(weights, "W_Q"), _per_head(weights, "W_K"))
+    return jnp.einsum("lhmd,lhnd->lhmn", per_head(weights, "W_Q"), per_head(weights, "W_K"))
 
 
 def composition_scores(weights: Weights, kind: str) -> Float[Typed, "layer head layer_to head_to"]:
@@ -53,7 +51,7 @@ def composition_scores(weights: Weights, kind: str) -> Float[Typed, "layer head 
       kind: "Q", "K" or "V": what of the later head reads.
 
     Returns:
-      float32 `[layer head layer_to head_to]` between 0 and 1; 0 where `layer_to` is not later.
+      float32 `[layer head layer_to head_to]` between 0 and 1; 0 where `layer_to` is not later, or a head is all zeros.
 
     Raises:
       ValueError: another kind.
@@ -66,16 +64,17 @@ def composition_scores(weights: Weights, kind: str) -> Float[Typed, "layer head 
     pairs = {"Q": ("W_Q", "W_K"), "K": ("W_K", "W_Q"), "V": ("W_V", "W_O")}
     if kind not in pairs:
         raise ValueError(f"composition_scores: kind={kind!r} is none of 'Q', 'K', 'V'")
-    read, other = (_per_head(weights, name) for name in pairs[kind])
+    read, other = (per_head(weights, name) for name in pairs[kind])
     other = other if kind == "V" else jnp.swapaxes(other, -1, -2)  # [layer head d_head d_model]
-    value, out = _per_head(weights, "W_V"), _per_head(weights, "W_O")
+    value, out = per_head(weights, "W_V"), per_head(weights, "W_O")
     # |A B C D|^2 = tr((A^T A) (B C) (D D^T) (B C)^T), all of them d_head by d_head.
     middle = jnp.einsum("lhdm,kgme->lhkgde", out, read)
     left, right = _gram(jnp.swapaxes(value, -1, -2)), _gram(other)
     both = jnp.einsum("lhdc,lhkgce,kgef,lhkgdf->lhkg", left, middle, right, middle)
     norm_a = jnp.einsum("lhdc,lhcd->lh", left, _gram(out))
     norm_b = jnp.einsum("lhdc,lhcd->lh", _gram(jnp.swapaxes(read, -1, -2)), right)
-    scores = jnp.sqrt(jnp.maximum(both, 0) / (norm_a[:, :, None, None] * norm_b))
+    norms = norm_a[:, :, None, None] * norm_b
+    scores = jnp.sqrt(jnp.maximum(both, 0) / jnp.where(norms > 0, norms, 1))
     layers = jnp.arange(len(out))
     return jnp.where((layers[:, None] < layers)[:, None, :, None], scores, 0)
 
@@ -85,19 +84,27 @@ def top_tokens_written(
 ) -> tuple[Float[Typed, "*axes k"], Int[Typed, "*axes k"]]:
     """The tokens whose logits a vector of the residual stream raises most: (values, token ids), each `[... k]`.
 
+    Raises:
+      ValueError: a `k` that is not between 1 and d_vocab; a headless model's weights, or an encoder's, whose head has
+        an activation.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from interp_jax import lens
       >>> lens.top_tokens_written({"W_U": jnp.eye(3)}, jnp.array([0.0, 2.0, 1.0]), k=2)[1].tolist()
       [1, 2]
     """
-    return _top(vectors.astype(jnp.float32) @ weights["W_U"].astype(jnp.float32), k)
+    check_decoder("top_tokens_written", weights)
+    return _top(vectors.astype(jnp.float32) @ unembedding("top_tokens_written", weights), k)
 
 
 def top_tokens_read(
     weights: Weights, vectors: Float[Typed, "*axes d_model"], k: int = 10
 ) -> tuple[Float[Typed, "*axes k"], Int[Typed, "*axes k"]]:
     """The tokens whose embeddings lie most along a vector that is read: (values, token ids), each `[... k]`.
+
+    Raises:
+      ValueError: a `k` that is not between 1 and d_vocab.
 
     Example:
       >>> import jax.numpy as jnp
@@ -117,9 +124,3 @@ def _top(values: Array, k: int) -> tuple[Array, Array]:
 
 def _gram(x: Array) -> Array:
     return jnp.einsum("...dm,...em->...de", x, x)
-
-
-def _per_head(weights: Weights, name: str) -> Array:
-    """float32, one for each query head."""
-    x, n_heads = weights[name].astype(jnp.float32), weights["W_Q"].shape[1]
-    return x if x.shape[1] == n_heads else jnp.repeat(x, n_heads // x.shape[1], axis=1)

@@ -204,7 +204,7 @@ def gradient_symmetry(
       >>> lens.gradient_symmetry(f, jnp.ones((2, 2)) + table, jnp.array([[0, 1, 0], [1, 1, 1]])).tolist()
       [1.0, 1.0]
     """
-    if triples.shape[1] != 3:
+    if triples.ndim != 2 or triples.shape[1] != 3:
         raise ValueError(
             f"gradient_symmetry: triples of shape {triples.shape}; give [triple 3], the columns a, b and c"
         )

@@ -13,6 +13,7 @@ Caveat: where a head looks is not what it does: confirm by ablation.
 from collections.abc import Callable
 
 from jax import Array
+from jax.core import Tracer
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Bool, Float, Int
@@ -35,7 +36,8 @@ def previous_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = 
       float32 `[layer head]`, between 0 and 1.
 
     Raises:
-      ValueError: pattern and tokens of different lengths; no query has such a place.
+      ValueError: pattern, tokens and mask of different lengths; no query has such a place (where tokens or mask are
+        traced, as under `jit`, that cannot be seen, and the scores are not numbers).
 
     Example:
       >>> import jax.numpy as jnp
@@ -80,12 +82,19 @@ def induction_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None)
 
 def _scores(pattern: Array, tokens: Array, mask: Array | None, looked_for: Callable[[Array], Array]) -> Array:
     n = tokens.shape[-1]
-    if pattern.shape[-2:] != (n, n) or pattern.shape[-4] != len(tokens):
+    if pattern.shape[-2:] != (n, n) or pattern.shape[-4:-3] != tokens.shape[:-1]:
         raise ValueError(f"a pattern of shape {list(pattern.shape)} does not belong to tokens of {list(tokens.shape)}")
+    if mask is not None and mask.shape != tokens.shape:
+        raise ValueError(f"a mask of shape {list(mask.shape)} does not belong to tokens of {list(tokens.shape)}")
     real = jnp.ones(tokens.shape, bool) if mask is None else mask
     marked = jnp.where(real, tokens, -1)  # padding is nothing's equal: its queries and keys are left out below
     places = looked_for(marked) & jnp.tril(jnp.ones((n, n), bool), k=-1)
     places = places & real[:, :, None] & real[:, None, :]
-    queries = places.any(-1).astype(jnp.float32)
+    queries = places.any(-1).astype(jnp.float32).sum()
+    if not isinstance(queries, Tracer) and not queries:
+        raise ValueError(
+            f"tokens of shape {list(tokens.shape)} have no query with such a place: no token before, or none that is "
+            "repeated; score a text that has"
+        )
     mass = (pattern.astype(jnp.float32) * places[:, None].astype(jnp.float32)).sum((-4, -2, -1))
-    return mass / queries.sum()
+    return mass / queries

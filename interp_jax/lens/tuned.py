@@ -4,12 +4,12 @@
 
 Belrose et al. 2023, "Eliciting latent predictions from transformers with the tuned lens", arXiv:2303.08112: maps start
 as the identity (W = 0, b = 0), norm and unembedding are the model's own and stay fixed, each layer learns by itself.
-Caveat: a translator may find what the model itself does not use at that layer; for models that cap their logits, logits
-are those before the cap, at `unembed.out`.
+Caveat: a translator may find what the model itself does not use at that layer. For models that cap their logits, logits
+are those before the cap, at `unembed.out`, unless the lens is made with `capped=True`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ import optax
 from interp_jax import io
 from interp_jax.core import capture
 from interp_jax.lens.residual import logit_lens
+from interp_jax.lens.weights import CAP, Weights
 from interp_jax.metrics import kl
 
-Weights = Mapping[str, Array]
 Mask = Bool[Typed, "*tokens"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["W", "b"], meta_fields=["eps", "centred"])
+@partial(jax.tree_util.register_dataclass, data_fields=["W", "b"], meta_fields=["eps", "centred", "capped"])
 @dataclass(frozen=True)
 class TunedLens:
     """Translators of residual streams, one a layer. A pytree.
@@ -40,6 +40,7 @@ class TunedLens:
       W: float32 `[layer d_model d_model]`, what is added to the identity.
       b: float32 `[layer d_model]`.
       eps, centred: of the model's final norm, as in `logit_lens`.
+      capped: whether logits are those after the model's cap, if it has one, as in `logit_lens`.
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
@@ -56,22 +57,26 @@ class TunedLens:
     b: Any
     eps: float
     centred: bool | None
+    capped: bool = False
 
     @classmethod
-    def create(cls, d_model: int, n_layers: int, *, eps: float = 1e-5, centred: bool | None = None) -> "TunedLens":
+    def create(
+        cls, d_model: int, n_layers: int, *, eps: float = 1e-5, centred: bool | None = None, capped: bool = False
+    ) -> "TunedLens":
         """The identity at every layer: the logit lens.
 
         Args:
           d_model, n_layers: sizes of the model.
           eps: of its final norm, `model.config.norm_eps`.
           centred: whether that norm subtracts the mean; None: if it has a bias.
+          capped: take logits after the model's cap, if it has one, as the model gives them.
 
         Raises:
           ValueError: a size below 1.
         """
         if d_model < 1 or n_layers < 1:
             raise ValueError(f"TunedLens.create: d_model={d_model} and n_layers={n_layers} must be at least 1")
-        return cls(jnp.zeros((n_layers, d_model, d_model)), jnp.zeros((n_layers, d_model)), eps, centred)
+        return cls(jnp.zeros((n_layers, d_model, d_model)), jnp.zeros((n_layers, d_model)), eps, centred, capped)
 
     def translate(self, resid: Float[Typed, "layer *axes d_model"]) -> Float[Typed, "layer *axes d_model"]:
         """`resid + resid W + b`, layer by layer, in float32.
@@ -95,7 +100,7 @@ class TunedLens:
         Raises:
           ValueError: as `translate`.
         """
-        return logit_lens(weights, self.translate(resid), eps=self.eps, centred=self.centred)
+        return self._read(weights, self.translate(resid))
 
     def divergence(
         self,
@@ -130,8 +135,11 @@ class TunedLens:
                 "at every position"
             )
 
+    def _read(self, weights: Weights, x: Array) -> Array:
+        return logit_lens(weights, x, eps=self.eps, centred=self.centred, capped=self.capped)
+
     def _of_layer(self, weights: Weights, x: Array, logits: Array, mask: Array | None) -> Array:
-        read = logit_lens(weights, x, eps=self.eps, centred=self.centred)
+        read = self._read(weights, x)
         counted = jnp.ones(logits.shape[:-1], bool) if mask is None else mask
         each = jnp.where(counted, kl(logits)(read), 0)
         return each.sum() / jnp.maximum(counted.sum(), 1).astype(jnp.float32)
@@ -143,7 +151,8 @@ class TunedLens:
           FileExistsError: `path` is there and is not a checkpoint of this library.
           TypeError: JSON cannot hold the metadata.
         """
-        about = {"lens": "tuned", "eps": self.eps, "centred": self.centred, "about": metadata}
+        options = {"eps": self.eps, "centred": self.centred, "capped": self.capped}
+        about = {"lens": "tuned", **options, "about": metadata}
         io.orbax.save(path, {"W": self.W, "b": self.b}, about)
 
     @classmethod
@@ -157,7 +166,7 @@ class TunedLens:
         arrays, metadata = io.orbax.load(path)
         if metadata.get("lens") != "tuned" or set(arrays) != {"W", "b"}:
             raise ValueError(f"{path}: not a tuned lens; it holds {', '.join(sorted(arrays))}")
-        return cls(arrays["W"], arrays["b"], metadata["eps"], metadata["centred"])
+        return cls(**arrays, **{name: metadata[name] for name in ("eps", "centred", "capped") if name in metadata})
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["lens", "opt_state", "step"], meta_fields=["optimizer"])
@@ -213,7 +222,7 @@ def lens_step(
         parameters, x = layer
 
         def loss(parameters: Any) -> Array:
-            one = TunedLens(*jax.tree.map(lambda p: p[None], parameters), eps=lens.eps, centred=lens.centred)
+            one = replace(lens, **jax.tree.map(lambda p: p[None], parameters))
             return one._of_layer(weights, one.translate(x[None])[0], logits, mask)
 
         return jax.value_and_grad(loss)(parameters)
@@ -223,7 +232,7 @@ def lens_step(
     with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
         updates, opt_state = state.optimizer.update(gradient, state.opt_state, parameters)
         moved: Any = optax.apply_updates(parameters, updates)
-    after = LensState(TunedLens(*moved, eps=lens.eps, centred=lens.centred), opt_state, state.step + 1, state.optimizer)
+    after = LensState(replace(lens, **moved), opt_state, state.step + 1, state.optimizer)
     finite = jnp.isfinite(losses).all()
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state), losses
 
@@ -250,7 +259,8 @@ def train_lens(
       batches: int32 tokens `[batch position]`, or pairs of them and a mask, False at what does not count, such as
         padding on the right; of one shape.
       site: residual stream that the lens reads; after the last layer there is nothing to learn.
-      logits: site of the model's logits where they are not what `f` gives, `"unembed.out"` for those before a cap.
+      logits: site of the model's logits where they are not what `f` gives; a lens that is not `capped` of a model that
+        caps its logits reads those before the cap, `"unembed.out"`.
       report: called with the state and the losses `[layer]` of every `every`-th step.
       every: how often to look; in between nothing waits for the device.
 
@@ -258,7 +268,8 @@ def train_lens(
       The last state.
 
     Raises:
-      ValueError: no batch; an address that names no site; as `lens_step`.
+      ValueError: no batch; an address that names no site; logits after a cap for a lens that reads those before; as
+        `lens_step`.
       FloatingPointError: the loss of a layer is not finite; names the step and the layer.
 
     Example:
@@ -270,6 +281,10 @@ def train_lens(
       >>> int(lens.train_lens(state, models.forward, model, models.weights(model), texts).step)
       2
     """
+    if logits is None and CAP in weights and not state.lens.capped:
+        raise ValueError(
+            "train_lens: this model caps its logits: give logits='unembed.out', or a TunedLens with capped=True"
+        )
     read = jax.jit(capture(f, (site,) if logits is None else (site, logits)))
     first, seen = int(state.step), 0
     unseen: list[Array] = []
@@ -300,5 +315,5 @@ def _check_finite(losses: list[Array], first: int) -> np.ndarray:
     return values[-1:]
 
 
-def _parameters(lens: TunedLens) -> tuple[Any, Any]:
-    return lens.W, lens.b
+def _parameters(lens: TunedLens) -> dict[str, Any]:
+    return {"W": lens.W, "b": lens.b}

@@ -9,7 +9,7 @@ from interp_jax.models.forwarding import forward, hidden
 from interp_jax.models.generation import generate
 from interp_jax.models.loading import load
 from interp_jax.models.prompts import locate, tokenize
-from interp_jax.models.stacked import weights, with_weights
+from interp_jax.models.stacked import untie, weights, with_weights
 from interp_jax.models.tokenizer import Tokenizer
 from interp_jax.models.transformer import stack_layers, unstack_layers
 
@@ -28,6 +28,7 @@ __all__ = [
     "tag",
     "tokenize",
     "unstack_layers",
+    "untie",
     "weights",
     "with_weights",
 ]

@@ -1,6 +1,7 @@
 """Scores of heads, against a count by hand, and on the microworld, which repeats sequences."""
 
 from functools import partial
+import inspect
 import itertools
 
 import jax
@@ -51,6 +52,33 @@ def test_in_the_microworlds_last_layer_ablation_finds_the_same_induction_heads()
     assert scores.argmax() == left.argmin() and scores.argmin() == left.argmax()
 
 
+@pytest.mark.parametrize(
+    ("name", "tokens", "mask"),
+    [
+        ("induction_scores", [[4, 5, 6]], None),
+        ("induction_scores", [[4, 4, 5]], None),  # the place after the first is the query itself
+        ("induction_scores", [[4, 5, 4]], [[False, True, True]]),
+        ("duplicate_token_scores", [[4, 5, 6]], None),
+        ("duplicate_token_scores", [[4, 5, 4]], [[True, True, False]]),
+        ("previous_token_scores", [[4]], None),
+        ("previous_token_scores", [[4, 5]], [[False, True]]),
+    ],
+)
+def test_nothing_to_look_at_is_an_error(name, tokens, mask) -> None:
+    tokens, n = jnp.array(tokens), len(tokens[0])
+    pattern, score = jnp.full((1, 1, 2, n, n), 1 / n), getattr(lens, name)
+    mask = None if mask is None else jnp.array(mask)
+    with pytest.raises(ValueError, match=rf"tokens of shape \[1, {n}\] have no query with such a place"):
+        score(pattern, tokens, mask)
+    assert np.isnan(jax.jit(score)(pattern, tokens, mask)).all()  # as it says: what is traced cannot be looked at
+
+
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="does not belong to tokens"):
         lens.induction_scores(jnp.zeros((1, 1, 1, 4, 4)), jnp.zeros((1, 5), int))
+    with pytest.raises(ValueError, match=r"a pattern of shape \[1, 2, 1, 5, 5\] does not belong to tokens of \[1, 5\]"):
+        inspect.unwrap(lens.induction_scores)(jnp.zeros((1, 2, 1, 5, 5)), jnp.zeros((1, 5), int))
+    with pytest.raises(ValueError, match=r"a mask of shape \[1, 4\] does not belong to tokens of \[1, 5\]"):
+        inspect.unwrap(lens.induction_scores)(
+            jnp.zeros((1, 1, 1, 5, 5)), jnp.zeros((1, 5), int), jnp.ones((1, 4), bool)
+        )

@@ -12,6 +12,7 @@ from scipy.special import log_softmax, softmax
 
 import interp_jax as ij
 from interp_jax import data, io, lens, models
+from tests.models.conftest import CONFIGS, random_model
 
 
 @pytest.mark.parametrize("scanned", [False, True])
@@ -40,7 +41,7 @@ def test_losses_and_slopes_by_finite_differences() -> None:
     W, b = 0.3 * rng.normal(size=(3, 4, 4)), 0.3 * rng.normal(size=(3, 4))
     tuned = replace(lens.TunedLens.create(4, 3), W=jnp.asarray(W, jnp.float32), b=jnp.asarray(b, jnp.float32))
     args = (
-        {"W_U": jnp.asarray(w, jnp.float32)},
+        {"W_U": jnp.asarray(w, jnp.float32), "ln_final_w": jnp.ones(4)},
         *(jnp.asarray(x, jnp.float32) for x in (resid, logits)),
         jnp.asarray(mask),
     )
@@ -62,7 +63,7 @@ def test_a_planted_map_is_undone() -> None:
     keys = jax.random.split(jax.random.key(0), 3)
     final = jax.random.normal(keys[0], (64, 8, 6))
     turn, _ = jnp.linalg.qr(jax.random.normal(keys[1], (6, 6)))
-    w = {"W_U": jax.random.normal(keys[2], (6, 11))}
+    w = {"W_U": jax.random.normal(keys[2], (6, 11)), "ln_final_w": jnp.ones(6)}
     resid = jnp.stack([final @ turn + 0.5, final])
     logits = lens.logit_lens(w, final)
     before = lens.TunedLens.create(6, 2).divergence(w, resid, logits)
@@ -95,13 +96,30 @@ def test_on_held_out_text_every_layer_is_closer_to_the_model(dtype, scanned) -> 
     assert state.lens.W.dtype == jnp.float32
 
 
+def test_before_a_cap_and_after_it() -> None:
+    model = random_model(CONFIGS["gemma"])
+    w, tokens = models.weights(model), jnp.arange(14).reshape(2, 7)
+    logits, acts = ij.capture(models.forward, ["blocks.resid_post", "unembed.out"])(model, tokens)
+    before, after = (lens.TunedLens.create(16, 3, capped=capped) for capped in (False, True))
+    for tuned, read in ((before, acts["unembed.out"]), (after, logits)):
+        np.testing.assert_allclose(tuned(w, acts["blocks.resid_post"])[-1], read, atol=1e-4)
+        divergence = tuned.divergence(w, acts["blocks.resid_post"], read)
+        assert divergence[0] > 0.01 and abs(divergence[-1]) < 1e-5
+    state = lens.LensState.create(before)
+    with pytest.raises(ValueError, match="train_lens: this model caps its logits: give logits='unembed.out'"):
+        lens.train_lens(state, models.forward, model, w, [tokens])
+    assert int(lens.train_lens(state, models.forward, model, w, [tokens], logits="unembed.out").step) == 1
+    assert int(lens.train_lens(lens.LensState.create(after), models.forward, model, w, [tokens]).step) == 1
+
+
 def test_saved_and_loaded(tmp_path) -> None:
     tuned = replace(
-        lens.TunedLens.create(3, 2, eps=1e-6, centred=True), W=jax.random.normal(jax.random.key(0), (2, 3, 3))
+        lens.TunedLens.create(3, 2, eps=1e-6, centred=True, capped=True),
+        W=jax.random.normal(jax.random.key(0), (2, 3, 3)),
     )
     tuned.save(tmp_path / "lens", site="blocks.resid_pre")
     again = lens.TunedLens.load(tmp_path / "lens")
-    assert jax.tree.structure(again) == jax.tree.structure(tuned)  # eps and centred are part of it
+    assert jax.tree.structure(again) == jax.tree.structure(tuned)  # its options are part of it
     np.testing.assert_array_equal(again.W, tuned.W)
     io.orbax.save(tmp_path / "other", {"w": jnp.ones(2)}, {})
     with pytest.raises(ValueError, match="not a tuned lens; it holds w"):
