@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "interventions": {"core"},
     "metrics": {"core"},
-    "models": {"core"},
+    "models": {"core", "io"},
     "data": set(),
     "io": set(),
     "config": set(),

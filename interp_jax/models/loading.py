@@ -1,4 +1,4 @@
-"""`load`: a local folder, a model shipped with the package, or a model of the Hugging Face hub."""
+"""`load`: a folder, a file of llama.cpp or nanoGPT, a shipped model, or a model of the Hugging Face hub."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,10 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from interp_jax.models.checkpoint import INDEX, SINGLE, read_folder, read_json
+from interp_jax.io import gguf_files, torch_files
+from interp_jax.models import gguf, gguf_tokenizer, hf_folders, nanogpt, orbax_folders
+from interp_jax.models.checkpoint import Checkpoint
+from interp_jax.models.hf_folders import CONFIG, INDEX, SINGLE, read_json
 from interp_jax.models.tokenizer import Tokenizer
 from interp_jax.models.transformer import Transformer
 
@@ -17,17 +20,23 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_m
 def load(
     name_or_path: str | os.PathLike[str],
     *,
+    revision: str | None = None,
     dtype: Any = None,
     mesh: Mesh | None = None,
     scan_layers: bool | None = None,
 ) -> tuple[Transformer, Tokenizer | None]:
-    """Loads a model and its tokenizer from a Hugging Face folder. Reads safetensors only; runs no code of the folder.
+    """Loads a model and its tokenizer. Runs no code of what it reads, and no pickle.
+
+    What is read: Hugging Face folders with safetensors, checkpoints of `save`, llama.cpp's GGUF files (architectures
+    llama, qwen2, qwen3, gemma, gemma2, gemma3, phi3, gpt2, olmo2; every type that the `gguf` package dequantises), and
+    nanoGPT's `ckpt.pt`. Models without a head (`BertModel`, `LlamaModel`) have `models.hidden` and no logits.
 
     Args:
       name_or_path: the name of a shipped model (`"microworld"`, or `"microworld@1"`, its version 1 or an error), a
-        folder, or a hub id (`"gpt2"`, `"owner/name"`). A shipped name wins over a folder of that name: write `"./name"`
-        for the folder.
-      dtype: of the parameters; None keeps what the file has.
+        folder, also one with a single GGUF file, a file, or a hub id (`"gpt2"`, `"owner/name"`). A shipped name wins
+        over a folder of that name: write `"./name"` for the folder.
+      revision: branch, tag or commit of a hub id; None: its main branch.
+      dtype: of the parameters; None keeps what the file has, which of a GGUF file is float32, dequantised.
       mesh: a `jax.sharding.Mesh` with an axis named "model", over which heads, neurons and vocabulary are split; all
         else is replicated. Each device's shard is read from the file by itself. Its axes are taken as Auto: shard
         tokens over `model.w_e.sharding.mesh`.
@@ -35,12 +44,14 @@ def load(
         whatever the depth. None: a Python loop.
 
     Returns:
-      The model, and its tokenizer or None if the folder has no tokenizer.json.
+      The model, and its tokenizer or None if there is none, or (with a warning) none that can be made. Weights are
+      read and dequantised some rows at a time: on a CPU loading takes the memory of the result and little more, and
+      the tokenizer of a GGUF file some 0.5 KB a word.
 
     Raises:
-      FileNotFoundError: no such folder, version or hub model, a missing file, or a hub that cannot be reached.
-      ValueError: a truncated file, an unsupported architecture or option, missing or surplus weights, a mesh without
-        an axis "model".
+      FileNotFoundError: no such folder, file, version or hub model, a missing file, or a hub that cannot be reached.
+      ValueError: a truncated file, an unsupported architecture or option, a value of the wrong kind, missing or surplus
+        weights, a mesh without an axis "model", a revision of what is no hub id.
 
     Example:
       >>> import jax, tempfile
@@ -52,34 +63,70 @@ def load(
       >>> str(model.dtype), tokenizer
       ('bfloat16', None)
     """
-    return read_folder(_find(name_or_path), dtype, mesh, bool(scan_layers))
+    checkpoint, tokenizer = _read(_find(name_or_path, revision))
+    return checkpoint.model(dtype, mesh, scan_layers=bool(scan_layers)), tokenizer
 
 
-def _find(name_or_path: str | os.PathLike[str]) -> Path:
+def _read(path: Path) -> tuple[Checkpoint, Tokenizer | None]:
+    """What a folder or a file holds, by what is in it."""
+    if path.is_dir() and not orbax_folders.is_folder(path):
+        path = _only_gguf(path) or path
+    if path.is_dir():
+        checkpoint = (orbax_folders if orbax_folders.is_folder(path) else hf_folders).read(path)
+        return checkpoint, Tokenizer.from_folder(path) if any(path.glob("*tokenizer.json")) else None
+    if gguf_files.is_file(path):
+        metadata, tensors = gguf_files.read(path)
+        return gguf.read(path, metadata, tensors), gguf_tokenizer.read(path, metadata)
+    return nanogpt.checkpoint(str(path), torch_files.read(path)), None
+
+
+def _only_gguf(folder: Path) -> Path | None:
+    """The GGUF file of a folder that is no Hugging Face folder with weights."""
+    files = sorted(folder.glob("*.gguf"))
+    if not files or any(folder.glob("*.safetensors")):
+        return None
+    if len(files) > 1:
+        raise ValueError(f"{folder}: holds {len(files)} GGUF files, such as {files[0].name}; give the path of one")
+    return files[0]
+
+
+def _find(name_or_path: str | os.PathLike[str], revision: str | None) -> Path:
     name = os.fspath(name_or_path)
+    path = _here(name_or_path, name)
+    if path is None:
+        return _download(name, revision)
+    if revision is not None:
+        raise ValueError(f"load: revision={revision!r} is of a model of the hub; {name!r} is on this machine")
+    return path
+
+
+def _here(name_or_path: str | os.PathLike[str], name: str) -> Path | None:
+    """The folder or file on this machine, None if the name can only be the hub's."""
     shipped, _, version = name.partition("@")
     if shipped and (SHIPPED / shipped / "config.json").exists() and Path(shipped).name == shipped:
         there = read_json(SHIPPED / "manifest.json")[shipped]["version"] if version else version
         if version != there:
             raise FileNotFoundError(f"{name!r}: this release ships version {there}; load {shipped}@{there}")
         return SHIPPED / shipped
-    if Path(name).is_dir():
+    if Path(name).exists():
         return Path(name)
     local = isinstance(name_or_path, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1
     if local or not name:
-        raise FileNotFoundError(f"{name!r}: there is no such model folder")
-    return _download(name)
+        raise FileNotFoundError(f"{name!r}: there is no such model folder or file")
+    return None
 
 
-def _download(repo: str) -> Path:
+def _download(repo: str, revision: str | None) -> Path:
     """The folder of the hub's cache that holds the model. What is there already is not downloaded again."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RevisionNotFoundError
 
     endpoint = os.environ.get("HF_ENDPOINT")
     offline = False
     try:  # one question without the hub's minute of retries: does it answer, and does it know the model
-        get_hf_file_metadata(hf_hub_url(repo, "config.json", endpoint=endpoint))
+        get_hf_file_metadata(hf_hub_url(repo, CONFIG, revision=revision, endpoint=endpoint))
+    except RevisionNotFoundError:
+        raise FileNotFoundError(f"{repo!r}: the hub's model has no revision {revision!r}") from None
     except EntryNotFoundError:
         raise FileNotFoundError(
             f"{repo!r}: the hub's model has no config.json; only Hugging Face models are read"
@@ -92,7 +139,7 @@ def _download(repo: str) -> Path:
 
     def get(file: str) -> Path | None:
         try:
-            return Path(hf_hub_download(repo, file, endpoint=endpoint, local_files_only=offline))
+            return Path(hf_hub_download(repo, file, revision=revision, endpoint=endpoint, local_files_only=offline))
         except EntryNotFoundError:  # not on the hub; or, offline, not in the cache
             return None
 
@@ -106,7 +153,7 @@ def _download(repo: str) -> Path:
             raise FileNotFoundError(f"{repo!r}: the hub's model has no {file}; only safetensors weights are read")
         return path
 
-    folder = need("config.json").parent
+    folder = need(CONFIG).parent
     index = get(INDEX)
     for file in [SINGLE] if index is None else sorted(set(read_json(index).get("weight_map", {}).values())):
         need(file)

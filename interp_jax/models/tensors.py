@@ -1,14 +1,12 @@
 """Parts of checkpoint tensors as our parameters, and back: transposed, split, head by head, a slice at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 import itertools
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 
 from interp_jax.models.families import Rename
 
@@ -17,18 +15,46 @@ Index = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """A tensor of a checkpoint of any format, still on the disk.
+
+    Attributes:
+      where: its file and its name there, for errors.
+      shape: of the whole tensor.
+      read: one slice an axis -> these values; nothing else is read.
+    """
+
+    where: str
+    shape: Shape
+    read: Callable[[Index], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A parameter that is in memory already, in our layout."""
+
+    array: Any
+
+    def read(self, index: Index | None = None, dtype: Any = None) -> np.ndarray:
+        """The parameter, or a slice of it."""
+        taken = np.asarray(self.array if index is None else self.array[index])
+        out = aligned(taken.shape, dtype or taken.dtype)
+        out[...] = taken
+        return out
+
+
+@dataclass(frozen=True)
 class Source:
     """Where one of our parameters stands in a checkpoint.
 
     Attributes:
-      file, name: the tensor.
-      rename: its rule.
+      tensor: the tensor that it is, or is a part of.
+      rename: the tensor's rule.
       part: which of `rename.ours` it is.
       shapes: those of all of them.
     """
 
-    file: Path
-    name: str
+    tensor: Tensor
     rename: Rename
     part: int
     shapes: tuple[Shape, ...]
@@ -41,48 +67,56 @@ class Source:
         Raises:
           ValueError: the tensor's shape does not fit the config.
         """
-        shape = self.shapes[self.part]
+        shape, n_in = self.shapes[self.part], _n_in(self.rename)
         index = index or tuple(slice(None) for _ in shape)
-        with safetensors.safe_open(self.file, "numpy") as f:
-            tensor = f.get_slice(self.name)
-            n_in = _n_in(self.rename)
-            self._check(tuple(tensor.get_shape()), n_in)
-            rows, columns = _range(shape[:n_in], index[:n_in]), _range(shape[n_in:], index[n_in:])
-            blocks = self._blocks(tensor, n_in, rows, columns)
-            first = next(blocks)
-            out = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype or first[1].dtype)
-            for at, block in itertools.chain([first], blocks):
-                out[at] = block
+        self._check(n_in)
+        rows, columns = _range(shape[:n_in], index[:n_in]), _range(shape[n_in:], index[n_in:])
+        blocks = self._blocks(n_in, rows, columns)
+        first = next(blocks)
+        out = aligned((rows.stop - rows.start, columns.stop - columns.start), dtype or first[1].dtype)
+        for at, block in itertools.chain([first], blocks):
+            out[at] = block
         return out.reshape(*_taken(shape[:n_in], rows), *_taken(shape[n_in:], columns))
 
-    def _blocks(self, tensor: Any, n_in: int, rows: slice, columns: slice) -> Iterator[tuple[Any, np.ndarray]]:
+    def _blocks(self, n_in: int, rows: slice, columns: slice) -> Iterator[tuple[Any, np.ndarray]]:
         """(where, values) of the matrix [rows columns], as the blocks of the tensor come."""
-        shape, n_parts = self.shapes[self.part], len(self.shapes)
+        shape, n_parts, read = self.shapes[self.part], len(self.shapes), self.tensor.read
         if self.rename.interleaved:  # head by head: that of each of the parts, in turn
             width = math.prod(shape[n_in + 1 :])
             for at in _steps(columns.stop - columns.start, width):
                 here = slice((columns.start + at.start) * n_parts, (columns.start + at.stop) * n_parts)
-                block = tensor[here, rows] if n_in else tensor[here]
+                block = read((here, rows) if n_in else (here,))
                 heads = block.reshape(-1, n_parts, width, rows.stop - rows.start)
                 yield (slice(None), at), heads[:, self.part].reshape(-1, heads.shape[-1]).T
             return
         before = sum(math.prod(other[n_in:]) for other in self.shapes[: self.part])
         columns = slice(before + columns.start, before + columns.stop)
         if not n_in:
-            yield ..., tensor[columns]
+            yield ..., read((columns,))
         elif self.rename.transpose:
             for at in _steps(columns.stop - columns.start):
-                yield (slice(None), at), tensor[columns.start + at.start : columns.start + at.stop, rows].T
+                yield (slice(None), at), read((slice(columns.start + at.start, columns.start + at.stop), rows)).T
         else:
             for at in _steps(rows.stop - rows.start):
-                yield at, tensor[rows.start + at.start : rows.start + at.stop, columns]
+                yield at, read((slice(rows.start + at.start, rows.start + at.stop), columns))
 
-    def _check(self, found: Shape, n_in: int) -> None:
+    def _check(self, n_in: int) -> None:
         inputs = math.prod(self.shapes[0][:n_in])
         outputs = sum(math.prod(shape[n_in:]) for shape in self.shapes)
         want = (outputs,) if not n_in else (outputs, inputs) if self.rename.transpose else (inputs, outputs)
-        if found != want:
-            raise ValueError(f"{self.file}: {self.name} has shape {found}, which does not fit config.json: {want}")
+        if self.tensor.shape != want:
+            raise ValueError(
+                f"{self.tensor.where} has shape {self.tensor.shape}, which does not fit the config: {want}"
+            )
+
+
+def aligned(shape: Shape, dtype: Any) -> np.ndarray:
+    """Memory for an array that begins where jax's own do on a CPU, so that `jax.device_put` need not copy it."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def join(parts: Sequence[np.ndarray], rename: Rename) -> np.ndarray:

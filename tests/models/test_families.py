@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+import re
 from typing import Any
 
 import jax
@@ -148,11 +149,92 @@ def test_a_mesh_without_the_axis(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_option_that_nobody_knows_is_refused_by_name(family: str) -> None:
+def test_options_that_nobody_knows_are_named_once_and_ignored(family: str) -> None:
     hf = FAMILIES[family].hf_config(next(c for c in EVERY if c.family == family))
-    assert FAMILIES[family].config(family, hf | {"new_idea": None})
-    with pytest.raises(ValueError, match=f"^config.json of family {family}: option new_idea=3 is not supported"):
-        FAMILIES[family].config(family, hf | {"new_idea": 3})
+    want = FAMILIES[family].config(family, hf | {"new_idea": None, "_note": 3, "use_cache": False, "top_k": 9})
+    with pytest.warns(UserWarning) as caught:
+        assert FAMILIES[family].config(family, hf | {"new_idea": 3, "another": {"a": 1}, "_note": 3}) == want
+    assert [str(warning.message) for warning in caught] == [
+        f"config.json of family {family}: nothing here reads another={{'a': 1}}, new_idea=3; ignored, which is right "
+        "unless transformers' model of this family reads it"
+    ]
+    with pytest.raises(ValueError, match=f"^config.json of family {family}: quantization_config=.* is not supported$"):
+        FAMILIES[family].config(family, hf | {"quantization_config": {"quant_method": "awq"}})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("kind", "value", "says"),
+    [
+        ("n_layers", "5", "must be a whole number, not '5'"),
+        ("n_layers", 2.0, "must be a whole number, not 2.0"),
+        ("n_heads", 0, "must be at least 1, not 0"),
+        ("d_model", -16, "must not be negative, not -16"),
+        ("d_vocab", True, "must be a whole number, not True"),
+        ("norm_eps", "x", "must be a number, not 'x'"),
+        ("tie_embeddings", "no", "must be True or False, not 'no'"),
+        ("act", 3, "must be a string, not 3"),
+    ],
+)
+def test_values_are_checked_like_keys(family: str, kind: str, value: Any, says: str) -> None:
+    known = FAMILIES[family]
+    key = next((key for key, (ours, _) in known.fields.items() if ours == kind), None)
+    if key is None:
+        pytest.skip(f"{family} has no {kind}")
+    hf = known.hf_config(next(c for c in EVERY if c.family == family))
+    with pytest.raises(ValueError, match=f"^a/config.json of family {family}: '{key}' {re.escape(says)}$"):
+        known.config(family, hf | {key: value}, "a/config.json")
+
+
+@pytest.mark.parametrize(
+    ("family", "option", "value", "says"),
+    [
+        ("llama", "rope_theta", "x", "'rope_theta' must be a number, not 'x'"),
+        ("llama", "rope_theta", 0, "'rope_theta' must be a number above 0, not 0"),
+        ("llama", "rope_scaling", "linear", "'rope_scaling' must hold options by name, not 'linear'"),
+        ("llama", "rope_scaling", {"rope_type": "linear"}, "rope_scaling of type 'linear': 'factor' is missing"),
+        ("llama", "rope_parameters", {"rope_theta": "x"}, "rope_parameters: 'rope_theta' must be a number, not 'x'"),
+        ("llama", "num_key_value_heads", 3, "Config: n_heads 4 is not a multiple of n_kv_heads 3"),
+        ("llama", "head_dim", 0, "'head_dim' must be at least 1, not 0"),
+        ("gemma2", "attn_logit_softcapping", -1.0, "'attn_logit_softcapping' must not be negative, not -1.0"),
+        ("gemma3_text", "query_pre_attn_scalar", "x", "'query_pre_attn_scalar' must be a number, not 'x'"),
+        ("gemma3_text", "layer_types", ["full_attention"], "layer_types=['full_attention'] is not supported, only"),
+        ("qwen3", "use_sliding_window", "no", "'use_sliding_window' must be True or False, not 'no'"),
+        ("mistral", "sliding_window", 2.5, "'sliding_window' must be a whole number, not 2.5"),
+        ("gpt2", "hidden_size", 99, "n_embd=16 and hidden_size=99 are two names of one option; keep one"),
+        ("gpt2", "n_inner", 0, "'n_inner' must be at least 1, not 0"),
+        ("bert", "is_decoder", True, "is_decoder=True is not supported, only False"),
+        ("bert", "type_vocab_size", 0, "'type_vocab_size' must be at least 1, not 0"),
+    ],
+)
+def test_values_that_take_more_than_a_look_up(family: str, option: str, value: Any, says: str) -> None:
+    hf = FAMILIES[family].hf_config(next(c for c in EVERY if c.family == family))
+    if isinstance(value, dict):
+        hf.pop("rope_scaling")
+    with pytest.raises(ValueError) as caught:
+        FAMILIES[family].config(family, hf | {option: value})
+    assert says in str(caught.value) and str(caught.value).startswith("config.json") and "\n" not in str(caught.value)
+
+
+def test_what_transformers_model_does_not_read_is_ignored() -> None:
+    """A window of a Llama, a decoder's mark of a GPT-2: said by configs that were copied from other families."""
+    for config, extra in (
+        (CONFIGS["llama"], {"sliding_window": 4, "layer_types": ["sliding_attention"] * 3, "max_window_layers": 1}),
+        (CONFIGS["gpt2"], {"is_decoder": True, "summary_type": "cls_index", "num_hidden_layers": 3}),
+        (CONFIGS["bert"], {"is_causal": True, "pooler_type": "first_token_transform"}),
+    ):
+        family = FAMILIES[config.family]
+        assert family.config(config.family, family.hf_config(config) | extra) == config
+
+
+def test_is_causal_is_read() -> None:
+    family, config = FAMILIES["llama"], replace(CONFIGS["llama"], causal=False)
+    assert family.hf_config(config)["is_causal"] is False
+    assert family.config("llama", family.hf_config(config)) == config
+    windowed = FAMILIES["mistral"]
+    hf = windowed.hf_config(next(c for c in EVERY if c.family == "mistral"))
+    with pytest.raises(ValueError, match="is_causal=False beside a sliding window is not supported"):
+        windowed.config("mistral", hf | {"is_causal": False})
 
 
 EVERY = [*CONFIGS.values()]

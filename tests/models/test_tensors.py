@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from interp_jax.models.families import Rename
-from interp_jax.models.tensors import Source, join
+from interp_jax.models.tensors import Source, Tensor, join
 
 ATTN = ("blocks.0.attn.w_q", "blocks.0.attn.w_k", "blocks.0.attn.w_v")
 CASES = {  # rule, shapes of ours, the axes that a mesh may split
@@ -28,7 +28,9 @@ CASES = {  # rule, shapes of ours, the axes that a mesh may split
 def written(folder: Path, rename: Rename, parts: list[np.ndarray]) -> list[Source]:
     safetensors.numpy.save_file({"a": join(parts, rename)}, folder / "a")
     shapes = tuple(part.shape for part in parts)
-    return [Source(folder / "a", "a", rename, i, shapes) for i in range(len(parts))]
+    found = safetensors.safe_open(folder / "a", "numpy").get_slice("a")
+    tensor = Tensor("a", tuple(found.get_shape()), found.__getitem__)
+    return [Source(tensor, rename, i, shapes) for i in range(len(parts))]
 
 
 @pytest.mark.parametrize("case", CASES)

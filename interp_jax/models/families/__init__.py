@@ -1,5 +1,6 @@
 """The families: how a Hugging Face config and its weight names map to ours. No forward code."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from interp_jax.models.config import Config
@@ -25,15 +26,32 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def read_config(hf: dict[str, Any]) -> Config:
-    """HF config dict -> `Config`. Raises ValueError at an architecture or an option that is not supported."""
-    architectures = hf.get("architectures") or []
+def family_of(hf: Mapping[str, Any], where: str = "config.json") -> tuple[str, Family, bool]:
+    """The name of a config's family, the family, and whether the model is without a head.
+
+    Raises:
+      ValueError: no family has this architecture.
+    """
+    architectures, kind = hf.get("architectures") or [], hf.get("model_type")
+    if not isinstance(architectures, list):
+        raise ValueError(f"{where}: 'architectures' must be a list of names, not {architectures!r}")
     for name, family in FAMILIES.items():
-        if family.architecture in architectures or (not architectures and hf.get("model_type") == name):
-            return family.config(name, hf)
+        if family.architecture in architectures or (not architectures and kind == name):
+            return name, family, False
+        if family.base in architectures:
+            return name, family, True
     supported = ", ".join(f"{family.architecture} ({name})" for name, family in FAMILIES.items())
-    found = ", ".join(architectures) or hf.get("model_type") or "none named"
-    raise ValueError(f"config.json: unsupported architecture {found}; supported: {supported}")
+    found = ", ".join(map(str, architectures)) or kind or "none named"
+    raise ValueError(
+        f"{where}: unsupported architecture {found}; supported: {supported}, and each without its head, such as "
+        f"{LLAMA.base} and {BERT.base}"
+    )
 
 
-__all__ = ["FAMILIES", "Family", "Rename", "read_config"]
+def read_config(hf: Mapping[str, Any], where: str = "config.json") -> Config:
+    """HF config dict -> `Config`. Raises ValueError at an architecture or a value that is not supported."""
+    name, family, headless = family_of(hf, where)
+    return family.config(name, hf, where, headless=headless)
+
+
+__all__ = ["FAMILIES", "Family", "Rename", "family_of", "read_config"]

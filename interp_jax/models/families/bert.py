@@ -1,11 +1,13 @@
-"""BERT with its head of masked language modelling."""
+"""BERT, with its head of masked language modelling or, as models of sentences are, without one."""
 
-from interp_jax.models.families.formats import REQUIRED, Family, Rename, linear, norm
+from interp_jax.models.families.formats import Family, Rename, linear, norm
+from interp_jax.models.families.options import REQUIRED
 
 _LAYER = "encoder.layer.{}"
 
 BERT = Family(
     architecture="BertForMaskedLM",
+    base="BertModel",
     fields={
         "num_hidden_layers": ("n_layers", REQUIRED),
         "num_attention_heads": ("n_heads", REQUIRED),
@@ -24,8 +26,9 @@ BERT = Family(
         "is_decoder": (False,),
         "add_cross_attention": (False,),
     },
-    harmless=frozenset(
-        "attention_probs_dropout_prob hidden_dropout_prob classifier_dropout chunk_size_feed_forward".split()
+    unread=frozenset(
+        "attention_probs_dropout_prob hidden_dropout_prob classifier_dropout is_causal directionality "
+        "pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type".split()
     ),
     prefix="bert.",
     names=(

@@ -1,16 +1,13 @@
-"""What a family is made of: the options of its config.json and the names of its weights, as tables.
-
-A family reads every option of the config that it knows. An option that would change the forward pass and that the
-models do not have is refused by name, and so is one that nobody here has heard of.
-"""
+"""What a family is made of: the options of its config.json and the names of its weights, as tables."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
 from interp_jax.models.config import Config
+from interp_jax.models.families.options import Options
 
-REQUIRED: Any = object()  # an option without which a config cannot be read
+SIZES = frozenset("n_layers n_heads n_kv_heads d_model d_head d_mlp d_vocab n_ctx n_types".split())
 
 
 @dataclass(frozen=True)
@@ -37,10 +34,12 @@ class Family:
 
     Attributes:
       architecture: the class name that transformers writes in config.json.
+      base: the name of the class without the head; its checkpoints have no prefix and no head.
       fields: option -> (our field, what it is where the option is absent or null).
+      aliases: other names that transformers has for options.
       constant: the fields that are the same in every model of the family.
       fixed: options of which only some values are supported, the first of them where it is absent.
-      harmless: options of this family that do not touch the forward pass of a trained model.
+      unread: options of real configs that no forward pass of transformers' model of this family reads.
       read: (options, fields so far) -> the fields that take more than a look-up.
       write: `Config` -> the options that `read` reads.
       prefix: stands before every name but the head's, in all but the oldest checkpoints.
@@ -51,103 +50,68 @@ class Family:
     """
 
     architecture: str
+    base: str
     fields: Mapping[str, tuple[str, Any]]
     prefix: str
     names: tuple[Rename, ...]
     head: tuple[Rename, ...] = (Rename("lm_head.weight", ("w_u",), transpose=True),)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     constant: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    harmless: frozenset[str] = frozenset()
-    read: Callable[["Options", dict[str, Any]], dict[str, Any]] = lambda option, fields: {}
+    unread: frozenset[str] = frozenset()
+    read: Callable[[Options, dict[str, Any]], dict[str, Any]] = lambda option, fields: {}
     write: Callable[[Config], dict[str, Any]] = lambda config: {}
     ignored: tuple[str, ...] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
 
-    def config(self, name: str, hf: dict[str, Any]) -> Config:
-        """HF config dict -> `Config`."""
-        option = Options(name, hf, self.harmless)
-        fields: dict[str, Any] = {
-            ours: option.act(key, absent) if ours == "act" else option(key, absent)
-            for key, (ours, absent) in self.fields.items()
-        }
+    def config(self, name: str, hf: Mapping[str, Any], where: str = "config.json", *, headless: bool = False) -> Config:
+        """The `Config` that an HF config dict describes; `name` is the family's, `where` the file's, for errors.
+
+        Options that nobody here has heard of are named in one warning. Raises ValueError at a value that is of the
+        wrong kind or not supported.
+        """
+        option = self.options(name, hf, where)
+        fields = {ours: self._field(option, key, ours, absent) for key, (ours, absent) in self.fields.items()}
         for key, values in self.fixed.items():
             option.only(key, *values)
         fields |= self.constant
         fields |= self.read(option, fields)
+        if fields.get("local_layers") and not fields["causal"]:
+            raise option.unsupported("is_causal=False beside a sliding window")
         option.done()
-        return Config(family=name, **fields)
+        try:
+            return Config(family=name, headless=headless, **fields)
+        except ValueError as error:  # sizes that are right each by itself and do not fit each other
+            raise ValueError(f"{option}: {error}") from None
+
+    def n_layers(self, name: str, hf: Mapping[str, Any], where: str = "config.json") -> int:
+        """How many layers an HF config dict tells of."""
+        key = next(key for key, (ours, _) in self.fields.items() if ours == "n_layers")
+        return self.options(name, hf, where).size(key)
 
     def hf_config(self, config: Config) -> dict[str, Any]:
         """`Config` -> HF config dict."""
         options = {key: getattr(config, ours) for key, (ours, _) in self.fields.items()}
-        return {"model_type": config.family, "architectures": [self.architecture], **options, **self.write(config)}
+        architecture = self.base if config.headless else self.architecture
+        return {"model_type": config.family, "architectures": [architecture], **options, **self.write(config)}
 
-
-# Options of any HF config that do not touch the forward pass of a trained model.
-_HARMLESS = frozenset(
-    "_name_or_path _attn_implementation_autoset architectures attention_dropout auto_map bos_token_id "
-    "cache_implementation decoder_start_token_id dtype eos_token_id finetuning_task gradient_checkpointing id2label "
-    "initializer_range label2id model_type n_ctx output_attentions output_hidden_states pad_token_id problem_type "
-    "return_dict task_specific_params torch_dtype torchscript transformers_version unk_token_id use_cache".split()
-)
-_NOTHING = (None, False, 0, 0.0, "", [], {})
-_ACTS = {
-    "gelu_new": "gelu_new",
-    "gelu_pytorch_tanh": "gelu_new",
-    "gelu": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
-
-
-class Options:
-    """Reads a config dict and remembers what was read, so that the rest can be refused."""
-
-    def __init__(self, family: str, hf: dict[str, Any], harmless: frozenset[str]):
-        self.hf, self.family, self.left = hf, family, set(hf) - _HARMLESS - harmless
-
-    def __call__(self, key: str, absent: Any = REQUIRED) -> Any:
-        """The value of an option, or what it is where it is absent or null."""
-        self.left.discard(key)
-        value = self.hf.get(key)
-        if value is not None:
-            return value
-        if absent is REQUIRED:
-            raise ValueError(f"{self}: {key!r} is missing")
-        return absent
-
-    def nullable(self, key: str, absent: Any) -> Any:
-        """The value of an option in which null means something else than absence."""
-        self.left.discard(key)
-        return self.hf.get(key, absent)
-
-    def only(self, key: str, *supported: Any) -> None:
-        """An option of which the models have only some values, the first where it is absent."""
-        value = self(key, supported[0])
-        if value not in supported:
-            raise self.unsupported(f"{key}={value!r}", supported)
-
-    def act(self, key: str, absent: str) -> str:
-        """An activation function in our words."""
-        self.only(key, absent, *_ACTS)
-        return _ACTS[self(key, absent)]
-
-    def done(self) -> None:
-        """Refuses what was not read."""
-        for key in sorted(self.left):
-            if self.hf[key] not in _NOTHING:
+    def options(self, name: str, hf: Mapping[str, Any], where: str) -> Options:
+        """The options of an HF config dict under their first names."""
+        hf = dict(hf)
+        for alias, key in self.aliases.items():
+            value = hf.pop(alias, None)
+            if value is not None and hf.setdefault(key, value) != value:
                 raise ValueError(
-                    f"{self}: option {key}={self.hf[key]!r} is not supported; if it does not change the forward pass, "
-                    "remove it from config.json"
+                    f"{where}: {key}={hf[key]!r} and {alias}={value!r} are two names of one option; keep one"
                 )
+        return Options(f"{where} of family {name}", hf, self.unread)
 
-    def unsupported(self, what: str, supported: Any = ()) -> ValueError:
-        only = f", only {' or '.join(repr(value) for value in supported)}" if supported else ""
-        return ValueError(f"{self}: {what} is not supported{only}")
-
-    def __str__(self) -> str:
-        return f"config.json of family {self.family}"
+    def _field(self, option: Options, key: str, ours: str, absent: Any) -> Any:
+        if ours == "act":
+            return option.act(key, absent)
+        if ours in SIZES:
+            return option.size(key, absent)
+        return option(key, absent, get_type_hints(Config)[ours])
 
 
 def linear(hf: str, *ours: str, transpose: bool = True, interleaved: bool = False) -> tuple[Rename, Rename]:

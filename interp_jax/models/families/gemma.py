@@ -3,7 +3,7 @@
 from typing import Any
 
 from interp_jax.models.config import Config
-from interp_jax.models.families.formats import Family, Options, norm
+from interp_jax.models.families.formats import Family, norm
 from interp_jax.models.families.llama import (
     ATTENTION,
     CONSTANT,
@@ -13,8 +13,17 @@ from interp_jax.models.families.llama import (
     MLP,
     NAMES,
     QK_NORMS,
+    UNREAD,
 )
-from interp_jax.models.families.positions import read_layers, read_rope, read_scaling, write_layers, write_rope
+from interp_jax.models.families.options import Options
+from interp_jax.models.families.positions import (
+    read_layers,
+    read_rope,
+    read_scaling,
+    take_theta,
+    write_layers,
+    write_rope,
+)
 
 _FIELDS: dict[str, tuple[str, Any]] = FIELDS | {
     "head_dim": ("d_head", 256),
@@ -41,9 +50,11 @@ def _read_gemma(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
 
 GEMMA = Family(
     architecture="GemmaForCausalLM",
+    base="GemmaModel",
     fields=_FIELDS,
     constant=_CONSTANT,
     fixed={"use_bidirectional_attention": (False,)},
+    unread=UNREAD,
     read=_read_gemma,
     write=lambda config: {"hidden_act": "gelu_pytorch_tanh", **write_rope(config)},
     prefix="model.",
@@ -55,33 +66,33 @@ GEMMA = Family(
 def _read_caps(option: Options, attn: float, logits: float) -> dict[str, Any]:
     """The fields of soft caps and of the scale of the scores; an explicit null turns a cap off."""
     return {
-        "attn_softcap": option.nullable("attn_logit_softcapping", attn) or 0.0,
-        "logit_softcap": option.nullable("final_logit_softcapping", logits) or 0.0,
-        "attn_scale": option("query_pre_attn_scalar", 256) ** -0.5,
+        "attn_softcap": option.nullable("attn_logit_softcapping", attn, float) or 0.0,
+        "logit_softcap": option.nullable("final_logit_softcapping", logits, float) or 0.0,
+        "attn_scale": option.positive("query_pre_attn_scalar", 256) ** -0.5,
     }
 
 
 def _write_caps(config: Config) -> dict[str, Any]:
-    scalar = config.score_scale**-2
     return {
         "attn_logit_softcapping": config.attn_softcap or None,
         "final_logit_softcapping": config.logit_softcap or None,
-        "query_pre_attn_scalar": round(scalar) if abs(scalar - round(scalar)) < 1e-6 else scalar,
+        "query_pre_attn_scalar": round(config.score_scale**-2),  # of transformers' own type
     }
 
 
 def _read_gemma2(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
-    local = [i % 2 == 0 for i in range(fields["n_layers"])]
-    layers = read_layers(option, local, option("sliding_window", 4096))
+    window = option("sliding_window", 4096, int)
+    layers = read_layers(option, lambda layer: layer % 2 == 0, fields["n_layers"], window)
     return _read_caps(option, 50.0, 30.0) | layers | read_rope(option, fields)
 
 
 GEMMA2 = Family(
     architecture="Gemma2ForCausalLM",
+    base="Gemma2Model",
     fields=_CAPPED,
     constant=_CONSTANT | {"norms": "both"},
     fixed={"use_bidirectional_attention": (False,)},
-    harmless=frozenset({"hidden_act"}),  # in early configs, beside hidden_activation, which is what is read
+    unread=UNREAD | {"hidden_act", "cache_implementation"},  # early configs have hidden_act too, which is not read
     read=_read_gemma2,
     write=lambda config: _write_caps(config) | write_layers(config) | write_rope(config),
     prefix="model.",
@@ -92,28 +103,29 @@ GEMMA2 = Family(
 
 def _read_gemma3(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
     """Local layers have rotary angles of their own, which are not stretched."""
-    pattern = option("sliding_window_pattern", option("_sliding_window_pattern", 6))
-    local = [(i + 1) % pattern != 0 for i in range(fields["n_layers"])]
-    ropes = option("rope_parameters", {})
-    everywhere = {**(option("rope_scaling", None) or {}), **(ropes.get("full_attention") or {})}
-    nearby = dict(ropes.get("sliding_attention") or {})
-    theta, local_theta = option("rope_theta", 1e6), option("rope_local_base_freq", 1e4)
+    pattern, ropes = option.size("sliding_window_pattern", 6), option.inside("rope_parameters")
+    everywhere = {**ropes.inside("full_attention").hf, **option.inside("rope_scaling").hf}
+    nearby = dict(ropes.inside("sliding_attention").hf)
+    theta, local_theta = option.positive("rope_theta", 1e6), option.positive("rope_local_base_freq", 1e4)
     rotary = {
-        "rope_theta": everywhere.pop("rope_theta", theta),
-        "rope_local_theta": nearby.pop("rope_theta", local_theta),
+        "rope_theta": take_theta(option, everywhere, theta),
+        "rope_local_theta": take_theta(option, nearby, local_theta),
         **read_scaling(option, everywhere, fields["n_ctx"]),
     }
     if read_scaling(option, nearby, fields["n_ctx"]):
         raise option.unsupported(f"rope_parameters of sliding_attention {nearby}")
-    layers = read_layers(option, local, option("sliding_window", 4096))
+    window = option("sliding_window", 4096, int)
+    layers = read_layers(option, lambda layer: (layer + 1) % pattern != 0, fields["n_layers"], window)
     return _read_caps(option, 0.0, 0.0) | layers | rotary
 
 
 GEMMA3 = Family(
     architecture="Gemma3ForCausalLM",
+    base="Gemma3TextModel",
     fields=_CAPPED,
     constant=_CONSTANT | {"norms": "both", "qk_norm": "head"},
     fixed={"use_bidirectional_attention": (False,)},
+    unread=UNREAD,
     read=_read_gemma3,
     write=lambda config: (
         _write_caps(config)

@@ -1,20 +1,21 @@
 """GPT-2 and GPT-NeoX (Pythia)."""
 
+from dataclasses import replace
 from typing import Any
 
 from interp_jax.models.config import Config
-from interp_jax.models.families.formats import REQUIRED, Family, Options, Rename, linear, norm
+from interp_jax.models.families.formats import Family, Rename, linear, norm
+from interp_jax.models.families.options import REQUIRED, Options
 from interp_jax.models.families.positions import read_rope, write_rope
 
 
 def _read_gpt2(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
-    for key in [key for key in option.left if key.startswith("summary_")]:  # a classification head
-        option.left.discard(key)
-    return {"d_mlp": option("n_inner", 4 * fields["d_model"])}
+    return {"d_mlp": option.size("n_inner", 4 * fields["d_model"])}
 
 
 GPT2 = Family(
     architecture="GPT2LMHeadModel",
+    base="GPT2Model",
     fields={
         "n_layer": ("n_layers", REQUIRED),
         "n_head": ("n_heads", REQUIRED),
@@ -24,6 +25,13 @@ GPT2 = Family(
         "activation_function": ("act", "gelu_new"),
         "layer_norm_epsilon": ("norm_eps", 1e-5),
         "tie_word_embeddings": ("tie_embeddings", True),
+        "is_causal": ("causal", True),
+    },
+    aliases={
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
     },
     fixed={
         "scale_attn_weights": (True,),
@@ -31,7 +39,11 @@ GPT2 = Family(
         "add_cross_attention": (False,),
     },
     # reorder_and_upcast_attn is the same equation in more precision; our softmax is in float32 anyway.
-    harmless=frozenset({"reorder_and_upcast_attn", "attn_pdrop", "embd_pdrop", "resid_pdrop"}),
+    unread=frozenset(
+        "reorder_and_upcast_attn attn_pdrop embd_pdrop resid_pdrop n_ctx n_special predict_special_tokens is_decoder "
+        "summary_activation summary_first_dropout summary_last_dropout summary_proj_to_labels summary_type "
+        "summary_use_proj classifier_dropout hidden_dropout".split()
+    ),
     read=_read_gpt2,
     write=lambda config: {"n_inner": config.d_mlp},
     prefix="transformer.",
@@ -61,6 +73,7 @@ def _write_neox(config: Config) -> dict[str, Any]:
 
 NEOX = Family(
     architecture="GPTNeoXForCausalLM",
+    base="GPTNeoXModel",
     fields={
         "num_hidden_layers": ("n_layers", REQUIRED),
         "num_attention_heads": ("n_heads", REQUIRED),
@@ -73,10 +86,10 @@ NEOX = Family(
         "use_parallel_residual": ("parallel", True),
         "attention_bias": ("attn_bias", True),
         "tie_word_embeddings": ("tie_embeddings", False),
+        "is_causal": ("causal", True),
     },
     constant={"positions": "rotary"},
-    fixed={"is_decoder": (False, True)},
-    harmless=frozenset({"hidden_dropout", "classifier_dropout"}),
+    unread=frozenset({"hidden_dropout", "classifier_dropout", "is_decoder"}),
     read=_read_neox,
     write=_write_neox,
     prefix="gpt_neox.",
@@ -94,3 +107,6 @@ NEOX = Family(
     spellings={"lm_head.weight": "embed_out.weight"},  # of transformers since 5.14
     ignored=(".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"),
 )
+
+# The same with linear layers that hold [out in], as files of llama.cpp and of nanoGPT do.
+GPT2_LINEAR = replace(GPT2, names=tuple(replace(r, transpose="{}" in r.hf and not r.vector) for r in GPT2.names))

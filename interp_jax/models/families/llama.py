@@ -3,7 +3,8 @@
 from typing import Any
 
 from interp_jax.models.config import Config
-from interp_jax.models.families.formats import REQUIRED, Family, Options, Rename, linear, norm
+from interp_jax.models.families.formats import Family, Rename, linear, norm
+from interp_jax.models.families.options import REQUIRED, Options
 from interp_jax.models.families.positions import read_layers, read_rope, write_layers, write_rope
 
 FIELDS: dict[str, tuple[str, Any]] = {
@@ -17,11 +18,17 @@ FIELDS: dict[str, tuple[str, Any]] = {
     "rms_norm_eps": ("norm_eps", 1e-6),
     "tie_word_embeddings": ("tie_embeddings", False),
     "head_dim": ("d_head", 0),
+    "is_causal": ("causal", True),
 }
 _ACT: dict[str, tuple[str, Any]] = {"hidden_act": ("act", "silu")}
 _BIAS: dict[str, tuple[str, Any]] = {"attention_bias": ("attn_bias", False)}
 CONSTANT: dict[str, Any] = {"gated": True, "norm": "rmsnorm", "positions": "rotary", "mlp_bias": False}
 IGNORED = (".rotary_emb.inv_freq",)
+# Of configs that were copied from one family to the next.
+UNREAD = frozenset(
+    "sliding_window use_sliding_window max_window_layers layer_types hidden_dropout resid_pdrop embd_pdrop "
+    "rope_interleaved is_llama_config use_mrope original_max_position_embeddings hidden_activation".split()
+)
 
 ATTENTION = tuple(r for x in "qkvo" for r in linear(f"layers.{{}}.self_attn.{x}_proj", f"blocks.{{}}.attn.{x}"))
 QK_NORMS = tuple(r for x in "qk" for r in norm(f"layers.{{}}.self_attn.{x}_norm", f"blocks.{{}}.attn.{x}_norm"))
@@ -39,9 +46,11 @@ NAMES = (*ENDS, *PRE_NORMS, *ATTENTION, *MLP)
 
 LLAMA = Family(
     architecture="LlamaForCausalLM",
+    base="LlamaModel",
     fields=FIELDS | _ACT | _BIAS | {"mlp_bias": ("mlp_bias", False)},
     constant={name: value for name, value in CONSTANT.items() if name != "mlp_bias"},
     fixed={"pretraining_tp": (1,)},
+    unread=UNREAD,
     read=read_rope,
     write=write_rope,
     prefix="model.",
@@ -50,20 +59,26 @@ LLAMA = Family(
 )
 
 
+def _everywhere(fields: dict[str, Any], window: int | None) -> dict[str, Any]:
+    """The fields of a model whose every layer is local, or none is."""
+    return {"window": window, "local_layers": tuple(range(fields["n_layers"]))} if window else {}
+
+
 def _read_mistral(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
-    window = option.nullable("sliding_window", 4096)
-    return read_rope(option, fields) | read_layers(option, [True] * fields["n_layers"], window)
+    return read_rope(option, fields) | _everywhere(fields, option.nullable("sliding_window", 4096, int))
 
 
 def _read_phi(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
     rope = read_rope(option, fields, share=("partial_rotary_factor", 1.0))
-    return rope | read_layers(option, [True] * fields["n_layers"], option("sliding_window", None))
+    return rope | _everywhere(fields, option("sliding_window", None, int))
 
 
 MISTRAL = Family(
     architecture="MistralForCausalLM",
+    base="MistralModel",
     fields=FIELDS | _ACT,
     constant=CONSTANT | {"attn_bias": False},
+    unread=UNREAD,
     read=_read_mistral,
     write=lambda config: write_rope(config) | {"sliding_window": config.window or None},
     prefix="model.",
@@ -73,11 +88,11 @@ MISTRAL = Family(
 
 
 def _read_qwen(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
-    window, first = option("sliding_window", 4096), option("max_window_layers", 28)
-    local = [i >= first for i in range(fields["n_layers"])]
-    if not option("use_sliding_window", False):
+    window, first = option("sliding_window", 4096, int), option("max_window_layers", 28, int)
+    if not option("use_sliding_window", False, bool):
         window = None
-    return read_rope(option, fields) | read_layers(option, local, window)
+    layers = read_layers(option, lambda layer: layer >= first, fields["n_layers"], window)
+    return read_rope(option, fields) | layers
 
 
 def _write_qwen(config: Config) -> dict[str, Any]:
@@ -91,8 +106,10 @@ def _write_qwen(config: Config) -> dict[str, Any]:
 
 QWEN2 = Family(
     architecture="Qwen2ForCausalLM",
+    base="Qwen2Model",
     fields=FIELDS | _ACT,
     constant=CONSTANT | {"attn_bias": True, "out_bias": False},
+    unread=UNREAD,
     read=_read_qwen,
     write=_write_qwen,
     prefix="model.",
@@ -102,8 +119,10 @@ QWEN2 = Family(
 
 QWEN3 = Family(
     architecture="Qwen3ForCausalLM",
+    base="Qwen3Model",
     fields=FIELDS | {"head_dim": ("d_head", 128)} | _ACT | _BIAS,
     constant=CONSTANT | {"qk_norm": "head"},
+    unread=UNREAD,
     read=_read_qwen,
     write=_write_qwen,
     prefix="model.",
@@ -113,8 +132,10 @@ QWEN3 = Family(
 
 OLMO2 = Family(
     architecture="Olmo2ForCausalLM",
+    base="Olmo2Model",
     fields=FIELDS | _ACT | _BIAS | {"rms_norm_eps": ("norm_eps", 1e-5)},
     constant=CONSTANT | {"qk_norm": "all", "norms": "post"},
+    unread=UNREAD,
     read=read_rope,
     write=write_rope,
     prefix="model.",
@@ -131,9 +152,10 @@ OLMO2 = Family(
 
 PHI3 = Family(
     architecture="Phi3ForCausalLM",
+    base="Phi3Model",
     fields=FIELDS | _ACT | {"rms_norm_eps": ("norm_eps", 1e-5)},
     constant=CONSTANT | {"attn_bias": False},
-    harmless=frozenset({"resid_pdrop", "embd_pdrop", "original_max_position_embeddings"}),
+    unread=UNREAD,
     read=_read_phi,
     write=lambda config: write_rope(config) | {"sliding_window": config.window or None},
     prefix="model.",

@@ -1,10 +1,12 @@
 """How configs say where a token may look and how its position is told: rotary embeddings and windows."""
 
+from collections.abc import Callable
 from typing import Any
 
 from interp_jax.models.config import Config
-from interp_jax.models.families.formats import Options
+from interp_jax.models.families.options import Options
 
+KINDS = ("full_attention", "sliding_attention")
 _LLAMA3 = {
     "low_freq_factor": "rope_low_freq_factor",
     "high_freq_factor": "rope_high_freq_factor",
@@ -21,19 +23,27 @@ def read_rope(
 ) -> dict[str, Any]:
     """The fields of rotary positions. `theta`, and `share` of each head in families that may rotate a part of it: the
     options' names, and their values where absent."""
-    rope = {**(option("rope_scaling", None) or {}), **(option("rope_parameters", None) or {})}
-    base, d_head = option(*theta), fields.get("d_head") or fields["d_model"] // fields["n_heads"]
+    rope = dict(option.inside("rope_scaling").hf or option.inside("rope_parameters").hf)
+    option("rope_parameters", None)
+    base, d_head = option.positive(*theta), fields.get("d_head") or fields["d_model"] // fields["n_heads"]
     n_rotary = d_head
     if share is None:
         option.only("partial_rotary_factor", 1.0)
     else:
-        part = option(*share)
-        n_rotary = int(d_head * (rope.pop("partial_rotary_factor", None) or part))
+        part, inside = option.positive(*share), Options(f"{option}: rope_parameters", rope)
+        n_rotary = int(d_head * inside.positive("partial_rotary_factor", part))
+        rope.pop("partial_rotary_factor", None)
     return {
-        "rope_theta": rope.pop("rope_theta", None) or base,
+        "rope_theta": take_theta(option, rope, base),
         "rotary_dim": 0 if n_rotary == d_head else n_rotary,
         **read_scaling(option, rope, fields["n_ctx"]),
     }
+
+
+def take_theta(option: Options, rope: dict[str, Any], base: float) -> float:
+    """The base of the angles that `rope` may hold; it is taken out."""
+    inside = Options(f"{option}: rope_parameters", {"rope_theta": rope.pop("rope_theta", None)})
+    return inside.positive("rope_theta", base)
 
 
 def read_scaling(option: Options, rope: dict[str, Any], n_ctx: int) -> dict[str, Any]:
@@ -45,12 +55,13 @@ def read_scaling(option: Options, rope: dict[str, Any], n_ctx: int) -> dict[str,
     if kind == "llama3":
         rope.setdefault("original_max_position_embeddings", n_ctx)
         keys |= _LLAMA3
-    for key in keys:
-        if key not in rope:
-            raise ValueError(f"{option}: rope_scaling of type {kind!r} has no {key!r}")
-    found = {"rope_scaling": kind, **{ours: rope.pop(key) for key, ours in keys.items()}} if keys else {}
-    if kind not in ("default", "linear", "llama3") or any(value not in (None, 1, 1.0) for value in rope.values()):
-        raise option.unsupported(f"rope_scaling of type {kind!r} {rope}")
+    inside = Options(f"{option}: rope_scaling of type {kind!r}", rope)
+    found = {"rope_scaling": kind} if keys else {}
+    for key, ours in keys.items():
+        found[ours] = inside.size(key) if ours == "rope_original_n_ctx" else inside.positive(key)
+    rest = {key: value for key, value in rope.items() if key not in keys}
+    if kind not in ("default", "linear", "llama3") or any(value not in (None, 1, 1.0) for value in rest.values()):
+        raise option.unsupported(f"rope_scaling of type {kind!r} {rest}")
     return found
 
 
@@ -74,17 +85,16 @@ def write_scaling(config: Config) -> dict[str, Any] | None:
     return scaling
 
 
-def read_layers(option: Options, local: list[bool], window: int | None) -> dict[str, Any]:
-    """The fields of local layers. `local`: which they are where the config does not list them."""
+def read_layers(option: Options, local: Callable[[int], bool], n_layers: int, window: int | None) -> dict[str, Any]:
+    """The fields of local layers. `local`: layer -> whether it is one where the config does not list them."""
     kinds = option("layer_types", None)
-    if kinds is not None:
-        for kind in kinds:
-            if kind not in ("full_attention", "sliding_attention"):
-                raise option.unsupported(f"layer_types with {kind!r}", ("full_attention", "sliding_attention"))
-        local = [kind == "sliding_attention" for kind in kinds]
-    if not window:
-        return {}
-    return {"window": window, "local_layers": tuple(i for i, is_local in enumerate(local) if is_local)}
+    if kinds is None:
+        layers = tuple(filter(local, range(n_layers)))
+    else:
+        if not isinstance(kinds, list) or len(kinds) != n_layers or any(kind not in KINDS for kind in kinds):
+            raise option.unsupported(f"layer_types={kinds!r:.80}", (f"a list of {n_layers} of {' and '.join(KINDS)}",))
+        layers = tuple(layer for layer, kind in enumerate(kinds) if kind == "sliding_attention")
+    return {"window": window, "local_layers": layers} if window and layers else {}
 
 
 def write_layers(config: Config) -> dict[str, Any]:
@@ -92,5 +102,5 @@ def write_layers(config: Config) -> dict[str, Any]:
     local = [i in config.local_layers for i in range(config.n_layers)]
     return {
         "sliding_window": config.window or None,
-        "layer_types": ["sliding_attention" if is_local else "full_attention" for is_local in local],
+        "layer_types": [KINDS[is_local] for is_local in local],
     }
