@@ -42,7 +42,8 @@ def logit_lens(
       float32 `[... d_vocab]`.
 
     Raises:
-      ValueError: the last axis is not d_model; the weights of an encoder, or of a model without an unembedding.
+      ValueError: the last axis is not d_model; `centred` without a final norm; the weights of an encoder, or of a model
+        without an unembedding.
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij

@@ -181,3 +181,14 @@ def test_what_cannot_be_had_is_one_line() -> None:
     with pytest.raises(TypeError, match="Decoder"):
         models.untie(bert)
     assert isinstance(bert, Encoder)
+
+
+def test_under_jit_what_cannot_be_compared_is_left_out(prompts: tuple) -> None:
+    tied, capped = random_model(GPT2), random_model(replace(LLAMA, logit_softcap=3.0))
+    for model, name in ((tied, "W_U"), (capped, "logit_softcap")):
+        w = models.weights(model)
+        with pytest.raises(ValueError, match=f"^with_weights: .*{name} is .* leave "):
+            jax.eval_shape(lambda w, model=model: models.with_weights(model, w), w)
+        del w[name]
+        again = jax.jit(lambda w, model=model: models.with_weights(model, w))(w)
+        np.testing.assert_allclose(again(prompts[0]), model(prompts[0]), atol=1e-5)
