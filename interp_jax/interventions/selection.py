@@ -14,11 +14,12 @@ from interp_jax.core import COUNTED, Context, Intervention, as_intervention, cho
 from interp_jax.interventions.registration import Wrapper, pytree
 
 _AXES = ("position", "head", "feature", "query", "key")
+PARTS = ("prompt", "generated")  # of a text that is being generated
 _NO_END = 1 << 31
 Index = Int[ArrayLike, "..."] | Sequence[int]
 
 
-@pytree(data=("edit", "layer", "indices", "index", "mask"), static=("only_layer", "axis", "generated"))
+@pytree(data=("edit", "layer", "indices", "index", "mask"), static=("only_layer", "axis", "part"))
 class _At(Wrapper):
     layer: Any  # traced; a static one is `only_layer`
     indices: Any
@@ -26,7 +27,7 @@ class _At(Wrapper):
     mask: Any
     only_layer: int | None
     axis: int | None
-    generated: bool
+    part: str | None  # of PARTS
 
     @property
     def layers(self) -> frozenset[int] | None:  # type: ignore[override]
@@ -40,9 +41,9 @@ class _At(Wrapper):
 
     def arguments(self) -> dict[str, Any]:
         layer = self.layer if self.only_layer is None else self.only_layer
-        generated = {"position": "generated"} if self.generated else {}
+        part = {"position": self.part} if self.part else {}
         places = {"axis": self.axis, "index": self.index, "mask": self.mask}
-        return {"edit": self.edit, "layer": layer, **self.indices, **generated, **places}
+        return {"edit": self.edit, "layer": layer, **self.indices, **part, **places}
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         if not self._visited(ctx):
@@ -61,11 +62,8 @@ class _At(Wrapper):
         chosen = self._layer_chosen(ctx)
         for name, index in self.indices.items():
             chosen = chosen & _along(name, index, value, ctx)
-        if self.generated:
-            if "prompt" not in ctx.marks:
-                raise ValueError('at: position="generated" has a meaning only in models.generate(..., edits=...)')
-            numbers = ctx.numbers("position", value.shape[ctx.axis("position")])
-            chosen = chosen & ctx.spread(numbers >= ctx.marks["prompt"][..., None], "position", value)
+        if self.part:
+            chosen = chosen & _in_part(self.part, value, ctx)
         if self.axis is not None:
             if -self.axis > value.ndim:
                 raise ValueError(f"at: site {ctx.name!r} of shape {value.shape} has no axis {self.axis}")
@@ -90,6 +88,15 @@ class _At(Wrapper):
         n = len(ctx.layers)
         within(wanted, (*range(-n, 0), *ctx.layers), f"at: site {ctx.name!r}: layer")
         return jnp.asarray(ctx.layer) == jnp.where(wanted < 0, jnp.asarray(ctx.layers)[wanted], wanted)
+
+
+def _in_part(part: str, value: Array, ctx: Context) -> Array:
+    """Whether each position is in the prompt, or in what was generated, broadcastable to the value."""
+    if "prompt" not in ctx.marks:
+        raise ValueError(f'at: position="{part}" has a meaning only in models.generate(..., edits=...)')
+    numbers = ctx.numbers("position", value.shape[ctx.axis("position")])
+    generated = numbers >= ctx.marks["prompt"][..., None]
+    return ctx.spread(generated if part == "generated" else (numbers >= 0) & ~generated, "position", value)
 
 
 def _along(name: str, index: Any, value: Array, ctx: Context) -> Array:
@@ -144,7 +151,7 @@ def at(
       layer: a static int (a scan over layers is cut there, so that earlier layers are shared under `vmap`) or a traced
         int32 `[]`.
       position: counted in real tokens from 0, padding skipped, from the last real token if negative; one number, or
-        one per example, `[batch]`; "generated": after the prompt, in `models.generate`.
+        one per example, `[batch]`; in `models.generate`, "prompt" and "generated" are the parts of a text.
       head: along the axis of that name: one number, or a list of several, which are chosen in every example.
       feature: likewise.
       query: like `position`, along attention's query axis.
@@ -167,10 +174,10 @@ def at(
     edit = as_intervention(edit)
     if (axis is None) != (index is None) or (axis is not None and axis >= 0):
         raise ValueError("at: axis= and index= go together, and axis is negative, counted from the right")
-    generated = isinstance(position, str)
-    if generated:
-        if position != "generated":
-            raise ValueError(f'at: position={position!r} is neither an index nor "generated"')
+    part = position if isinstance(position, str) else None
+    if part is not None:
+        if part not in PARTS:
+            raise ValueError(f'at: position={position!r} is neither an index nor "prompt" or "generated"')
         position = None
     only_layer = None if layer is None or isinstance(layer, (jax.Array, jax.core.Tracer)) else operator.index(layer)  # type: ignore[arg-type]
     if only_layer is not None and edit.layers is not None and only_layer not in edit.layers:
@@ -184,5 +191,5 @@ def at(
         mask=_known(mask),
         only_layer=only_layer,
         axis=axis,
-        generated=generated,
+        part=part,
     )

@@ -11,6 +11,7 @@ from jax import lax
 
 from interp_jax.core import detail
 from interp_jax.models import ops
+from interp_jax.models.attention import Sight, attend, attend_at_once
 from interp_jax.models.frame import Frame, Places, alias
 from interp_jax.models.params import MLP, Attention, Block, Norm
 
@@ -26,7 +27,7 @@ def run_block(block: Block, x: Array, frame: Frame, layer: int | None, cache: An
     """One layer of a decoder: the residual stream after it, and its part of the cache."""
     before = x = frame.site(x, "blocks.resid_pre", *RESIDUAL, layer=layer)
     q, k, v = project(block, x, normalize(block.ln1, x, frame, "blocks.ln1", layer), frame, layer)
-    out, cache = attend(block.attn, q, k, v, frame, layer, cache)
+    out, cache = run_attention(block.attn, q, k, v, frame, layer, cache)
     out = normalize(block.ln1_post, out, frame, "blocks.ln1_post", layer)
     x = x + frame.site(out, "blocks.attn_out", *RESIDUAL, layer=layer)
     if not frame.config.parallel:
@@ -82,7 +83,7 @@ def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int 
     )
 
 
-def attend(
+def run_attention(
     attn: Attention, q: Array, k: Array, v: Array, frame: Frame, layer: int | None, cache: Any
 ) -> tuple[Array, Any]:
     """-> `[*batch position d_model]` and the cache with this call's keys and values in it."""
@@ -93,14 +94,12 @@ def attend(
         q = frame.site(ops.rotate(q, *frame.rotary), "blocks.attn.rot_q", *PER_HEAD, layer=layer)
         k = frame.site(ops.rotate(k, *frame.rotary), "blocks.attn.rot_k", *PER_HEAD, layer=layer)
     if cache is not None:
-        axis = len(frame.batch)
-        k = lax.dynamic_update_slice_in_dim(cache[0], k, frame.start, axis)
-        v = lax.dynamic_update_slice_in_dim(cache[1], v, frame.start, axis)
+        axis, start = len(frame.batch), frame.sight.start
+        start = frame.sight.first if start is None else start
+        k = lax.dynamic_update_slice_in_dim(cache[0], k, start, axis)
+        v = lax.dynamic_update_slice_in_dim(cache[1], v, start, axis)
         cache = (k, v)
-    scores = ops.scores(q, k, frame.mask, config.score_scale, config.attn_softcap)
-    scores = frame.site(scores, "blocks.attn.attn_scores", *ATTENTION, layer=layer)
-    pattern = frame.site(ops.softmax(scores), "blocks.attn.pattern", *ATTENTION, layer=layer)
-    z = frame.site(ops.mix(pattern, v), "blocks.attn.z", *PER_HEAD, layer=layer)
+    z = frame.site(look(q, k, v, frame, layer), "blocks.attn.z", *PER_HEAD, layer=layer)
 
     def detailed(z: Array, w: Array, b: Any, places: Places) -> Array:
         result = frame.at(places).site(ops.result(z, w), "blocks.attn.result", *STREAMS, layer=layer)
@@ -108,6 +107,22 @@ def attend(
 
     out = detail(lambda z, w, b, places: ops.affine(z, w, b, 2), detailed, z, attn.w_o, attn.b_o, frame.places)
     return out, cache
+
+
+def look(q: Array, k: Array, v: Array, frame: Frame, layer: int | None) -> Array:
+    """The mixture of values that each head looks up. Scores and pattern are whole only where they are asked for."""
+    scale, cap = frame.config.score_scale, frame.config.attn_softcap
+
+    def detailed(q: Array, k: Array, v: Array, sight: Sight, places: Places) -> Array:
+        def site(x: Array, name: str) -> Array:
+            return frame.at(places).site(x, f"blocks.attn.{name}", *ATTENTION, layer=layer)
+
+        return attend_at_once(q, k, v, sight, scale, cap, site)
+
+    def fast(q: Array, k: Array, v: Array, sight: Sight, places: Places) -> Array:
+        return attend(q, k, v, sight, scale, cap)
+
+    return detail(fast, detailed, q, k, v, frame.sight, frame.places)
 
 
 def run_mlp(mlp: MLP, x: Array, frame: Frame, layer: int | None) -> Array:

@@ -103,11 +103,10 @@ def _loop(model: Decoder, x: Array, frame: Frame, cache: Cache) -> tuple[Array, 
 
 def _scan(model: Decoder, x: Array, frame: Frame, cache: Cache) -> tuple[Array, Cache]:
     config = model.config
-    nearby = frame.nearby() if config.window else None
     local = jnp.array([layer in config.local_layers for layer in range(config.n_layers)])
 
     def body(x: Array, scanned: Any) -> tuple[Array, Any]:
         block, is_local, own = scanned
-        return run_block(block, x, frame.choose(is_local, nearby) if nearby else frame, None, own)
+        return run_block(block, x, frame.choose(is_local) if config.window else frame, None, own)
 
     return lax.scan(body, x, (model.blocks, local, cache))

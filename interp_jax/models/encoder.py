@@ -8,7 +8,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from interp_jax.models import ops
-from interp_jax.models.blocks import RESIDUAL, attend, normalize, project, run_mlp
+from interp_jax.models.blocks import RESIDUAL, normalize, project, run_attention, run_mlp
 from interp_jax.models.config import Config
 from interp_jax.models.frame import Frame, Places, alias
 from interp_jax.models.params import Block, Norm
@@ -90,7 +90,7 @@ class Encoder(Transformer):
 def run_block(block: Block, x: Array, frame: Frame, layer: int | None) -> Array:
     """One layer: each part adds to the residual stream, which is normalized afterwards."""
     x = frame.site(x, "blocks.resid_pre", *RESIDUAL, layer=layer)
-    out, _ = attend(block.attn, *project(block, x, x, frame, layer), frame, layer, None)
+    out, _ = run_attention(block.attn, *project(block, x, x, frame, layer), frame, layer, None)
     x = x + frame.site(out, "blocks.attn_out", *RESIDUAL, layer=layer)
     x = frame.site(x, "blocks.resid_mid", *RESIDUAL, layer=layer)
     mlp_in = alias(x, "blocks.mlp_in", (*frame.batch, *RESIDUAL), frame.places, layer=layer)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from interp_jax.core import detail, site
 from interp_jax.models import ops
+from interp_jax.models.attention import Sight
 from interp_jax.models.config import Config
 
 Array = jax.Array
@@ -56,19 +57,17 @@ class Frame:
       config: the model's.
       batch: `("batch",)`, or `()` for a single sequence.
       positions: int32 `[*batch position]`, the position of each token, 0 for the first real one.
-      mask: bool `[*batch or 1, 1, query, key]` (without batch: `[1 query key]`): may the query see the key.
+      sight: which keys a query may see.
       rotary: cosine and sine of the rotary angles, float32 `[*batch position 1 rotary_dim/2]` each.
       places: where the tokens stand in their sequences.
-      start: int32 `[]`, where in the cache the keys and values of this call go; None without a cache.
     """
 
     config: Config
     batch: tuple[str, ...]
     positions: Array
-    mask: Array
+    sight: Sight
     rotary: Rotary = None
     places: Places = Places()
-    start: Any = None
 
     def at(self, places: Places) -> "Frame":
         """The same with other places: inside `detail` arrays that are arguments and not closed over."""
@@ -76,18 +75,16 @@ class Frame:
 
     def nearby(self) -> "Frame":
         """The frame of a local layer, which sees the last `window` tokens, under rotary angles of its own."""
-        config, (n_query, n_key) = self.config, self.mask.shape[-2:]
-        query = jnp.arange(n_query, dtype=jnp.int32) + (0 if self.start is None else self.start)
-        near = query[:, None] - jnp.arange(n_key, dtype=jnp.int32) < config.window
-        rotary = ops.rotation(self.positions, config, True) if config.rope_local_theta else self.rotary
-        return dataclasses.replace(self, mask=self.mask & near, rotary=rotary)
+        return dataclasses.replace(self, sight=self.sight.near(self.config.window), rotary=self._local_rotary())
 
-    def choose(self, local: Array, nearby: "Frame") -> "Frame":
-        """`nearby` where `local` (bool `[]`, as a scan over layers has it), else this frame."""
-        mask, rotary = jax.tree.map(
-            lambda a, b: jnp.where(local, a, b), (nearby.mask, nearby.rotary), (self.mask, self.rotary)
-        )
-        return dataclasses.replace(self, mask=mask, rotary=rotary)
+    def choose(self, local: Array) -> "Frame":
+        """`nearby()` where `local` (bool `[]`, as a scan over layers has it), else this frame."""
+        rotary = jax.tree.map(lambda a, b: jnp.where(local, a, b), self._local_rotary(), self.rotary)
+        return dataclasses.replace(self, sight=self.sight.choose(local, self.config.window), rotary=rotary)
+
+    def _local_rotary(self) -> Rotary:
+        local = self.config.rope_local_theta and self.rotary is not None
+        return ops.rotation(self.positions, self.config, True) if local else self.rotary
 
     def site(self, x: Array, name: str, *axes: str, layer: int | None = None) -> Array:
         return self.places.site(x, name, (*self.batch, *axes), layer)
@@ -102,14 +99,12 @@ def whole(config: Config, tokens: Array, attention_mask: Array | None, *, causal
     """The frame of a call without a cache."""
     batch, n = ("batch",) * (tokens.ndim - 1), tokens.shape[-1]
     index = jnp.arange(n, dtype=jnp.int32)
-    mask = (index[:, None] >= index)[None] if causal else jnp.ones((1, n, n), bool)
     if attention_mask is None:
         positions, places = jnp.broadcast_to(index, tokens.shape), Places()
     else:
         positions, offset = count(attention_mask), left_padding(attention_mask)
         places = Places(offset, offset, attention_mask.sum(axis=-1, dtype=jnp.int32))
-        mask = mask & attention_mask[..., None, None, :]
-    return Frame(config, batch, positions, mask, rotary_of(config, positions), places)
+    return Frame(config, batch, positions, Sight(attention_mask, causal=causal), rotary_of(config, positions), places)
 
 
 def rotary_of(config: Config, positions: Array) -> Rotary:

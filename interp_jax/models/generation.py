@@ -1,17 +1,18 @@
 """Generation with a cache of keys and values: one program for all lengths up to a bound."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import lax
 from jax.core import Tracer
 import jax.numpy as jnp
-from jaxtyping import Int
 import numpy as np
 
-from interp_jax.core import as_intervention, intervene, transform
+from interp_jax.core import as_intervention, capture, intervene, sites, split_address, transform
+from interp_jax.models.attention import Sight
+from interp_jax.models.captured import Captured, slots_of_columns
 from interp_jax.models.decoder import Cache, Decoder, decode
 from interp_jax.models.frame import Frame, Places, count, rotary_of
 from interp_jax.models.inputs import check_range, check_tokens
@@ -19,6 +20,11 @@ from interp_jax.models.transformer import Transformer
 
 Array = jax.Array
 SMALLEST = 16  # slots of the shortest prompt and of the shortest continuation that are compiled for
+
+
+class _Options(NamedTuple):
+    slots: int  # for new tokens
+    capture: tuple[str, ...]
 
 
 def generate(
@@ -30,9 +36,11 @@ def generate(
     key: Array | None = None,
     temperature: float = 0.0,
     edits: Mapping[str, Any] | None = None,
+    stop: int | Sequence[int] | None = None,
+    capture: str | Iterable[str] | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
-) -> Int[Array, "*batch position"]:
+) -> Any:
     """Continues prompts by `n_tokens` tokens each. Equal, token by token, to calling `forward` on all that stands.
 
     Prompts and continuations are padded to powers of two, so that few shapes compile.
@@ -44,17 +52,24 @@ def generate(
       attention_mask: the shape of `tokens`, 0 at padding, which may stand on either side.
       key: needed to sample; the token `t` of the continuation is drawn with `jax.random.fold_in(key, t)`.
       temperature: 0 takes the likeliest token.
-      edits: `{address: intervention}`, applied at every step, each token in its true position. `position="generated"`
-        means after the prompt.
+      edits: `{address: intervention}`, applied at every step, each token in its true position. `position="prompt"` and
+        `position="generated"` are the two parts. A function must do the same at each position.
+      stop: a token, or several, at which a continuation ends: its last token is then repeated. None: at none; give
+        `tokenizer.eos_id` for the end of a text.
+      capture: an address, or several, whose values are returned beside the tokens.
       top_k: sample among the `top_k` likeliest only.
       top_p: sample among the likeliest that together reach the probability `top_p` only.
 
     Returns:
-      int32 `[batch, position + n_tokens]`: the prompts as they came, then the continuations.
+      int32 `[batch, position + n_tokens]`: the prompts as they came, then the continuations. With `capture`, that and
+      `{address: array}`, each as `interp_jax.capture` gives it on all tokens but the last, which the model has not
+      read: `[layer batch position ...]` with a position for each column; 0 at padding and after a stop. Of the logits
+      and what else follows the last norm there are those from which the new tokens were chosen, `n_tokens` of them.
 
     Raises:
       TypeError: the model is not a `Decoder`.
-      ValueError: what `forward` refuses, more positions than n_ctx, or sampling without a key.
+      ValueError: what `forward` refuses, more positions than n_ctx, sampling without a key, an edit that would be
+        another without the cache, a stop outside the vocabulary.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -63,6 +78,9 @@ def generate(
       >>> model = models.Decoder.create(jax.random.key(0), config)
       >>> models.generate(model, jnp.array([[1, 2, 3]]), 4).shape
       (1, 7)
+      >>> tokens, acts = models.generate(model, jnp.array([[1, 2, 3]]), 4, capture="blocks.resid_post")
+      >>> acts["blocks.resid_post"].shape
+      (1, 1, 6, 8)
     """
     if not isinstance(model, Decoder):
         raise TypeError(f"generate: needs a Decoder, not a {type(model).__name__}, which writes no text")
@@ -78,75 +96,101 @@ def generate(
     tokens, mask = xp.asarray(tokens), xp.asarray(attention_mask)
     longest = tokens.shape[-1] if xp is jnp else int(mask.sum(-1).max(initial=0))
     n_ctx = model.config.n_ctx
-    if longest + n_tokens > n_ctx:
+    n_read = longest + max(n_tokens, 1) - 1  # the last token is not read
+    if n_read > n_ctx:
         raise ValueError(f"generate: {longest} prompt tokens and {n_tokens} new ones are more than n_ctx {n_ctx}")
-    if not n_tokens:
+    wanted = (capture,) if isinstance(capture, str) else tuple(capture or ())
+    if not n_tokens and not wanted:
         return jax.device_put(tokens)
     interventions = {address: as_intervention(edit) for address, edit in (edits or {}).items()}
     for index in (index for edit in interventions.values() for index in edit.positions):
-        check_range("generate: position", index, 0, longest + n_tokens, "count tokens from the first of the prompt")
+        check_range("generate: position", index, 0, n_read, "count tokens from the first of the prompt")
+    stops = np.atleast_1d(np.asarray([] if stop is None else stop, np.int32))
+    check_range("generate: stop", stops, 0, model.config.d_vocab, "be a token of the model")
     aligned, aligned_mask = _align(xp, tokens, mask, _bucket(longest, n_ctx))
-    sampling = None
-    if temperature:
-        limits = None
-        if top_k is not None or top_p is not None:
-            limits = (jnp.int32(top_k or model.config.d_vocab), jnp.float32(top_p or 1.0))
-        sampling = (key, jnp.float32(temperature), limits)
-    run = transform(_generate, _bucket(n_tokens, n_ctx), interventions)
-    new = run(model, jnp.asarray(aligned), jnp.asarray(aligned_mask), jnp.int32(n_tokens), sampling)
+    run = transform(_generate, _Options(_bucket(n_tokens, n_ctx), wanted), interventions)
+    sampling = _sampling(model, key, temperature, top_k, top_p)
+    new, captured = run(
+        model, jnp.asarray(aligned), jnp.asarray(aligned_mask), jnp.int32(n_tokens), jnp.asarray(stops), sampling
+    )
     xp = jnp if isinstance(new, Tracer) else np
-    return jax.device_put(xp.concatenate([tokens, xp.asarray(new)[..., :n_tokens]], axis=-1))
+    out = jax.device_put(xp.concatenate([tokens, xp.asarray(new)[..., :n_tokens]], axis=-1))
+    if not wanted:
+        return out
+    slots = slots_of_columns(jnp.asarray(mask), aligned.shape[-1], n_tokens)
+    return out, {name: value.columns(slots, n_tokens) for name, value in captured.items()}
 
 
 def _generate(
-    slots: int, edits: Any, model: Decoder, tokens: Array, mask: Array, n_tokens: Array, sampling: Any
-) -> Array:
-    """Continuations of prompts that end in the last column, int32 `[*batch slots]`, of which `n_tokens` are filled."""
+    options: _Options, edits: Any, model: Decoder, tokens: Array, mask: Array, n_tokens: Array, stop: Any, sampling: Any
+) -> tuple[Array, dict[str, Captured]]:
+    """Continues prompts that end in the last column by `n_tokens` tokens, at least one: int32 `[*batch slots]`, of
+    which these are filled, and what is captured on the way."""
     *batch, n_prompt = tokens.shape
     length = mask.sum(axis=-1, dtype=jnp.int32)
-    step = intervene(_step, edits)
     key_offset = length - n_prompt
-    slot = jnp.arange(n_prompt + slots, dtype=jnp.int32)
-    real = jnp.concatenate([mask, jnp.ones((*batch, slots), bool)], axis=-1)
-    cache = model.empty_cache(tuple(batch), n_prompt + slots)
+    real = jnp.concatenate([mask, jnp.ones((*batch, options.slots), bool)], axis=-1)
+    edited = intervene(_step, edits)
+    step = capture(edited, options.capture) if options.capture else lambda *args: (edited(*args), {})
 
-    def run(cache: Cache, tokens: Array, positions: Array, offset: Array, start: Array) -> tuple[Array, Cache]:
-        query = start + jnp.arange(tokens.shape[-1], dtype=jnp.int32)
-        see = (slot <= query[:, None]) & real[..., None, None, :]
-        return step(model, cache, tokens, positions, see, Places(offset, key_offset, prompt=length), start)
+    def run(cache: Cache, tokens: Array, positions: Array, offset: Array, start: Any) -> Any:
+        places = Places(offset, key_offset, prompt=length)
+        return step(model, cache, tokens, positions, Sight(real, start), places)
 
-    logits, cache = run(cache, tokens, count(mask), key_offset, jnp.int32(0))
+    cache = model.empty_cache(tuple(batch), n_prompt + options.slots)
+    (logits, cache), captured = run(cache, tokens, count(mask), key_offset, None)
     first = _choose(logits, sampling, jnp.int32(0))
-    new = jnp.zeros((*batch, slots), jnp.int32).at[..., 0].set(first)
+    new = jnp.zeros((*batch, options.slots), jnp.int32).at[..., 0].set(first)
+    places = Places(key_offset, key_offset, prompt=length)
+    known = sites(_step, model, cache, tokens, count(mask), Sight(real), places) if captured else {}
+    axes = {name: known[split_address(name)[0]].axes or () for name in captured}
+    kept = {name: Captured.of(value, axes[name], n_prompt, options.slots) for name, value in captured.items()}
 
-    def body(t: Array, carry: tuple[Array, Array, Cache]) -> tuple[Array, Array, Cache]:
-        token, new, cache = carry
+    def body(carry: Any) -> Any:
+        t, token, ended, new, cache, kept = carry
         position = length + t - 1
-        logits, cache = run(cache, token[..., None], position[..., None], position, n_prompt + t - 1)
-        token = _choose(logits, sampling, t)
-        return token, lax.dynamic_update_slice_in_dim(new, token[..., None], t, axis=-1), cache
+        (logits, cache), captured = run(cache, token[..., None], position[..., None], position, n_prompt + t - 1)
+        token = jnp.where(ended, token, _choose(logits, sampling, t))
+        new = lax.dynamic_update_slice_in_dim(new, token[..., None], t, axis=-1)
+        kept = {name: kept[name].put(value, n_prompt, t) for name, value in captured.items()}
+        return t + 1, token, ended | _stops(token, stop), new, cache, kept
 
-    return lax.fori_loop(1, n_tokens, body, (first, new, cache))[1]
+    def goes_on(carry: Any) -> Array:
+        return (carry[0] < n_tokens) & ~carry[2].all()
+
+    init = jnp.int32(1), first, _stops(first, stop), new, cache, kept
+    t, token, _, new, _, kept = lax.while_loop(goes_on, body, init)
+    return jnp.where(jnp.arange(options.slots) < t, new, token[..., None]), kept  # what has ended stays at its end
 
 
 def _step(
-    model: Decoder,
-    cache: Cache,
-    tokens: Array,
-    positions: Array,
-    mask: Array,
-    places: Places,
-    start: Array,
+    model: Decoder, cache: Cache, tokens: Array, positions: Array, sight: Sight, places: Places
 ) -> tuple[Array, Cache]:
     """The logits after the last of `tokens` `[*batch position]`, float32 `[*batch d_vocab]`, and the new cache."""
     batch = ("batch",) * (tokens.ndim - 1)
-    rotary = rotary_of(model.config, positions)
-    frame = Frame(model.config, batch, positions, mask, rotary, places, start)
+    frame = Frame(model.config, batch, positions, sight, rotary_of(model.config, positions), places)
     x, new_cache = decode(model, tokens, frame, cache)
     offset: Any = places.offset
     last = replace(places, offset=offset + tokens.shape[-1] - 1)
     logits = model.unembed(x[..., -1:, :], (*batch, "position"), last)
     return logits[..., 0, :].astype(jnp.float32), new_cache
+
+
+def _stops(token: Array, stop: Array) -> Array:
+    """Whether a token is one of int32 `[n]`."""
+    return (token[..., None] == stop).any(axis=-1)
+
+
+def _sampling(
+    model: Decoder, key: Any, temperature: float, top_k: int | None, top_p: float | None
+) -> tuple[Any, Array, Any] | None:
+    """Key, temperature and limits; None for the likeliest token."""
+    if not temperature:
+        return None
+    limits = None
+    if top_k is not None or top_p is not None:
+        limits = (jnp.int32(top_k or model.config.d_vocab), jnp.float32(top_p or 1.0))
+    return key, jnp.float32(temperature), limits
 
 
 def _choose(logits: Array, sampling: Any, t: Array) -> Array:
