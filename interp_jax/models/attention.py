@@ -93,14 +93,14 @@ def _attend_by_blocks(q: Array, k: Array, v: Array, sight: Sight, scale: float, 
         last = min(stop + sight.first, n_key) if ends_known else n_key
         first = max(0, start + sight.first - sight.span + 1) if ends_known and sight.span else 0
         here = slice(first, last)
-        part = _segment(q[..., start:stop, :, :], k[..., here, :, :], v[..., here, :, :], sight, start, first, scale, cap)
+        part = _segment(
+            q[..., start:stop, :, :], k[..., here, :, :], v[..., here, :, :], sight, start, first, scale, cap
+        )
         parts.append(part)
     return jnp.concatenate(parts, axis=-3)
 
 
-def _segment(
-    q: Array, k: Array, v: Array, sight: Sight, start: int, first: int, scale: float, cap: float
-) -> Array:
+def _segment(q: Array, k: Array, v: Array, sight: Sight, start: int, first: int, scale: float, cap: float) -> Array:
     """Some of the queries, from `start` on, with all the keys that any of them sees, from `first` on."""
     n_query, n_key = q.shape[-3], k.shape[-3]
     n_blocks = -(-n_query // BLOCK)

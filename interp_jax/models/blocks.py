@@ -87,7 +87,6 @@ def run_attention(
     attn: Attention, q: Array, k: Array, v: Array, frame: Frame, layer: int | None, cache: Any
 ) -> tuple[Array, Any]:
     """-> `[*batch position d_model]` and the cache with this call's keys and values in it."""
-    config = frame.config
     q = normalize(attn.q_norm, q, frame, "blocks.attn.q_norm", layer, PER_HEAD)
     k = normalize(attn.k_norm, k, frame, "blocks.attn.k_norm", layer, PER_HEAD)
     if frame.rotary is not None:

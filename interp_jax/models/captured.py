@@ -1,4 +1,4 @@
-"""What is captured while a text is generated: by slots of the cache while it runs, by columns of the text in the end."""
+"""What is captured while a text is generated: by slots of the cache, and in the end by columns of the text."""
 
 from dataclasses import dataclass, replace
 from functools import partial

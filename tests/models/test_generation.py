@@ -107,6 +107,66 @@ def test_position_generated_is_after_the_prompt(model: Decoder, prompts: tuple) 
     assert not np.array_equal(want, uncached(model, prompts))
 
 
+def test_the_parts_of_a_text_by_their_names(model: Decoder, prompts: tuple) -> None:
+    """Edits of both parts are an edit of all; and a prompt's edit does nothing to what comes after."""
+    tokens, mask = prompts
+    run = partial(models.generate, model, tokens, NEW, attention_mask=mask)
+    site, edit = "blocks.1.resid_post", add(vector(model, 3))
+    both = run(edits={site: ij.interventions.chain(at(edit, position="prompt"), at(edit, position="generated"))})
+    np.testing.assert_array_equal(both, run(edits={site: edit}))
+    _, plain = run(capture=f"{site}")
+    _, edited = run(edits={site: at(edit, position="prompt")}, capture=site)
+    np.testing.assert_allclose(
+        edited[site][:, :7], jnp.where(mask[..., None], plain[site][:, :7] + edit.vector, 0), atol=1e-5
+    )
+
+
+def test_a_text_ends_at_a_stop(model: Decoder, prompts: tuple) -> None:
+    tokens, mask = prompts
+    run = partial(models.generate, model, tokens, NEW, attention_mask=mask)
+    plain = np.asarray(run())[:, 7:]
+    stops = [int(plain[0, 2]), int(plain[1, 4])]
+    stopped, acts = run(stop=stops, capture="blocks.1.resid_post")
+    for row, got in zip(plain, np.asarray(stopped)[:, 7:], strict=True):
+        where = np.flatnonzero(np.isin(row, stops))
+        end = where[0] if len(where) else NEW
+        np.testing.assert_array_equal(got, [*row[: end + 1], *[row[min(end, NEW - 1)]] * (NEW - end - 1)])
+    first = min(np.flatnonzero(np.isin(row, stops)).min(initial=NEW) for row in plain)
+    assert first < NEW - 1, "nothing stopped: the test shows nothing"
+    np.testing.assert_array_equal(run(stop=int(plain[0, 2]))[0, 9:], plain[0, 2])
+    assert acts["blocks.1.resid_post"].shape == (3, 7 + NEW - 1, model.config.d_model)
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+def test_what_is_captured_is_what_the_whole_text_gives(model: Decoder, prompts: tuple, scanned: bool) -> None:
+    tokens, mask = prompts
+    here = models.stack_layers(model) if scanned else model
+    edits = {"blocks.1.resid_mid" if not model.config.parallel else "blocks.1.resid_pre": scale(1.5)}
+    sites = ["blocks.resid_post", "blocks.1.attn.pattern", "blocks.attn.k", "embed", "logits"]
+    out, acts = models.generate(here, tokens, NEW, attention_mask=mask, edits=edits, capture=sites)
+    seen = np.concatenate([mask, np.ones((3, NEW - 1), bool)], axis=1)
+    f = ij.capture(ij.intervene(models.forward, edits), sites)
+    _, whole = f(here, out[:, :-1], attention_mask=seen)
+    assert list(acts) == list(whole)
+    for name, value in acts.items():
+        want = np.asarray(whole[name])
+        if name == "logits":
+            last = 6 - mask[:, ::-1].argmax(1)  # column of the prompt's last token
+            want = np.concatenate([want[np.arange(3), last][:, None], want[:, 7:]], axis=1)
+        else:
+            axis = -1 if name.endswith("pattern") else 1 + name.startswith("blocks.") * ("1." not in name)
+            real = seen if "pattern" not in name else (seen[:, :, None] & seen[:, None])[:, None]
+            want = np.where(real.reshape(*real.shape, *[1] * (want.ndim - axis - 1) if axis > 0 else ()), want, 0)
+        assert value.shape == want.shape, name
+        np.testing.assert_allclose(value, want, atol=2e-4, err_msg=name)
+
+
+def test_the_last_token_is_not_read(model: Decoder, prompts: tuple) -> None:
+    """As transformers: n_ctx positions are read, and one token more is written."""
+    out = models.generate(model, prompts[0], 26)
+    assert out.shape == (3, 7 + 26) and 7 + 26 == model.config.n_ctx + 1
+
+
 def test_a_single_sequence_needs_no_batch(model: Decoder, prompts: tuple) -> None:
     edits = {"blocks.0.resid_pre": at(add(vector(model, 2)), position=8)}
     alone = models.generate(model, prompts[0][2], NEW, edits=edits)
@@ -181,6 +241,8 @@ def test_nothing_to_generate(model: Decoder, prompts: tuple) -> None:
         (1, {"top_k": 3}, "need a temperature"),
         (1, {"temperature": 1.0, "key": 0, "top_k": 0}, "top_k must be at least 1"),
         (1, {"temperature": 1.0, "key": 0, "top_p": 0.0}, r"top_p must be in \(0, 1\]"),
+        (1, {"stop": 99}, "stop"),
+        (1, {"capture": "blocks.resid_pst"}, "resid_pst"),
     ],
 )
 def test_bad_input_is_one_line(model: Decoder, prompts: tuple, n: int, options: dict, says: str) -> None:
