@@ -36,8 +36,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Tests of parity import the peers, which takes long: not where they are left out anyway."""
-    return True if collection_path.name == "parity" and "not parity" in config.option.markexpr else None
+    """Not what is left out anyway: tests of parity import the peers, which takes long."""
+    chosen = config.option.markexpr
+    left_out = {"parity": "not parity" in chosen, "real": "real" not in chosen or "not real" in chosen}
+    return True if left_out.get(collection_path.name) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Real models are loaded once, in one process: each worker would load its own."""
+    chosen = config.option.markexpr
+    if "real" in chosen and "not real" not in chosen:
+        config.option.numprocesses = 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -89,7 +89,7 @@ def _tensor(where: str, rows: Rows, undo: _Undo) -> Tensor:
         wanted = np.arange(start, stop) if undo.order is None else undo.order[start:stop]
         if len(rows.shape) == 1:
             return rows.read(0, 1)[0][wanted] + np.float32(undo.add)
-        first, last = wanted.min(), wanted.max()
+        first, last = int(wanted.min()), int(wanted.max())
         block = rows.read(first, last + 1)
         return (block if undo.order is None else block[wanted - first])[:, index[1]]
 
