@@ -111,6 +111,7 @@ def _here(name_or_path: str | os.PathLike[str], name: str) -> Path | None:
     if Path(name).exists():
         return Path(name)
     local = isinstance(name_or_path, os.PathLike) or name.startswith((".", "/", "~")) or name.count("/") > 1
+    local = local or name.endswith((".gguf", ".pt", ".pth"))
     if local or not name:
         raise FileNotFoundError(f"{name!r}: there is no such model folder or file")
     return None
@@ -129,7 +130,7 @@ def _download(repo: str, revision: str | None) -> Path:
         raise FileNotFoundError(f"{repo!r}: the hub's model has no revision {revision!r}") from None
     except EntryNotFoundError:
         raise FileNotFoundError(
-            f"{repo!r}: the hub's model has no config.json; only Hugging Face models are read"
+            f"{repo!r}: the hub's model has no config.json; of others download the file, and load that"
         ) from None
     except (HfHubHTTPError, HFValidationError) as e:
         reason = str(e).strip().split("\n")[0]
