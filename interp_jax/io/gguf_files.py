@@ -90,7 +90,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Rows]]:
     with open(path, "rb") as f, mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _Header(path, data).read()
-        except (struct.error, UnicodeDecodeError, OverflowError, MemoryError) as error:
+        except (struct.error, UnicodeDecodeError, ArithmeticError, TypeError, MemoryError, RecursionError) as error:
             raise ValueError(f"{path}: torn or damaged GGUF file ({error}); download it again") from None
 
 

@@ -85,6 +85,9 @@ def _byte_level(ggml: Mapping[str, Any], pre: str) -> Any:
 
     vocabulary = {token: i for i, token in enumerate(ggml["tokens"])}
     merges = [(merge[:at], merge[at + 1 :]) for merge in ggml.get("merges", ()) if (at := merge.find(" ", 1)) > 0]
+    for left, right in merges:  # the package would panic
+        if not (left in vocabulary and right in vocabulary and left + right in vocabulary):
+            raise ValueError(f"the merge of {left!r} and {right!r} is not of its vocabulary")
     backend = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=pre in _WHOLE_WORDS))
     split = SPLITS[pre]
     steps: list[Any] = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split is None)]

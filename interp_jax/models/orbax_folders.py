@@ -5,6 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from interp_jax.io import orbax
 from interp_jax.models.checkpoint import Checkpoint, abstract_parameters
 from interp_jax.models.config import Config
@@ -36,6 +38,8 @@ def read(folder: Path) -> Checkpoint:
     fields: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in options.items()}
     config = Config(**fields)
     wanted = {name: leaf.shape for name, leaf in abstract_parameters(config).items()}
+    dtype = arrays["w_e"].dtype if "w_e" in arrays else None
+    arrays |= {name: np.zeros(shape, dtype) for name, shape in wanted.items() if 0 in shape}
     if wanted != {name: array.shape for name, array in arrays.items()}:
         raise ValueError(f"{folder}: its parameters are not those of its config; save the model again")
     return Checkpoint(config, {name: Held(array) for name, array in arrays.items()})
@@ -43,4 +47,5 @@ def read(folder: Path) -> Checkpoint:
 
 def write(folder: Path, config: Config, arrays: Mapping[str, Any]) -> None:
     """Writes a new folder; `arrays`: our names, layer by layer -> the parameters."""
+    arrays = {name: array for name, array in arrays.items() if array.size}  # Orbax takes no empty ones
     orbax.save(folder, arrays, {"kind": "model", "config": dataclasses.asdict(config)})
