@@ -42,7 +42,7 @@ def test_the_catalogue_is_a_table(model: models.Decoder) -> None:
     text = shown({"sites": sites})
     for line in repr(sites).splitlines():
         assert " ".join(line.split()) in text
-    assert "<td>blocks.attn.pattern</td><td>0-1</td><td>2 2 4 4</td>" in sites._repr_html_()
+    assert "<td>blocks.attn.z</td><td>0-1</td><td>2 4 2 4</td>" in sites._repr_html_()
 
 
 def shift(value: jax.Array, x: jax.Array) -> jax.Array:
