@@ -185,10 +185,16 @@ def test_arrays_that_a_function_makes_numbers_of() -> None:
     assert ij.capture(f, "h", output=False)(X)["h"].shape == (1, 8)
 
 
+class Held:
+    def __init__(self) -> None:
+        self.w, self.calls, self.log, self.acts, self.last = jnp.ones(4), 0, [], {}, None
+
+
 def test_functions_that_keep_their_books() -> None:
     calls: list[str] = []
     count = 0
-    total = {"n": 0, "w": jnp.ones(4)}
+    total = {"n": 0}
+    held = Held()
 
     def edit(v: Any) -> Any:
         def edit(h: Any) -> Any:
@@ -204,13 +210,17 @@ def test_functions_that_keep_their_books() -> None:
 
     def g(x: Any) -> Any:
         total["n"] += 1
-        return plain(x * total["w"])
+        held.calls += 1
+        held.log.append(x)
+        held.acts["last"] = x
+        held.last = x
+        return plain(x * held.w)
 
     for v in jax.random.normal(jax.random.key(0), (3, 4)):
         ij.intervene(f, {"h": edit(v)})(X)
         ij.capture(f, "h")(X)
         ij.capture(g, "h")(X)
-    assert calls == ["f"] and count == 1 and total["n"] == 1
+    assert calls == ["f"] and count == 1 and total["n"] == held.calls == len(held.log) == 1
     calls.clear()
     ij.intervene(f, {"h": edit(X)})(X)
     assert not calls and count == 1

@@ -1,0 +1,160 @@
+"""What the code of a function names, by its bytecode: what it reads, what it only writes, what it asks about values.
+
+A function that counts its calls (`calls.append(x)`, `n += 1`, `seen[key] = x`, `self.last = x`) reads nothing there, so
+what it counted is no part of what a program was traced with.
+"""
+
+from collections.abc import Sequence
+import dis
+from functools import lru_cache
+from types import CodeType
+from typing import NamedTuple
+
+from interp_jax.core.kinds import Lift
+
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM")
+_COMPARISONS = frozenset({"__eq__", "__ne__", "__lt__", "__gt__", "__le__", "__ge__", "__hash__"})
+_CONSTANTS = (None, True, False, ...)
+_EVERYTHING = frozenset(
+    {"getattr", "hasattr", "vars", "dir", "__dict__", "asdict", "astuple", "fields", "replace", "copy", "deepcopy"}
+    | {"attrgetter", "methodcaller"}
+)
+_NOISE = frozenset({"CACHE", "NOP", "RESUME", "EXTENDED_ARG", "NOT_TAKEN"})
+_OF_ARRAYS = frozenset({"id", "suppress", "str", "repr", "format"})  # what does another thing with a tracer
+_OF_NUMBERS = frozenset({"isinstance", "issubclass", "isscalar", "type"})  # what does another thing than with a float
+_SHOWS = frozenset({"__repr__", "__str__", "__format__"})
+_SHOWN = frozenset({"str", "repr", "format", "print"})
+_WRITES = frozenset({"append", "appendleft", "add", "clear", "discard", "extend", "insert", "remove", "update"})
+
+
+class Names(NamedTuple):
+    """What the code of a function, and of those inside it, names.
+
+    Attributes:
+      variables: the globals and free variables that are read, each with the chains of attributes that are read of it.
+      attributes: the attributes that are read of anything.
+      written: the variables and attributes that are written to: what they hold is read if it is no plain container.
+      modules: the modules that are imported.
+      everything: whether any attribute of an object may be read, as by `getattr`.
+      lift: what the code treats alike as a tracer: code that asks for types may do another thing with a tracer than
+        with a float, and code that catches errors another thing than with an array.
+    """
+
+    variables: dict[str, frozenset[tuple[str, ...]]]
+    attributes: frozenset[str]
+    written: frozenset[str]
+    modules: frozenset[str]
+    everything: bool
+    lift: Lift
+
+
+@lru_cache(maxsize=4096)
+def names(code: CodeType) -> Names:
+    """What a function's code names."""
+    variables: dict[str, set[tuple[str, ...]]] = {}
+    attributes: set[str] = set()
+    written: set[str] = set()
+    modules: set[str] = set()
+    lifts, everything = [Lift.ALL], False
+    steps = [step for step in dis.get_instructions(code) if step.opname not in _NOISE]
+    for i, step in enumerate(steps):
+        is_variable = _loads_variable(step, code)
+        if is_variable or step.opname in _ATTRIBUTES:
+            if _only_writes(steps, i):
+                written.add(step.argval)
+            elif is_variable:
+                variables.setdefault(step.argval, set()).add(_chain(steps, i))
+            else:
+                attributes.add(step.argval)
+        elif step.opname == "IMPORT_NAME":
+            modules.add(step.argval)
+        elif step.opname in ("COMPARE_OP", "CONTAINS_OP"):
+            attributes |= _COMPARISONS
+        elif step.opname.startswith("FORMAT_"):
+            attributes |= _SHOWS
+        lifts.append(_lift(steps, i))
+    for inner in (names(constant) for constant in code.co_consts if isinstance(constant, CodeType)):
+        for name, chains in inner.variables.items():
+            if name not in code.co_cellvars:
+                variables.setdefault(name, set()).update(chains)
+        attributes |= inner.attributes
+        written |= inner.written
+        modules |= inner.modules
+        lifts.append(inner.lift)
+        everything |= inner.everything
+    read = variables.keys() | attributes
+    if read & _SHOWN:
+        attributes |= _SHOWS
+    if read & _OF_NUMBERS:
+        lifts.append(Lift.ARRAYS)
+    if read & _OF_ARRAYS:
+        lifts.append(Lift.NOTHING)
+    return Names(
+        {name: frozenset(chains) for name, chains in variables.items()},
+        frozenset(attributes),
+        frozenset(written) - read,
+        frozenset(modules),
+        everything or bool(read & _EVERYTHING),
+        max(lifts),
+    )
+
+
+def _loads_variable(step: dis.Instruction, code: CodeType) -> bool:
+    if step.opname.endswith(("_GLOBAL", "_NAME", "_GLOBALS")):
+        return step.opname.startswith("LOAD")
+    return step.opname.startswith("LOAD") and "DEREF" in step.opname and step.argval in code.co_freevars
+
+
+def _chain(steps: Sequence[dis.Instruction], i: int) -> tuple[str, ...]:
+    """The attributes that are read one of the other from what step i loads."""
+    found = []
+    for step in steps[i + 1 :]:
+        if step.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+            break
+        found.append(step.argval)
+    return tuple(found)
+
+
+def _only_writes(steps: Sequence[dis.Instruction], i: int) -> bool:
+    """Whether what step i loads is only written to. It is followed on the stack, where it stands at depth 1."""
+    depth, method = 1, ""
+    for j in range(i + 1, len(steps)):
+        step, before = steps[j], depth
+        if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs or step.opname.startswith(("RETURN", "YIELD")):
+            return False
+        depth += dis.stack_effect(step.opcode, step.arg, jump=False)
+        if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and before == 1:
+            method = step.argval
+        elif step.opname.startswith("CALL") and depth <= 1:
+            return method in _WRITES and steps[j + 1].opname == "POP_TOP"
+        elif step.opname == "BINARY_OP" and depth == 1 and step.argrepr != "[]":  # x += y, x[k] += y
+            return _assigns(step) and _stores(steps, j, steps[i].argval)
+        elif step.opname in ("STORE_SUBSCR", "STORE_ATTR", "STORE_SLICE") and depth <= 0:
+            if steps[j - 1].opname == "SWAP":  # x[k] += y, x.a += y
+                return depth == 0
+            return depth == -1 and before == {"STORE_ATTR": 1, "STORE_SUBSCR": 2, "STORE_SLICE": 3}[step.opname]
+        elif depth <= 0:
+            return False
+    return False
+
+
+def _assigns(step: dis.Instruction) -> bool:
+    return step.argrepr.endswith("=")
+
+
+def _stores(steps: Sequence[dis.Instruction], j: int, name: str) -> bool:
+    """Whether the result of step j goes back to where it came from."""
+    step = next(step for step in steps[j + 1 :] if step.opname != "SWAP")
+    return step.opname.startswith("STORE") and step.argval == name
+
+
+def _lift(steps: Sequence[dis.Instruction], i: int) -> Lift:
+    step = steps[i]
+    if step.opname in ("CHECK_EXC_MATCH", "CHECK_EG_MATCH"):
+        return Lift.NOTHING
+    if step.opname == "PUSH_EXC_INFO" and steps[i + 1].opname == "POP_TOP":  # a bare except
+        return Lift.NOTHING
+    if step.opname == "IS_OP":
+        last = steps[i - 1]
+        return Lift.ALL if last.opname == "LOAD_CONST" and last.argval in _CONSTANTS else Lift.NOTHING
+    return Lift.ARRAYS if step.opname.startswith(("MATCH_", "FORMAT_")) else Lift.ALL
