@@ -164,10 +164,10 @@ class _Program:
 def _run_frame(leaves: Sequence[Any]) -> Any:
     """The call of the frame with these leaves."""
     frame = _frames.stack[-1]
-    rebuilt = Rebuilding(frame.reading, leaves)
     assert frame.tracers is not None
     frame.tracers.update({id(leaf): number for number, leaf in enumerate(leaves)})
     try:
+        rebuilt = Rebuilding(frame.reading, leaves)
         out = _evaluate(frame.options, rebuilt.call)
     except Exception as error:
         if frame.reading.lifted:  # it may be for what was lifted: the last try says what is wrong

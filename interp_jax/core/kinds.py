@@ -11,13 +11,14 @@ import random
 import sys
 import sysconfig
 import types
-from typing import Any
+from typing import Any, TypeVar
 import weakref
 
 import jax
 import jax.core
 import numpy as np
 
+_T = TypeVar("_T")
 _PACKAGE = __name__.partition(".")[0]
 
 
@@ -98,7 +99,24 @@ _BOOKS = {*_EQUAL, *_CONTAINERS, float, deque, Counter, OrderedDict, defaultdict
 _BASES: tuple[Any, ...] = (int, float, complex, str, bytes, tuple, frozenset, list, dict, set, deque)
 
 
-@lru_cache(maxsize=1024)
+def _of_class(fn: Callable[[type], _T]) -> Callable[[type], _T]:
+    """Remembers what is known of a class, and keeps no class of a user's alive."""
+    of_libraries: dict[type, _T] = {}
+    of_users: weakref.WeakKeyDictionary[type, _T] = weakref.WeakKeyDictionary()
+
+    def known(cls: type) -> _T:
+        found = of_libraries.get(cls)
+        if found is None:
+            found = of_users.get(cls)
+        if found is None:
+            found = fn(cls)
+            (of_libraries if is_library(cls.__module__) else of_users)[cls] = found
+        return found
+
+    return known
+
+
+@_of_class
 def kind_of(cls: type) -> str:
     """What an instance is to a `Reading`, whose method of this name reads it."""
     if cls in (float, complex):
@@ -153,7 +171,7 @@ def is_of_library(fn: types.FunctionType) -> bool:
     return is_library(fn.__globals__.get("__name__")) or fn.__code__.co_filename.startswith("<@beartype")
 
 
-@lru_cache(maxsize=1024)
+@_of_class
 def is_itself(cls: type) -> bool:
     """Whether an instance is known by being the one that it is, not by what it holds: a compiled function, a lock."""
     return cls.__module__.partition(".")[0] in (_PACKAGE, "jax", "jaxlib", "numpy", "threading", "_thread") and (
@@ -161,7 +179,7 @@ def is_itself(cls: type) -> bool:
     )
 
 
-@lru_cache(maxsize=1024)
+@_of_class
 def has_value(cls: type) -> bool:
     """Whether equal instances are the same, as a library says of a class of its own: a mesh, a path, a date."""
     return (
@@ -171,7 +189,7 @@ def has_value(cls: type) -> bool:
     )
 
 
-@lru_cache(maxsize=1024)
+@_of_class
 def has_library_base(cls: type) -> bool:
     """Whether code that is not the user's may read any attribute of an instance."""
     return any(is_library(base.__module__) for base in cls.__mro__ if base is not object)

@@ -10,7 +10,7 @@ Of a module, a class or an object only what the code names is read (see `naming`
 What a function of an installed package names as globals is taken to stay as it is; what it closes over is read.
 """
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 import hashlib
 from random import Random
@@ -42,6 +42,7 @@ CHANGING: Mapping[str, tuple[str, ...]] = {
     "jax": ("config",),
     "datetime": ("now", "today", "utcnow"),
 }
+MAKING = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__class_getitem__"})
 DYNAMIC = ("globals", "locals", "eval", "exec", "input", "open", "__import__")
 
 
@@ -120,8 +121,9 @@ class Reading:
         self._asking: dict[int, Lift] = {}  # the nodes whose code would do another thing with a tracer
         self._holders: list[Any] = []
         self._fixed = 0  # inside how many objects that cannot be built again
-        self._tree(call, of_call=True)
-        self._read_members()
+        with _deep():
+            self._tree(call, of_call=True)
+            self._read_members()
         self._close()
 
     @property
@@ -295,6 +297,8 @@ class Reading:
         self._named |= named.attributes
         self._written |= named.written
         self._everything |= named.everything
+        if "__class__" in named.attributes or "type" in named.variables:
+            self._named |= MAKING
         if named.lift:
             self._asking[node] = named.lift
         for name in dict.fromkeys((*named.variables, *sorted(named.written))):
@@ -322,7 +326,8 @@ class Reading:
 
     def _reads(self, named: Names, name: str, value: Any) -> bool:
         """Whether code that names a variable depends on its value."""
-        self.unseen |= isinstance(getattr(value, "__self__", None), Random)  # of random, as `from random import random`
+        self.unseen |= isinstance(getattr(value, "__self__", None), Random)  # as `from random import random`
+        self._named |= MAKING if isinstance(value, type) else set()
         return name in named.variables or (name in named.written and not kinds.can_be_books(value))
 
     def _changes(self, module: str, attributes: Collection[str]) -> None:
@@ -395,7 +400,7 @@ class Reading:
     def _module(self, module: ModuleType) -> None:
         node = self._node(module)
         self.facts.append(module.__name__)
-        if not kinds.is_library(module.__name__):
+        if sys.modules.get(module.__name__) is not module or not kinds.is_library(module.__name__):
             with self._as_it_is():
                 self._hold(node, vars(module), open=id(module) in self._passed)
 
@@ -458,6 +463,17 @@ class Reading:
         self.unseen = True
 
 
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Lets items be linked to others for long."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 20_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def _can_be_argument(x: Any, kind: str) -> bool:
     """Whether a program can have it as an argument. numpy's integers are counts, as Python's are."""
     if kind == "number":
@@ -504,8 +520,8 @@ def _unwrapped(member: Any) -> Any:
 
 
 def _is_special(name: str, member: Any) -> bool:
-    """Whether Python itself calls a member of a class. What dataclasses writes is called where it is named."""
-    if not _is_dunder(name) or kind_of(type(member)) in ("class", "opaque"):
+    """Whether Python itself calls a member of an instance. What dataclasses writes is called where it is named."""
+    if not _is_dunder(name) or name in MAKING or kind_of(type(member)) in ("class", "opaque"):
         return False
     generated = _is_function(member) and member.__code__.co_filename == "<string>"
     return not generated and (callable(member) or hasattr(member, "__get__"))
