@@ -148,7 +148,7 @@ def is_function_like(x: Any) -> bool:
 def is_library(module: str | None) -> bool:
     """Whether a module is of an installed package, of the standard library or of this package."""
     top = (module or "").partition(".")[0]
-    return top == _PACKAGE or _is_installed(top) or _is_standard(top)
+    return top == _PACKAGE or _is_installed(top) or is_standard(top)
 
 
 @lru_cache(maxsize=1024)
@@ -158,8 +158,9 @@ def _is_installed(top: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _is_standard(top: str) -> bool:
-    """By its file: a user may call a module `token`."""
+def is_standard(module: str | None) -> bool:
+    """Whether a module is of the standard library, by its file: a user may call a module `token`."""
+    top = (module or "").partition(".")[0]
     if top not in sys.stdlib_module_names or _is_installed(top):
         return False
     file = getattr(sys.modules.get(top), "__file__", None)
@@ -173,8 +174,8 @@ def is_of_library(fn: types.FunctionType) -> bool:
 
 @_of_class
 def is_itself(cls: type) -> bool:
-    """Whether an instance is known by being the one that it is, not by what it holds: a compiled function, a lock."""
-    return cls.__module__.partition(".")[0] in (_PACKAGE, "jax", "jaxlib", "numpy", "threading", "_thread") and (
+    """Whether an instance is known by being the one that it is, not by what it holds: a compiled function."""
+    return cls.__module__.partition(".")[0] in (_PACKAGE, "jax", "jaxlib", "numpy") and (
         cls not in (jax.custom_jvp, jax.custom_vjp)
     )
 

@@ -19,11 +19,13 @@ _EVERYTHING = frozenset(
     {"getattr", "hasattr", "vars", "dir", "__dict__", "asdict", "astuple", "fields", "replace", "copy", "deepcopy"}
     | {"attrgetter", "methodcaller"}
 )
+_HARMLESS = frozenset({*_ATTRIBUTES, "LOAD_CONST", "LOAD_SMALL_INT"})
 _NOISE = frozenset({"CACHE", "NOP", "RESUME", "EXTENDED_ARG", "NOT_TAKEN"})
 _OF_ARRAYS = frozenset({"id", "suppress", "str", "repr", "format"})  # what does another thing with a tracer
 _OF_NUMBERS = frozenset({"isinstance", "issubclass", "isscalar", "type"})  # what does another thing than with a float
 _SHOWS = frozenset({"__repr__", "__str__", "__format__"})
 _SHOWN = frozenset({"str", "repr", "format", "print"})
+_STORES = {"STORE_ATTR": 1, "STORE_SUBSCR": 2, "STORE_SLICE": 3}  # and the depth of what they write to
 _WRITES = frozenset({"append", "appendleft", "add", "clear", "discard", "extend", "insert", "remove", "update"})
 
 
@@ -37,7 +39,7 @@ class Names(NamedTuple):
       modules: the modules that are imported.
       everything: whether any attribute of an object may be read, as by `getattr`.
       lift: what the code treats alike as a tracer: code that asks for types may do another thing with a tracer than
-        with a float, and code that catches errors another thing than with an array.
+        with a float, code that catches errors another thing than with an array, and what code stores must be no tracer.
     """
 
     variables: dict[str, frozenset[tuple[str, ...]]]
@@ -60,8 +62,10 @@ def names(code: CodeType) -> Names:
     for i, step in enumerate(steps):
         is_variable = _loads_variable(step, code)
         if is_variable or step.opname in _ATTRIBUTES:
-            if _only_writes(steps, i):
+            end = _written(steps, i)
+            if end is not None:
                 written.add(step.argval)
+                lifts.append(Lift.NOTHING if _keeps(steps, i, end) else Lift.ALL)
             elif is_variable:
                 variables.setdefault(step.argval, set()).add(_chain(steps, i))
             else:
@@ -72,7 +76,7 @@ def names(code: CodeType) -> Names:
             attributes |= _COMPARISONS
         elif step.opname.startswith("FORMAT_"):
             attributes |= _SHOWS
-        lifts.append(_lift(steps, i))
+        lifts.append(Lift.NOTHING if _stores_tracer(steps, i, code) else _lift(steps, i))
     for inner in (names(constant) for constant in code.co_consts if isinstance(constant, CodeType)):
         for name, chains in inner.variables.items():
             if name not in code.co_cellvars:
@@ -115,27 +119,57 @@ def _chain(steps: Sequence[dis.Instruction], i: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _only_writes(steps: Sequence[dis.Instruction], i: int) -> bool:
-    """Whether what step i loads is only written to. It is followed on the stack, where it stands at depth 1."""
+def _written(steps: Sequence[dis.Instruction], i: int) -> int | None:
+    """The step that writes to what step i loads, if that is all that is done with it, else None.
+
+    It is followed on the stack, where it stands at depth 1.
+    """
     depth, method = 1, ""
     for j in range(i + 1, len(steps)):
         step, before = steps[j], depth
         if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs or step.opname.startswith(("RETURN", "YIELD")):
-            return False
+            return None
         depth += dis.stack_effect(step.opcode, step.arg, jump=False)
         if step.opname in ("LOAD_ATTR", "LOAD_METHOD") and before == 1:
             method = step.argval
-        elif step.opname.startswith("CALL") and depth <= 1:
-            return method in _WRITES and steps[j + 1].opname == "POP_TOP"
-        elif step.opname == "BINARY_OP" and depth == 1 and step.argrepr != "[]":  # x += y, x[k] += y
-            return _assigns(step) and _stores(steps, j, steps[i].argval)
-        elif step.opname in ("STORE_SUBSCR", "STORE_ATTR", "STORE_SLICE") and depth <= 0:
+        elif step.opname.startswith("CALL") and depth <= 1:  # x.append(y)
+            return j if method in _WRITES and steps[j + 1].opname == "POP_TOP" else None
+        elif step.opname == "BINARY_OP" and depth == 1 and step.argrepr != "[]":  # x += y
+            return j if _assigns(step) and _stores(steps, j, steps[i].argval) else None
+        elif step.opname in _STORES and depth <= 0:
             if steps[j - 1].opname == "SWAP":  # x[k] += y, x.a += y
-                return depth == 0
-            return depth == -1 and before == {"STORE_ATTR": 1, "STORE_SUBSCR": 2, "STORE_SLICE": 3}[step.opname]
+                return j if depth == 0 else None
+            return j if depth == -1 and before == _STORES[step.opname] else None
         elif depth <= 0:
-            return False
-    return False
+            return None
+    return None
+
+
+def _keeps(steps: Sequence[dis.Instruction], i: int, j: int) -> bool:
+    """Whether step j writes more than a constant, which may be a tracer, to what step i loads."""
+    if steps[j].opname not in _STORES:
+        return not all(step.opname in _HARMLESS or not step.opname.startswith("LOAD_") for step in steps[i + 1 : j])
+    while steps[i].opname in _ATTRIBUTES:
+        i -= 1
+    return not _is_constant(steps, j, i - 1)
+
+
+def _is_constant(steps: Sequence[dis.Instruction], j: int, value: int) -> bool:
+    """Whether step j stores a constant, from step `value`, or adds one."""
+    if steps[j - 1].opname == "SWAP" or _assigns(steps[j - 1]):
+        value = next(k for k in range(j - 1, 0, -1) if steps[k].opname != "SWAP") - 1
+    return steps[value].opname in ("LOAD_CONST", "LOAD_SMALL_INT")
+
+
+def _stores_tracer(steps: Sequence[dis.Instruction], j: int, code: CodeType) -> bool:
+    """Whether step j stores more than a constant where that outlives the call."""
+    step, value = steps[j], j - 1
+    if step.opname == "STORE_ATTR" and code.co_name not in ("__init__", "__post_init__"):
+        while steps[value].opname in _ATTRIBUTES:
+            value -= 1
+        return not _is_constant(steps, j, value - 1)
+    outlives = step.opname == "STORE_GLOBAL" or (step.opname == "STORE_DEREF" and step.argval in code.co_freevars)
+    return outlives and not _is_constant(steps, j, value)
 
 
 def _assigns(step: dis.Instruction) -> bool:

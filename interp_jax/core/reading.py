@@ -278,6 +278,8 @@ class Reading:
         self.codes.append(code)  # while it is held, no other has its id
         self._holders.append(fn)
         named = None if kinds.is_of_library(fn) else names(code)
+        fixed = kinds.is_standard(fn.__globals__.get("__name__"))  # functools keeps what it is given
+        self._fixed += fixed
         for i, (name, cell) in enumerate(zip(code.co_freevars, fn.__closure__ or (), strict=True)):
             with suppress(ValueError):  # of an empty cell
                 if named is None or self._reads(named, name, cell.cell_contents):
@@ -290,6 +292,7 @@ class Reading:
             self._names(fn, named, node)
             own = {name: value for name, value in vars(fn).items() if name != "__wrapped__"}  # it closes over that
             self._hold(node, own)
+        self._fixed -= fixed
         self._holders.pop()
 
     def _names(self, fn: FunctionType, named: Names, node: int) -> None:
@@ -441,7 +444,7 @@ class Reading:
         else:
             state = kinds.state_of(x)
         if not state and (kinds.is_itself(cls) or not hasattr(x, "__dict__")):
-            self.unseen |= cls.__hash__ is None  # it holds what cannot be seen, and may change
+            self.unseen |= cls.__hash__ is None or kinds.has_value(cls)  # it holds what cannot be seen, and may change
             return self._itself(x)
         self._holders.append(x)
         with self._as_it_is():

@@ -130,6 +130,18 @@ class Rebuilding:
     def check_arguments(self) -> None:
         """Raises ValueError where the call changed its arguments in place."""
         tree = self._reading.trees[0]
+        _, before, named_before = tree.structure.children()
+        _, args, kwargs = self.call
+        parts = [
+            *zip(args, before.children(), strict=True),
+            *zip(kwargs.values(), named_before.children(), strict=True),
+        ]
+        for i, (value, structure) in enumerate(parts):
+            if isinstance(value, (dict, list)) and jax.tree.structure(value, is_leaf=is_function_like) != structure:
+                raise ValueError(
+                    f"the function changes argument {i}, a {type(value).__name__}, in place, and a transform gives it "
+                    "its own: copy it first, or return what is new"
+                )
         _check_state(self.call, tree.structure, self._leaves(tree, 0))
 
     def _leaves(self, tree: Tree, number: int) -> list[Any]:

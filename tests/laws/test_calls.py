@@ -305,5 +305,5 @@ def test_a_model_that_changes_is_refused() -> None:
         seen.append(x)
         return ij.site(x, "h")
 
-    with pytest.raises(ValueError, match="changes the structure"):
+    with pytest.raises(ValueError, match="changes argument 1, a list, in place.*copy it first"):
         ij.capture(log, "h")(x, [])

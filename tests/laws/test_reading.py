@@ -3,13 +3,15 @@
 from array import array
 from collections import ChainMap, UserDict, namedtuple
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 import enum
-from functools import cached_property, lru_cache, partial, partialmethod
+from functools import cached_property, lru_cache, partial, partialmethod, singledispatch
 import gc
 import os
 import random
 import sys
+import threading
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -267,6 +269,43 @@ def test_what_is_held_is_seen(where: str) -> None:
     for value in (2, 3, 2):
         change(value)
         same(g, f(X))
+
+
+# What keeps what it is given.
+
+
+def test_what_is_stored_is_no_tracer() -> None:
+    memo: dict[str, Any] = {}
+    local = threading.local()
+    times: Any = 2.0
+
+    def remembering(x: Any) -> Any:
+        if "w" not in memo:
+            memo["w"] = times * 2
+        return site(x * memo["w"])
+
+    @contextmanager
+    def scaled() -> Any:
+        nonlocal times
+        old, times = times, 3.0
+        yield
+        times = old
+
+    def under(x: Any) -> Any:
+        with scaled():
+            x = x * times
+        return site(x * times)
+
+    @singledispatch
+    def dispatched(x: Any) -> Any:
+        return site(x * times * local.times)
+
+    for times in (2.0, 4.0):  # noqa: B007  # the functions close over it
+        memo.clear()
+        local.times = times * 2
+        for f in (remembering, under, dispatched):
+            same(f, f(X))
+        assert memo == {"w": times * 2}
 
 
 # What is equal and not the same.
