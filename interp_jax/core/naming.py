@@ -4,7 +4,7 @@ A function that counts its calls (`calls.append(x)`, `n += 1`, `seen[key] = x`, 
 what it counted is no part of what a program was traced with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 import dis
 from functools import lru_cache
 from types import CodeType
@@ -27,6 +27,25 @@ _SHOWS = frozenset({"__repr__", "__str__", "__format__"})
 _SHOWN = frozenset({"str", "repr", "format", "print"})
 _STORES = {"STORE_ATTR": 1, "STORE_SUBSCR": 2, "STORE_SLICE": 3}  # and the depth of what they write to
 _WRITES = frozenset({"append", "appendleft", "add", "clear", "discard", "extend", "insert", "remove", "update"})
+
+
+# What changes without anything being assigned, by module: all of it, or what is read of it.
+CHANGING: Mapping[str, tuple[str, ...]] = {
+    "random": (),
+    "numpy.random": (),
+    "secrets": (),
+    "uuid": (),
+    "time": (),
+    "os": ("environ", "getenv", "urandom"),
+    "sys": ("modules",),
+    "numpy": ("random",),
+    "jax": ("config",),
+    "datetime": ("now", "today", "utcnow"),
+}
+# Methods of a class that is called, not of an instance.
+MAKING = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__class_getitem__"})
+# Builtins that read what is not named.
+DYNAMIC = ("globals", "locals", "eval", "exec", "input", "open", "__import__")
 
 
 class Names(NamedTuple):
@@ -192,3 +211,9 @@ def _lift(steps: Sequence[dis.Instruction], i: int) -> Lift:
         last = steps[i - 1]
         return Lift.ALL if last.opname == "LOAD_CONST" and last.argval in _CONSTANTS else Lift.NOTHING
     return Lift.ARRAYS if step.opname.startswith(("MATCH_", "FORMAT_")) else Lift.ALL
+
+
+def changes_unseen(module: str, attributes: Collection[str]) -> bool:
+    """Whether what is read of a module, these attributes, changes unseen."""
+    changing = CHANGING.get(module)
+    return changing is not None and (not changing or not set(changing).isdisjoint(attributes))

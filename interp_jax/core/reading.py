@@ -10,7 +10,7 @@ Of a module, a class or an object only what the code names is read (see `naming`
 What a function of an installed package names as globals is taken to stay as it is; what it closes over is read.
 """
 
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 import hashlib
 from random import Random
@@ -19,31 +19,16 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, TypeGuard
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core import kinds
+from interp_jax.core import kinds, lifting
 from interp_jax.core.kinds import Lift, Readable, Same, kind_of
-from interp_jax.core.naming import Names, names
+from interp_jax.core.lifting import can_be_argument
+from interp_jax.core.naming import DYNAMIC, MAKING, Names, changes_unseen, names
 
 Slot = Hashable
 LONG = 64  # more numbers than this in a list are data, and no arguments each
 LARGE = 1 << 16  # bytes; a program that has this much of a numpy array in it goes when the array does
-# What changes without anything being assigned, by module: all of it, or what is read of it.
-CHANGING: Mapping[str, tuple[str, ...]] = {
-    "random": (),
-    "numpy.random": (),
-    "secrets": (),
-    "uuid": (),
-    "time": (),
-    "os": ("environ", "getenv", "urandom"),
-    "sys": ("modules",),
-    "numpy": ("random",),
-    "jax": ("config",),
-    "datetime": ("now", "today", "utcnow"),
-}
-MAKING = frozenset({"__init__", "__new__", "__post_init__", "__init_subclass__", "__class_getitem__"})
-DYNAMIC = ("globals", "locals", "eval", "exec", "input", "open", "__import__")
 
 
 class Link(NamedTuple):
@@ -157,12 +142,15 @@ class Reading:
         self.traced |= kind == "tracer"
         self._open.append(_Open(x, kind, node, slot, len(self.facts), in_tree, self._holders[-1:]))
         self.facts.append(None)
-        if self._fixed or not _can_be_argument(x, kind):
+        if self._fixed or not can_be_argument(x, kind):
             self._constant(self._open.pop())
 
     def _close(self) -> None:
         """Makes leaves or constants of what is open."""
-        limits = self._limits() if self._asking else {}
+        limits: dict[int, Lift] = {}
+        if self._asking:
+            edges = [(node, link.number) for (node, _), link in self.links.items() if not link.leaf]
+            limits = lifting.limits(self.nodes, edges, self._asking)
         for x in self._open:
             limit = max(self.lift, limits.get(x.node, Lift.ALL))
             if limit is Lift.NOTHING or (limit is Lift.ARRAYS and x.kind not in ("array", "tracer")):
@@ -196,16 +184,6 @@ class Reading:
             self.tokens.append(Same(value))
             self.anchors += x.anchors
 
-    def _limits(self) -> dict[int, Lift]:
-        """By node, what may be lifted there: what a function closes over may go to all functions that it reaches."""
-        edges = [(node, link.number) for (node, _), link in self.links.items() if not link.leaf]
-        reached = dict.fromkeys(range(len(self.nodes)), Lift.ALL) | self._asking
-        _spread(reached, edges, lambda a, b: (a, reached[b]))
-        limits = {n: lift if _is_code(self.nodes[n]) else Lift.ALL for n, lift in reached.items()}
-        _spread(limits, edges, lambda a, b: (b, limits[a]))
-        limits[0] = reached[0]  # the arguments go to every function
-        return limits
-
     # Pytrees and containers.
 
     def _tree(self, x: Any, *, of_call: bool = False) -> None:
@@ -222,7 +200,7 @@ class Reading:
             kind = kind_of(type(leaf))
             if kind not in ("array", "numpy", "tracer"):
                 self._see(leaf, node, i)
-            elif of_call and _can_be_argument(leaf, kind):
+            elif of_call and can_be_argument(leaf, kind):
                 self.traced |= kind == "tracer"
                 numbers[i] = self._leaf(leaf)
             else:
@@ -315,16 +293,16 @@ class Reading:
             value = fn.__globals__[name]
             if isinstance(value, ModuleType):
                 self._passed |= {id(value)} if () in chains else set()
-                self._changes(value.__name__, {part for chain in chains for part in chain})
+                self.unseen |= changes_unseen(value.__name__, {part for chain in chains for part in chain})
             elif isinstance(value, type):
-                self._changes(value.__module__, {part for chain in chains for part in chain})
+                self.unseen |= changes_unseen(value.__module__, {part for chain in chains for part in chain})
             if self._reads(named, name, value):
                 self._see(value, node, ("global", name))
         package = fn.__globals__.get("__package__")
         for name in sorted(named.modules):
             for full in dict.fromkeys((name, f"{package}.{name}".rstrip("."), name.partition(".")[0])):
                 if full in sys.modules:
-                    self._changes(full, named.attributes)
+                    self.unseen |= changes_unseen(full, named.attributes)
                     self._see(sys.modules[full], node, ("import", full))
 
     def _reads(self, named: Names, name: str, value: Any) -> bool:
@@ -332,12 +310,6 @@ class Reading:
         self.unseen |= isinstance(getattr(value, "__self__", None), Random)  # as `from random import random`
         self._named |= MAKING if isinstance(value, type) else set()
         return name in named.variables or (name in named.written and not kinds.can_be_books(value))
-
-    def _changes(self, module: str, attributes: Collection[str]) -> None:
-        """Whether what is read of a module changes unseen."""
-        changing = CHANGING.get(module)
-        if changing is not None:
-            self.unseen |= not changing or not set(changing).isdisjoint(attributes)
 
     def _partial(self, x: Any) -> None:
         node = self._node(x)
@@ -360,7 +332,7 @@ class Reading:
         self.facts.append((type(x), x.__name__))
         owner = x.__self__
         if owner is None or isinstance(owner, (ModuleType, Random)):
-            self._changes(getattr(owner, "__name__", ""), ())
+            self.unseen |= changes_unseen(getattr(owner, "__name__", ""), ())
             self.facts.append(Same(x))
             return
         with self._as_it_is():
@@ -477,18 +449,6 @@ def _deep() -> Iterator[None]:
         sys.setrecursionlimit(limit)
 
 
-def _can_be_argument(x: Any, kind: str) -> bool:
-    """Whether a program can have it as an argument. numpy's integers are counts, as Python's are."""
-    if kind == "number":
-        return isinstance(x, (float, complex, np.inexact))
-    return kind != "numpy" or (type(x) is np.ndarray and (x.dtype.kind in "biufc" or x.dtype.kind == "V" and _is_ml(x)))
-
-
-def _is_ml(x: np.ndarray) -> bool:
-    """Whether its dtype is one of jax's own, as bfloat16."""
-    return x.dtype.fields is None and jnp.issubdtype(x.dtype, np.number)
-
-
 def _is_plain(items: Any) -> bool:
     """Whether these are plain values, which are one fact, and no arguments among them."""
     kinds = {float if cls is float and len(items) > LONG else kind_of(cls) for cls in set(map(type, items))}
@@ -499,22 +459,6 @@ def _plain(items: Any) -> tuple[Any, ...]:
     """Plain values as a fact: equal for the same ones alone, and 0.0 is not -0.0."""
     types = tuple(map(type, items))
     return types, tuple(map(repr, items) if float in types else items)
-
-
-def _is_code(x: Any) -> bool:
-    """Whether a node passes what it holds on to functions."""
-    return kind_of(type(x)) in ("function", "partial", "method", "class") or callable(x)
-
-
-def _spread(values: dict[int, Lift], edges: list[tuple[int, int]], step: Any) -> None:
-    """Raises values along edges until nothing changes."""
-    changed = True
-    while changed:
-        changed = False
-        for a, b in edges:
-            to, value = step(a, b)
-            if value > values[to]:
-                values[to], changed = value, True
 
 
 def _unwrapped(member: Any) -> Any:
