@@ -211,6 +211,22 @@ def state_of(x: Any) -> dict[str, Any]:
     return held
 
 
+def members_of(cls: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The members of a class that Python itself calls, and the others, with the functions of properties and the like.
+
+    What dataclasses writes is one of the others: it is read where it is named.
+    """
+    special, others = {}, {}
+    for name, member in vars(cls).items():
+        member = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        is_dunder, is_function = name.startswith("__") and name.endswith("__"), isinstance(member, types.FunctionType)
+        if not is_dunder or (is_function and member.__code__.co_filename == "<string>"):
+            others[name] = member
+        elif kind_of(type(member)) not in ("class", "opaque") and (callable(member) or hasattr(member, "__get__")):
+            special[name] = member
+    return special, others
+
+
 def _slots(cls: type) -> tuple[str, ...]:
     slots = vars(cls).get("__slots__", ())
     slots = (slots,) if isinstance(slots, str) else tuple(slots)

@@ -10,52 +10,20 @@ Of a module, a class or an object only what the code names is read (see `naming`
 What a function of an installed package names as globals is taken to stay as it is; what it closes over is read.
 """
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-import hashlib
 from random import Random
 import sys
-from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple, TypeGuard
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from interp_jax.core import kinds, lifting
-from interp_jax.core.kinds import Lift, Readable, Same, kind_of
+from interp_jax.core import kinds
+from interp_jax.core.kinds import Lift, Readable, kind_of
 from interp_jax.core.lifting import can_be_argument
 from interp_jax.core.naming import DYNAMIC, MAKING, Names, changes_unseen, names
-
-Slot = Hashable
-LONG = 64  # more numbers than this in a list are data, and no arguments each
-LARGE = 1 << 16  # bytes; a program that has this much of a numpy array in it goes when the array does
-
-
-class Link(NamedTuple):
-    """What stands in a slot of a node."""
-
-    leaf: bool
-    number: int  # of the leaf, or of another node
-
-
-class Tree(NamedTuple):
-    """A pytree that was read: its structure, its leaves, and the numbers of those that are leaves of the reading."""
-
-    structure: Any
-    leaves: list[Any]
-    numbers: list[int | None]
-
-
-class _Open(NamedTuple):
-    """An array or number in a slot of a node, or in place i of a tree, that may become a leaf."""
-
-    value: Any
-    kind: str
-    node: int
-    slot: Slot
-    fact: int  # its place among the facts
-    in_tree: bool
-    anchors: list[Any]
+from interp_jax.core.record import Link, Record, Slot, Tree, is_plain, plain
 
 
 class _Members(NamedTuple):
@@ -70,55 +38,18 @@ class _Members(NamedTuple):
     holders: list[Any]
 
 
-class Reading:
-    """One look at a call.
-
-    Attributes:
-      lift: what may become an argument.
-      leaves: what becomes one.
-      lifted: how many of these are no arrays of the call itself.
-      facts: all else, in the order in which it was met; equal facts and tokens, the same program.
-      tokens: the arrays that are neither, which the facts leave out.
-      anchors: what holds those arrays: when it dies, a program that has them is of no use.
-      codes: the code of the functions that were met.
-      traced: whether a tracer was met.
-      unseen: whether something was met that changes unseen: an iterator, a random generator, `globals()`.
-      nodes, links, trees: the call as a graph, by which it is built again.
-    """
+class Reading(Record):
+    """One look at a call, which makes the record."""
 
     def __init__(self, call: Any, lift: Lift = Lift.ALL):
-        self.lift = lift
-        self.leaves: list[Any] = []
-        self.lifted = 0
-        self.facts: list[Hashable] = []
-        self.tokens: list[Same] = []
-        self.anchors: list[Any] = []
-        self.codes: list[CodeType] = []
-        self.traced = self.unseen = False
-        self.nodes: list[Any] = []
-        self.links: dict[tuple[int, Slot], Link] = {}
-        self.trees: dict[int, Tree] = {}
-        self._numbers: dict[int, int] = {}
-        self._open: list[_Open] = []
+        super().__init__(lift)
         self._members: list[_Members] = []
         self._named, self._written, self._everything = set[str](), set[str](), False
         self._passed: set[int] = set()  # the modules that code passes on, to `getattr` perhaps
-        self._asking: dict[int, Lift] = {}  # the nodes whose code would do another thing with a tracer
-        self._holders: list[Any] = []
-        self._fixed = 0  # inside how many objects that cannot be built again
         with _deep():
             self._tree(call, of_call=True)
             self._read_members()
         self._close()
-
-    @property
-    def key(self) -> tuple[Hashable, ...]:
-        return tuple(self.facts)
-
-    def _node(self, x: Any) -> int:
-        number = self._numbers[id(x)] = len(self.nodes)
-        self.nodes.append(x)
-        return number
 
     def _see(self, x: Any, node: int, slot: Slot) -> None:
         """Reads what stands in a slot of a node."""
@@ -134,55 +65,6 @@ class Reading:
             getattr(self, f"_{kind}")(x)
             if id(x) in self._numbers:
                 self.links[node, slot] = Link(False, self._numbers[id(x)])
-
-    # Arrays and numbers.
-
-    def _array(self, x: Any, kind: str, node: int, slot: Slot, *, in_tree: bool = False) -> None:
-        """An array or number: whether it is an argument is known when everything was read."""
-        self.traced |= kind == "tracer"
-        self._open.append(_Open(x, kind, node, slot, len(self.facts), in_tree, self._holders[-1:]))
-        self.facts.append(None)
-        if self._fixed or not can_be_argument(x, kind):
-            self._constant(self._open.pop())
-
-    def _close(self) -> None:
-        """Makes leaves or constants of what is open."""
-        limits: dict[int, Lift] = {}
-        if self._asking:
-            edges = [(node, link.number) for (node, _), link in self.links.items() if not link.leaf]
-            limits = lifting.limits(self.nodes, edges, self._asking)
-        for x in self._open:
-            limit = max(self.lift, limits.get(x.node, Lift.ALL))
-            if limit is Lift.NOTHING or (limit is Lift.ARRAYS and x.kind not in ("array", "tracer")):
-                self._constant(x)
-                continue
-            number = self._leaf(x.value)
-            self.lifted += 1
-            self.facts[x.fact] = x.kind
-            if x.in_tree:
-                self.trees[x.node].numbers[x.slot] = number  # type: ignore[index]
-            else:
-                self.links[x.node, x.slot] = Link(True, number)
-
-    def _leaf(self, x: Any) -> int:
-        self.leaves.append(x)
-        return len(self.leaves) - 1
-
-    def _constant(self, x: _Open) -> None:
-        """An array or number that a program is traced with as it is."""
-        value = x.value
-        if x.kind == "number":
-            self.facts[x.fact] = type(value), repr(value)
-        elif x.kind == "numpy":
-            self.unseen |= value.dtype.hasobject
-            masked = isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).tobytes()
-            content = hashlib.blake2b(np.ascontiguousarray(value).tobytes()).digest()
-            self.facts[x.fact] = type(value), value.shape, value.dtype, content, masked
-            self.anchors += [value] * (value.nbytes > LARGE)
-        else:
-            self.facts[x.fact] = x.kind
-            self.tokens.append(Same(value))
-            self.anchors += x.anchors
 
     # Pytrees and containers.
 
@@ -215,8 +97,8 @@ class Reading:
         self._see(x.parts(), node, "parts")
 
     def _sequence(self, x: Any) -> None:
-        if _is_plain(x):
-            self.facts.append((type(x), _plain(x)))
+        if is_plain(x):
+            self.facts.append((type(x), plain(x)))
             return
         node = self._node(x)
         self.facts.append((type(x), len(x)))
@@ -224,8 +106,8 @@ class Reading:
             self._see(value, node, i)
 
     def _dict(self, x: dict[Any, Any]) -> None:
-        if _is_plain(x) and _is_plain(x.values()):
-            self.facts.append(("dict", _plain(x), _plain(x.values())))
+        if is_plain(x) and is_plain(x.values()):
+            self.facts.append(("dict", plain(x), plain(x.values())))
             return
         node = self._node(x)
         self.facts.append(("dict", len(x)))
@@ -236,7 +118,7 @@ class Reading:
 
     def _set(self, x: Any) -> None:
         node = self._node(x)
-        if _is_plain(x):
+        if is_plain(x):
             self.facts.append((type(x), frozenset((type(value), value) for value in x)))
             return
         self.facts.append((type(x), len(x)))
@@ -245,8 +127,8 @@ class Reading:
                 self._see(value, node, i)
 
     def _slice(self, x: slice) -> None:
-        self.facts.append(("slice", _plain((x.start, x.stop, x.step))))
-        self.unseen |= not _is_plain((x.start, x.stop, x.step))
+        self.facts.append(("slice", plain((x.start, x.stop, x.step))))
+        self.unseen |= not is_plain((x.start, x.stop, x.step))
 
     # Functions.
 
@@ -333,18 +215,12 @@ class Reading:
         owner = x.__self__
         if owner is None or isinstance(owner, (ModuleType, Random)):
             self.unseen |= changes_unseen(getattr(owner, "__name__", ""), ())
-            self.facts.append(Same(x))
+            self._itself(x)
             return
         with self._as_it_is():
             self._see(owner, node, "self")
 
     # What is read and never built again.
-
-    @contextmanager
-    def _as_it_is(self) -> Any:
-        self._fixed += 1
-        yield
-        self._fixed -= 1
 
     def _hold(self, node: int, held: Mapping[str, Any], *, all_of_it: bool = False, open: bool = True) -> None:
         if held:
@@ -389,11 +265,9 @@ class Reading:
             self._see(type(cls), node, "metaclass")
             for base in cls.__bases__:
                 self._see(base, node, base)
-            held = {name: _unwrapped(value) for name, value in vars(cls).items()}
-            special = {name: value for name, value in held.items() if _is_special(name, value)}
-            self._hold(node, special, all_of_it=True)
-            functions = {name: value for name, value in held.items() if not _is_dunder(name) or _is_function(value)}
-            self._hold(node, functions, all_of_it=kinds.has_library_base(cls))
+            special, others = kinds.members_of(cls)
+            self._hold(node, {name: value for name, value in special.items() if name not in MAKING}, all_of_it=True)
+            self._hold(node, special | others, all_of_it=kinds.has_library_base(cls))
 
     def _enum(self, x: Any) -> None:
         node = self._node(x)
@@ -425,10 +299,6 @@ class Reading:
         self._holders.pop()
         return None
 
-    def _itself(self, x: Any) -> None:
-        self.facts.append(Same(x))
-        self.anchors.append(x)
-
     def _opaque(self, x: Any) -> None:
         self._node(x)
         self._itself(x)
@@ -447,36 +317,3 @@ def _deep() -> Iterator[None]:
         yield
     finally:
         sys.setrecursionlimit(limit)
-
-
-def _is_plain(items: Any) -> bool:
-    """Whether these are plain values, which are one fact, and no arguments among them."""
-    kinds = {float if cls is float and len(items) > LONG else kind_of(cls) for cls in set(map(type, items))}
-    return kinds <= {"value", float}
-
-
-def _plain(items: Any) -> tuple[Any, ...]:
-    """Plain values as a fact: equal for the same ones alone, and 0.0 is not -0.0."""
-    types = tuple(map(type, items))
-    return types, tuple(map(repr, items) if float in types else items)
-
-
-def _unwrapped(member: Any) -> Any:
-    """The function in a property, a class method or a static method."""
-    return getattr(member, "fget", None) or getattr(member, "__func__", member)
-
-
-def _is_special(name: str, member: Any) -> bool:
-    """Whether Python itself calls a member of an instance. What dataclasses writes is called where it is named."""
-    if not _is_dunder(name) or name in MAKING or kind_of(type(member)) in ("class", "opaque"):
-        return False
-    generated = _is_function(member) and member.__code__.co_filename == "<string>"
-    return not generated and (callable(member) or hasattr(member, "__get__"))
-
-
-def _is_dunder(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
-def _is_function(x: Any) -> TypeGuard[FunctionType]:
-    return isinstance(x, FunctionType)

@@ -13,7 +13,8 @@ import jax
 
 from interp_jax.core.kinds import Readable, is_function_like, kind_of
 from interp_jax.core.naming import names
-from interp_jax.core.reading import Reading, Slot, Tree
+from interp_jax.core.reading import Reading
+from interp_jax.core.record import Slot, Tree
 
 
 class NotLifted(Exception):
