@@ -1,7 +1,6 @@
 """Law 13: what is traced and compiled, what is remembered, and what may be called."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 import gc
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import interp_jax as ij
 from interp_jax import interventions as iv
 from tests.laws.functions import D_MODEL, close, inputs, looped, params, scanned
+from tests.laws.seen import compilations
 
 
 def test_a_sweep_over_vectors_traces_and_compiles_once() -> None:
@@ -84,22 +84,6 @@ def test_a_callable_pytree_is_a_function() -> None:
         assert ij.intervene(f, {"x": lambda x: x + 1})(jnp.ones(())) == w + 1
         assert ij.capture(f.__call__, "x")(jnp.ones(()))[1]["x"] == w
         assert ij.intervene(lambda x: ij.site(x, "y"), {"y": f})(jnp.ones(())) == w
-
-
-@contextmanager
-def compilations() -> Iterator[list[str]]:
-    """A list that grows by one for each program that XLA compiles."""
-    found: list[str] = []
-
-    def listen(event: str, seconds: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def plain(x: Any) -> Any:

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 import interp_jax as ij
-from tests.laws.test_calls import compilations
-from tests.laws.test_reading import X, capture, same, site
+from tests.laws.seen import X, capture, compilations, same, site
 
 W: Any = jnp.ones(3)
 COUNT, SECOND = 0, 1.0

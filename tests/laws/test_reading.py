@@ -16,28 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import interp_jax as ij
+from tests.laws.seen import X, same, site
 
-X = jnp.arange(1.0, 4.0)
 W: Any = jnp.ones(3)
 COUNT, CACHE, SECOND = 0, None, 1.0
 SETTINGS = ModuleType("settings_in_a_body")
 sys.modules["settings_in_a_body"] = SETTINGS
 TOKEN = ModuleType("token")  # as the user calls it; the standard library has one too
-
-
-def site(x: Any) -> Any:
-    return ij.site(x, "h")
-
-
-def capture(f: Callable[..., Any], *args: Any) -> Any:
-    return ij.capture(f, "h")(*args)[1]["h"]
-
-
-def same(f: Callable[..., Any], expected: Any, *args: Any) -> None:
-    """A transform gives what is expected; twice, since the second may be remembered."""
-    for _ in range(2):
-        np.testing.assert_allclose(capture(f, *(args or (X,))), expected, rtol=1e-6)
 
 
 # Where a value can stand. Each holds 1 and can be told to hold another number; `f` multiplies by it.
