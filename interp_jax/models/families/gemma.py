@@ -111,7 +111,10 @@ GEMMA2 = Family(
 
 
 def _read_gemma3(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
-    """Local layers have rotary angles of their own, which are not stretched. Its model reads no attn_logit_softcapping."""
+    """Local layers have rotary angles of their own, which are not stretched.
+
+    There is no cap of attention's scores: transformers' model does not read `attn_logit_softcapping`.
+    """
     pattern, ropes = option.size("sliding_window_pattern", 6), option.inside("rope_parameters")
     everywhere = {**ropes.inside("full_attention").hf, **option.inside("rope_scaling").hf}
     nearby = dict(ropes.inside("sliding_attention").hf)
