@@ -1,0 +1,98 @@
+"""Progress of long work, with the time that is left: a bar on a terminal, lines in a log."""
+
+import sys
+import time
+from typing import Any
+
+
+class Progress:
+    """How far work of several steps has come; a context manager, which begins and ends what is shown.
+
+    It stands on stderr, so that a table on stdout stays a table: a bar that moves where that is a terminal, and else a
+    line when the first step begins and then at most one in `every` seconds. The time left is that of the steps before.
+
+    Args:
+      what: the work, in a word or two.
+      total: how many steps it has.
+      every: seconds between two lines of a log.
+      shown: False shows nothing.
+
+    Example:
+      >>> from interp_jax.progress import Progress
+      >>> with Progress("squares", 3, shown=False) as progress:
+      ...     for n in range(3):
+      ...         progress.begin(f"the square of {n}")
+      >>> progress.done
+      3
+    """
+
+    def __init__(self, what: str, total: int, *, every: float = 10.0, shown: bool = True):
+        self.what, self.total, self.done = what, total, 0
+        self._every, self._shown, self._begun = every, shown, 0
+        self._started = self._told = 0.0
+        self._bar: Any = None
+
+    def __enter__(self) -> "Progress":
+        self._started, self._told = time.monotonic(), 0.0
+        if self._shown and sys.stderr.isatty():
+            self._bar = _bar()
+            self._task = self._bar.add_task(self.what, total=self.total, text="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.update(self._begun or self.done)
+        if self._bar is not None:
+            self._bar.stop()
+
+    def begin(self, text: str = "") -> None:
+        """The next step begins, and those before it are done. `text` says what it is."""
+        self.update(self._begun, text)
+        self._begun += 1
+
+    def update(self, done: int, text: str = "") -> None:
+        """So many steps are done; `text` says what is under way."""
+        self.done = done
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, text=text)
+        elif self._shown:
+            self._tell(text)
+
+    def _tell(self, text: str) -> None:
+        now = time.monotonic()
+        if self._told and now - self._told < self._every:
+            return
+        self._told, gone = now, now - self._started
+        left = f", about {_clock(gone / self.done * (self.total - self.done))} left" if self.done else ""
+        print(f"{self.what} {self.done}/{self.total}, {_clock(gone)} gone{left}  {text}".rstrip(), file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(16),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("gone, left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+        TextColumn("{task.fields[text]}"),
+    )
+    # What is printed meanwhile stands above the bar where both are one terminal, and goes its own way where not.
+    return Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
