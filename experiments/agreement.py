@@ -2,10 +2,9 @@
 
 `python experiments/agreement.py [--model gpt2 --data ../shared/data/subject-verb] [--out DIR]`. `--data`: files of
 pairs as Marks et al. 2024 publish, arXiv:2403.19647 (`The uncles behind the dogs` -> do, not does), or a folder and
-its *_test.json; any `--model` whose tokenizer fits, and the pairs that do not fit it are counted. Without: sentences
-of the microworld (`today the dogs near the tree` -> are). Shown: accuracy by case, and how much of the difference of
-the two verbs' logits a clean state brings back in the corrupted run (Finlayson et al. 2021, arXiv:2106.06087), by
-layer at the subject whose number changes and at the last word, and by head. Spread over seeds, each other pairs.
+its *_test.json. Without: sentences of the microworld (`today the dogs near the tree` -> are). Shown: accuracy by case,
+and how much of the difference of the two verbs' logits a clean state brings back in the corrupted run (Finlayson et
+al. 2021, arXiv:2106.06087), by layer at the subject whose number changes and at the last word, and by head.
 """
 
 from dataclasses import dataclass, replace
@@ -111,14 +110,12 @@ def main(cfg: Agreement) -> dict:
     for row, (name, (task, left_out)) in enumerate(posed.items(), start=1):
         about = {"pairs": len(task.at), "left_out": left_out} | behaviour(model, task)
 
-        def keep(samples: list, name=name, about=about) -> None:
-            both = {kind: np.stack([sample[kind] for sample in samples]) for kind in samples[0]}
-            numbers[name] = about | {kind: values.tolist() for kind, values in both.items()}  # [seed place layer]
+        def keep(found: dict, name=name, about=about) -> None:
+            numbers[name] = about | {kind: values.tolist() for kind, values in found.items()}  # [seed place layer]
             runs.write(cfg.out / "agreement.json", cfg, {"sets": numbers})
 
         study = partial(patched, cfg, model, task)
-        samples = runs.each(cfg.seeds, len(STATES) + 1, f"{name}, seed", study, keep)
-        found = {kind: np.stack([sample[kind] for sample in samples]) for kind in samples[0]}
+        found = runs.each(cfg.seeds, len(STATES) + 1, f"{name}, seed", study, keep)
         tell(name, about, found)
         for column, state in enumerate(STATES, start=1):
             for place, mean, spread in zip(PLACES, found[state].mean(0), runs.spread(found[state]), strict=True):

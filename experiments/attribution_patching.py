@@ -46,12 +46,12 @@ def posed(cfg: Compare, model, tokenizer, name: str, seed: int) -> tuple:
 def effects(cfg: Compare, model, tokenizer, name: str, seed: int, begin) -> dict[str, np.ndarray]:
     """Every head's effect, by each method."""
     f, metric, base, args = posed(cfg, model, tokenizer, name, seed)
-    begin(f"{name}, heads by patching")
+    begin("heads by patching")
     patched = patching.activation_patch(f, metric, SITE, OVER)(*args) - base.mean()
     estimated = patching.attribution_patch(f, metric, SITE, OVER)(*args)
     found = {"attribution": estimated}
     if runs.edges_add_up(model):
-        begin(f"{name}, edges")
+        begin("edges")
         eap, ig = (patching.edge_attribution(f, metric, steps=steps)(*args) for steps in (0, cfg.steps))
         found |= {"EAP": eap.sent("head"), f"EAP-IG {cfg.steps}": ig.sent("head")}
     return {"patching": np.ravel(patched)} | {method: np.ravel(values) for method, values in found.items()}
@@ -62,10 +62,10 @@ def nodes(cfg: Compare, model, tokenizer, name: str, seed: int, begin) -> dict[s
     f, metric, base, args = posed(cfg, model, tokenizer, name, seed)
     found = {}
     for site in ("blocks.attn.q", "blocks.attn.k"):
-        begin(f"{name}, {site} by patching")
+        begin(f"{site} by patching")
         true = patching.activation_patch(f, metric, site, NODES)(*args) - base.reshape(-1, 1, 1, 1)
         true = np.abs(true).mean(0).ravel()
-        begin(f"{name}, {site} by estimates")
+        begin(f"{site} by estimates")
         for method, estimate in (("AtP", patching.attribution_patch), ("AtP*", patching.atp_star)):
             sizes = np.abs(estimate(f, metric, site, NODES)(*args)).mean(0).ravel()
             ranks = np.argsort(np.argsort(-sizes))
@@ -74,37 +74,23 @@ def nodes(cfg: Compare, model, tokenizer, name: str, seed: int, begin) -> dict[s
     return found
 
 
-def correlations(found: dict[str, list]) -> dict[str, dict[str, list[float]]]:
-    """By task and method, Spearman's with patching of each seed."""
-    methods = list(next(iter(found.values()))[0])[1:]
-    ranked = {
-        name: {m: [spearmanr(one["patching"], one[m])[0] for one in seeds] for m in methods}
-        for name, seeds in found.items()
-    }
-    return jax.tree.map(float, ranked)
-
-
 def main(cfg: Compare) -> dict:
     model, tokenizer = runs.open_model(cfg.model)
+    numbers: dict[str, dict] = {}
 
-    def study(at: tuple[str, int], begin) -> tuple:
-        name, seed = at
-        return effects(cfg, model, tokenizer, name, seed, begin), nodes(cfg, model, tokenizer, name, seed, begin)
+    def study(name: str, seed: int, begin) -> dict[str, dict]:
+        found, of_nodes = (part(cfg, model, tokenizer, name, seed, begin) for part in (effects, nodes))
+        ranks = {method: spearmanr(found["patching"], found[method])[0] for method in list(found)[1:]}
+        return {"spearman": ranks, "effects": found, "nodes": of_nodes}
 
-    def sorted_out(done: list) -> tuple[dict, dict]:
-        """By task, the effects and the nodes of each seed that is done."""
-        done = list(zip(places, done, strict=False))
-        by_task = {name: [one for (task, _), one in done if task == name] for name in cfg.tasks}
-        return tuple({name: [one[i] for one in ones] for name, ones in by_task.items() if ones} for i in range(2))
+    for name in cfg.tasks:
 
-    def keep(done: list) -> None:
-        found, of_nodes = sorted_out(done)
-        numbers = {"spearman": correlations(found), "effects": found, "nodes": of_nodes}
-        runs.write(cfg.out / "attribution_patching.json", cfg, numbers)
+        def keep(found: dict, name=name) -> None:
+            numbers[name] = found
+            runs.write(cfg.out / "attribution_patching.json", cfg, {"tasks": numbers})
 
-    places = [(name, seed) for name in cfg.tasks for seed in cfg.seeds]
-    found, of_nodes = sorted_out(runs.each(places, 5 + runs.edges_add_up(model), "attribution", study, keep))
-    ranks = correlations(found)
+        runs.each(cfg.seeds, 5 + runs.edges_add_up(model), f"{name}, seed", partial(study, name), keep)
+    ranks, of_nodes = ({name: found[kind] for name, found in numbers.items()} for kind in ("spearman", "nodes"))
     methods = list(ranks[cfg.tasks[0]])
     print(f"{cfg.model}, {cfg.n} prompts, seeds {list(cfg.seeds)}: Spearman's correlation with patching, over heads\n")
     print(f"{'':14}" + "".join(f"{method:>18}" for method in methods))
@@ -114,22 +100,17 @@ def main(cfg: Compare) -> dict:
     below = [f"{m} on {name}" for name, row in ranks.items() for m in methods if np.mean(row[m]) < 0.7]
     print(f"\nThe weakest agreement is {least[0]:.2f}, of {least[2]} on {least[1]}; below 0.7: {below or 'none'}.")
     if runs.edges_add_up(model):
-        print(
-            "EAP's edges out of a head add up to its attribution, so that the two agree. What is lost is the order of"
-        )
-        print(
-            "heads whose effect is next to nothing, and the size of early heads, which the path of EAP-IG mends in part."
-        )
+        print("EAP's edges out of a head add up to its attribution, so that the two agree. What is lost is the order")
+        print("of heads whose effect is next to nothing, and the size of early heads, which EAP-IG mends in part.")
     print("\nQueries and keys: correlation of sizes with patching, and how many to look at for the ten largest\n")
-    columns = list(of_nodes[cfg.tasks[0]][0])
-    print(f"{'':14}" + "".join(f"{column:>22}" for column in columns))
-    for name, ones in of_nodes.items():
-        means, spreads = (fn([[one[c] for c in columns] for one in ones], axis=0) for fn in (np.mean, np.std))
+    print(f"{'':14}" + "".join(f"{column:>22}" for column in of_nodes[cfg.tasks[0]]))
+    for name, columns in of_nodes.items():
+        means, spreads = (fn(list(columns.values()), axis=1) for fn in (np.mean, np.std))
         cells = (f"{m[0]:8.2f} ±{s[0]:4.2f}{m[1]:5.0f} ±{s[1]:2.0f}" for m, s in zip(means, spreads, strict=True))
         print(f"{name:14}" + "".join(cells))
     figure = go.Figure(layout={"title": "Effect of each head: estimates against patching", "height": 700})
     for method in methods:
-        points = [(one["patching"], one[method]) for ones in found.values() for one in ones[:1]]
+        points = [(found["effects"]["patching"][0], found["effects"][method][0]) for found in numbers.values()]
         x, y = (np.concatenate(column) for column in zip(*points, strict=True))
         figure.add_scatter(x=x, y=y, mode="markers", name=method)
     figure.update_layout(xaxis_title="patching (logit difference)", yaxis_title="estimate")

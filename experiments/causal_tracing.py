@@ -58,13 +58,8 @@ def curves(cfg: Trace, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
 
 def main(cfg: Trace) -> dict:
     model, tokenizer = runs.open_model(cfg.model)
-
-    def keep(found: list) -> None:
-        numbers = {name: np.stack([run[name] for run in found]) for name in found[0]}  # [seed place layer]
-        runs.write(cfg.out / "causal_tracing.json", cfg, numbers)
-
-    found = runs.each(cfg.seeds, len(SITES), "tracing, seed", partial(curves, cfg, model, tokenizer), keep)
-    stacked = {name: np.stack([run[name] for run in found]) for name in found[0]}
+    keep = partial(runs.write, cfg.out / "causal_tracing.json", cfg)  # [seed place layer]
+    stacked = runs.each(cfg.seeds, len(SITES), "tracing, seed", partial(curves, cfg, model, tokenizer), keep)
     clean, corrupted = stacked.pop("ends").mean(0)
     n_layers = next(iter(stacked.values())).shape[-1]
     print(

@@ -29,12 +29,13 @@ class IOI:
     n: int  # prompts
     seeds: tuple[int, ...]
     steps: int  # of EAP-IG
-    every: int  # which sizes of circuits are measured: from one to the next so many nodes, or ten times as many edges
+    every: int  # nodes from one circuit that is measured to the next
+    n_edges: int  # of the largest circuit of edges; 0: none is measured, since many layers take long to compile
     enough: float  # faithfulness of the circuits that are looked at
     out: Path
 
 
-def study(cfg: IOI, model, tokenizer, seed: int, begin) -> tuple[dict, dict, dict]:
+def study(cfg: IOI, model, tokenizer, seed: int, begin) -> dict[str, dict]:
     """The scores of heads; by kind of circuit, faithfulness `[size]`; what is told of the smallest that is enough."""
     task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
     f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
@@ -47,18 +48,15 @@ def study(cfg: IOI, model, tokenizer, seed: int, begin) -> tuple[dict, dict, dic
     found = heads(model, task, f, metric, edges, begin)
     begin("MLPs by patching")
     mlps = patching.activation_patch(f, metric, "blocks.mlp_out", "layer")(*args)
-    sizes, work = (
-        np.append(np.arange(0, found["patching"].size + mlps.size, cfg.every), found["patching"].size + mlps.size),
-        patching.faithfulness(f, metric),
-    )
+    n = found["patching"].size + mlps.size
+    sizes, work = np.append(np.arange(0, n, cfg.every), n), patching.faithfulness(f, metric)
     kinds = {"nodes by patching": (found["patching"], mlps)}
     if edges is not None:
         kinds = {"nodes by EAP-IG": (found["EAP-IG"], edges.sent("mlp"))} | kinds
     circuits = {name: patching.Circuit.top(*map(jnp.abs, scores), jnp.asarray(sizes)) for name, scores in kinds.items()}
-    if edges is not None:
-        circuits["edges by EAP-IG"] = patching.EdgeCircuit.top(
-            jax.tree.map(jnp.abs, edges), jnp.arange(0, 401, 10) * cfg.every
-        )
+    if edges is not None and cfg.n_edges:
+        sizes = jnp.arange(0, cfg.n_edges + 1, 10)
+        circuits["edges by EAP-IG"] = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), sizes)
     share = {}
     for name, circuit in circuits.items():
         begin(name)
@@ -79,23 +77,16 @@ def study(cfg: IOI, model, tokenizer, seed: int, begin) -> tuple[dict, dict, dic
     if edges is not None:
         both = (np.ravel(found[name]) for name in ("patching", "EAP-IG"))
         told["Spearman of patching and EAP-IG"] = float(spearmanr(*both)[0])
-    return found, share, told
+    return {"heads": found, "faithfulness": share, "told": told}
 
 
 def main(cfg: IOI) -> dict:
     model, tokenizer = runs.open_model(cfg.model)
-    n_steps = 7 + 3 * runs.edges_add_up(model)
+    n_steps = 7 + (2 + bool(cfg.n_edges)) * runs.edges_add_up(model)
 
-    def stacked(done: list) -> dict[str, dict[str, np.ndarray]]:
-        parts = ([run[i] for run in done] for i in range(3))
-        by_name = ({key: np.stack([one[key] for one in part]) for key in part[0]} for part in parts)
-        return dict(zip(("heads", "faithfulness", "told"), by_name, strict=True))
-
-    def keep(done: list) -> None:
-        runs.write(cfg.out / "ioi.json", cfg, stacked(done))
-
-    numbers = stacked(runs.each(cfg.seeds, n_steps, "ioi, seed", partial(study, cfg, model, tokenizer), keep))
-    found, share, told = numbers.values()
+    keep = partial(runs.write, cfg.out / "ioi.json", cfg)
+    numbers = runs.each(cfg.seeds, n_steps, "ioi, seed", partial(study, cfg, model, tokenizer), keep)
+    found, share, told = (numbers[name] for name in ("heads", "faithfulness", "told"))
     mean, spread = ({name: fn(x, axis=0) for name, x in found.items()} for fn in (np.mean, np.std))
     print(
         f"{cfg.model}, {cfg.n} prompts, seeds {list(cfg.seeds)}: shares of the logit difference of the two names, mean"
@@ -123,8 +114,8 @@ def main(cfg: IOI) -> dict:
     print(f"({mean[told_by][ranked(told_by)[0]]:.2f}).")
     figure = make_subplots(1, len(share), subplot_titles=list(share))
     for column, values in enumerate(share.values(), start=1):
-        many = cfg.every * (10 if column == 3 else 1)
-        size = {"x": np.arange(values.shape[1]) * many, "error_y": {"array": values.std(0)}}
+        step = 10 if list(share)[column - 1].startswith("edges") else cfg.every
+        size = {"x": np.arange(values.shape[1]) * step, "error_y": {"array": values.std(0)}}
         figure.add_scatter(y=values.mean(0), showlegend=False, **size, row=1, col=column)
         figure.update_xaxes(title=list(share)[column - 1].split()[0], col=column)
     figure.update_layout(title=f"Faithfulness by size of the circuit, {cfg.model}")

@@ -25,14 +25,22 @@ def edges_add_up(model: Any) -> bool:
     return model.config.norms == "pre" and not model.config.parallel
 
 
-def each(items: Sequence[Any], n_steps: int, what: str, study: Callable[..., Any], keep: Callable[..., None]) -> list:
-    """`study(item, begin)` of each in turn: it begins `n_steps` steps by name. After each `keep` gets what is found."""
-    found: list[Any] = []
+def each(items: Sequence[Any], n_steps: int, what: str, study: Callable[..., Any], keep: Callable[[Any], None]) -> Any:
+    """What `study(item, begin)` gives for each in turn, arrays by name, stacked; `keep` gets it after each.
+
+    A study begins its `n_steps` steps by name.
+    """
+    done: list[Any] = []
     with Progress(what, len(items) * n_steps) as progress:
         for item in items:
-            found.append(study(item, lambda step, item=item: progress.begin(f"{item}: {step}")))
-            keep(found)
-    return found
+            done.append(study(item, lambda step, item=item: progress.begin(f"{item}: {step}")))
+            keep(_stacked(done))
+    return _stacked(done)
+
+
+def _stacked(parts: list[Any]) -> Any:
+    named = isinstance(parts[0], dict)
+    return {name: _stacked([part[name] for part in parts]) for name in parts[0]} if named else np.stack(parts)
 
 
 def write(file: Path, cfg: Any, numbers: dict[str, Any]) -> None:

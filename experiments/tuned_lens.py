@@ -63,7 +63,7 @@ def main(cfg: Tune) -> dict[str, np.ndarray]:
             tuned.save(cfg.out / "lens", model=cfg.model, site=SITE)
         return np.asarray(tuned.divergence(weights, acts[SITE], logits, held_out[1]))
 
-    def keep(after: list) -> None:
+    def keep(after: np.ndarray) -> None:
         runs.write(
             cfg.out / "tuned_lens.json", cfg, {"logit lens": before, "tuned lens": after}
         )  # [layer], [seed layer]

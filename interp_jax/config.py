@@ -55,7 +55,7 @@ def load(cls: type[Config], path: str | Path, args: Sequence[str] | None = None)
         raise ValueError(f"{path}: not a TOML file: {error}") from None
     sizes = table.pop("real", {})
     default, real = _build(cls, table, f"{path}: "), _build(cls, _over(table, sizes), f"{path}: real: ")
-    given = tyro.cli(cls, default=default, args=args)
+    given: Any = tyro.cli(cls, default=default, args=args)
     if not sizes or given.model == default.model or str(given.model).startswith("microworld"):
         return given
     return tyro.cli(cls, default=real, args=args)
