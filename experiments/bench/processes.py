@@ -13,7 +13,6 @@ BORN = time.perf_counter()  # a child imports this first
 
 def run(script: str, *words: str, **environment: str) -> dict[str, float]:
     """The figures that `script` tells when it is run with these words, and `process`: its seconds from start to end."""
-    import os
 
     start = time.perf_counter()
     done = subprocess.run(
