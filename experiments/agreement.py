@@ -114,8 +114,7 @@ def main(cfg: Agreement) -> dict:
             numbers[name] = about | {kind: values.tolist() for kind, values in found.items()}  # [seed place layer]
             runs.write(cfg.out / "agreement.json", cfg, {"sets": numbers})
 
-        study = partial(patched, cfg, model, task)
-        found = runs.each(cfg.seeds, len(STATES) + 1, f"{name}, seed", study, keep)
+        found = runs.each(cfg.seeds, len(STATES) + 1, f"{name}, seed", partial(patched, cfg, model, task), keep)
         tell(name, about, found)
         for column, state in enumerate(STATES, start=1):
             for place, mean, spread in zip(PLACES, found[state].mean(0), runs.spread(found[state]), strict=True):

@@ -16,15 +16,14 @@ def heads(model, task: data.tasks.Task, f, metric, edges: patching.Edges | None,
     begin("where heads look, and heads by patching")
     pairs, weights = (task.clean, task.corrupted), models.weights(model)
     _, acts = ij.capture(f, [*lens.COMPONENTS, "ln_final.scale", PATTERN])(model, task.clean)
-    last = {name: x[..., -1, :] for name, x in lens.components(weights, acts).items()}
-    reads = (lens.logit_directions, lens.logit_biases)
-    directions, bias = (read(weights, task.answers) - read(weights, task.distractors) for read in reads)
-    direct = lens.direct_attribution(weights, last, acts["ln_final.scale"][:, -1], directions, bias=bias)
-    found = {
-        "patching": patching.activation_patch(f, metric, HEADS, OVER)(model, *pairs),
-        **({} if edges is None else {"EAP-IG": edges.sent("head").reshape(acts[PATTERN].shape[:3:2])}),
-        "direct": direct["heads"].mean(-1),
-    }
+    found = {"patching": patching.activation_patch(f, metric, HEADS, OVER)(model, *pairs)}
+    if edges is not None:  # and so what heads write adds up
+        last = {name: x[..., -1, :] for name, x in lens.components(weights, acts).items()}
+        reads = (lens.logit_directions, lens.logit_biases)
+        directions, bias = (read(weights, task.answers) - read(weights, task.distractors) for read in reads)
+        direct = lens.direct_attribution(weights, last, acts["ln_final.scale"][:, -1], directions, bias=bias)
+        found["EAP-IG"] = edges.sent("head").reshape(acts[PATTERN].shape[:3:2])
+        found["direct"] = direct["heads"].mean(-1)
     begin("paths to the logits")
     found["to logits"] = patching.path_patch(f, metric, HEADS, "logits", OVER)(model, *pairs)
     layer, head = np.unravel_index(np.argmax(found["to logits"]), found["to logits"].shape)
