@@ -1,13 +1,14 @@
 """Which axes of the values in a jaxpr go together, place by place, and which are mixed (see `flows`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.core
 from jax.extend.core import Literal
 import numpy as np
 
-from interp_jax.core.flows import NONE, Flow, carried, source
+from interp_jax.core.flows import NONE, Flow, carried, plain, source
 from interp_jax.core.jaxprs import closed, scan_counts, subjaxprs
 
 
@@ -105,16 +106,38 @@ def _either(a: Flow, b: Flow) -> Flow:
     return a | b if len(a.axes) == len(b.axes) else Flow(mixed=a.all_mixed() | b.all_mixed())
 
 
-def is_uniform(fn: Callable[..., Any], values: Sequence[Any], axis: int) -> bool:
-    """Whether `fn(*values)` does the same at each place along an axis (negative), with that place of `values` alone."""
-    jaxpr = jax.make_jaxpr(fn)(*values)
-    flows = Following().run(jaxpr, [source(value.shape, i) for i, value in enumerate(values)])
-    own = frozenset((i, axis % value.ndim) for i, value in enumerate(values) if value.ndim >= -axis)
-    return all(flow.axes[axis] <= own and not flow.mixed & own for flow in flows if len(flow.axes) >= -axis)
+class Followed:
+    """A function of arrays that was traced once, with what its result follows of its arguments: call it with others.
+
+    Attributes:
+      args: the arguments that it was traced with.
+      flow: of its result; the sources are `(number of the argument, axis)`.
+    """
+
+    def __init__(self, jaxpr: Any, args: Sequence[Any]):
+        self.args = args
+        self._jaxpr = jaxpr
+        (self.flow,) = Following().run(jaxpr, [source(np.shape(x), i) for i, x in enumerate(args)])
+
+    def __call__(self, *args: Any) -> Any:
+        args = (*args, *self.args[len(args) :])
+        (out,) = jax.core.eval_jaxpr(self._jaxpr.jaxpr, self._jaxpr.consts, *args)
+        return out
+
+    def is_uniform(self, axis: int, places: Mapping[int, int]) -> bool:
+        """Whether the result is the same function at each place along an axis (negative), of that place alone along
+        `places`, an axis (negative) of each argument."""
+        own = frozenset((i, at % np.ndim(self.args[i])) for i, at in places.items() if np.ndim(self.args[i]) >= -at)
+        others = (sources for a, sources in enumerate(self.flow.axes) if a != axis % len(self.flow.axes))
+        return self.flow.axes[axis] <= own and not own & self.flow.mixed.union(*map(plain, others))
+
+    def is_local(self, axes: Sequence[int], args: Iterable[int] = (0,)) -> bool:
+        """Whether each place of the result along `axes` (negative) depends on that place of some arguments alone."""
+        out = len(self.flow.axes)
+        each = [(i, axis) for i in args for axis in axes if np.ndim(self.args[i]) >= -axis]
+        return all(self.flow.keeps(axis % out, (i, axis % np.ndim(self.args[i]))) for i, axis in each)
 
 
-def is_local(fn: Callable[[Any], Any], value: Any, axes: Sequence[int]) -> bool:
-    """Whether each place of `fn(value)` along `axes` depends on that place of `value` alone."""
-    jaxpr = jax.make_jaxpr(fn)(value)
-    flows = Following().run(jaxpr, [source(value.shape, "value")])
-    return all(flow.keeps(axis, "value") for flow in flows for axis in axes)
+def follow(fn: Callable[..., Any], *args: Any) -> Followed:
+    """Traces `fn(*args)`, which is one array."""
+    return Followed(jax.make_jaxpr(fn)(*args), args)

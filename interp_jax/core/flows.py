@@ -33,10 +33,10 @@ class Flow:
         several = {s for i, a in enumerate(self.axes) for b in self.axes[i + 1 :] for s in a & b}
         return Flow(self.axes, self.mixed.union(several, *more))
 
-    def keeps(self, axis: int, name: Hashable) -> bool:
+    def keeps(self, axis: int, source: Hashable) -> bool:
         """Whether each place along an axis depends on a source's same place alone, if on any."""
-        here = name, axis
-        return here not in self.mixed and not any(here in sources for a, sources in enumerate(self.axes) if a != axis)
+        others = (plain(sources) for a, sources in enumerate(self.axes) if a != axis)
+        return source not in self.mixed.union(*others)
 
 
 def source(shape: Sequence[int], name: Hashable) -> Flow:

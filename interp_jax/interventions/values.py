@@ -7,7 +7,7 @@ import zlib
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, Num
+from jaxtyping import Array, ArrayLike, Key, Num
 
 from interp_jax.core import COUNTED, Context, Intervention, check_kind, fill, of_visit, place
 from interp_jax.interventions.registration import pytree
@@ -37,9 +37,18 @@ def _combine(value: Array, other: Array, ctx: Context, fn: Callable[[Array, Arra
     return fn(wide, _placed(other, value, ctx).astype(wide.dtype)).astype(value.dtype)
 
 
+class _Valued(Intervention):
+    """An edit by values that the site must hold."""
+
+    smooth = True  # type: ignore[assignment]
+
+    def look(self, value: Array, ctx: Context) -> None:
+        for values in jax.tree.leaves(self):
+            check_kind(values, value, ctx)
+
+
 @pytree(data=("vector",))
-class _Add(Intervention):
-    smooth = True
+class _Add(_Valued):
     vector: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -66,18 +75,12 @@ def add(vector: Numbers) -> Intervention:
     return _Add(jnp.asarray(vector))
 
 
-@pytree(data=("value",), static=("fits_any",))
-class _Replace(Intervention):
-    smooth = True
+@pytree(data=("value",))
+class _Replace(_Valued):
     value: Any
-    fits_any: bool  # zero is of the kind that any site holds
-
-    def arguments(self) -> dict[str, Any]:
-        return {"value": self.value}
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        new = self.value.astype(value.dtype) if self.fits_any else self.value
-        return _placed(new, value, ctx).astype(value.dtype)
+        return _placed(self.value, value, ctx).astype(value.dtype)
 
 
 def replace(value: Numbers) -> Intervention:
@@ -97,7 +100,15 @@ def replace(value: Numbers) -> Intervention:
       >>> ij.intervene(f, {"x": replace(jnp.ones(3))})(jnp.zeros(3)).item()
       3.0
     """
-    return _Replace(jnp.asarray(value), False)
+    return _Replace(jnp.asarray(value))
+
+
+@pytree()
+class _Zero(Intervention):
+    smooth = True  # type: ignore[assignment]
+
+    def __call__(self, value: Array, ctx: Context) -> Array:
+        return fill(jnp.zeros((), value.dtype), value)
 
 
 def zero() -> Intervention:
@@ -108,12 +119,11 @@ def zero() -> Intervention:
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.zero()})(jnp.ones(2)).tolist()
       [0.0, 0.0]
     """
-    return _Replace(jnp.zeros((), jnp.float32), True)
+    return _Zero()
 
 
 @pytree(data=("mean",))
-class _MeanAblate(Intervention):
-    smooth = True
+class _MeanAblate(_Valued):
     mean: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -156,8 +166,7 @@ def mean_ablate(mean: Numbers | None = None) -> Intervention:
 
 
 @pytree(data=("factor",))
-class _Scale(Intervention):
-    smooth = True
+class _Scale(_Valued):
     factor: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -177,7 +186,7 @@ def scale(factor: Numbers) -> Intervention:
 
 @pytree(data=("direction",))
 class _ProjectOut(Intervention):
-    smooth = True
+    smooth = True  # type: ignore[assignment]
     direction: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -193,12 +202,12 @@ class _ProjectOut(Intervention):
             )
         norm = jnp.linalg.norm(direction)
         unit = direction / jnp.where(norm == 0, jnp.ones_like(norm), norm)
-        along = jnp.einsum("...d,d->...", wide, unit, precision=jax.lax.Precision.HIGHEST)
+        along = jnp.einsum("...d,d->...", wide, unit.conj(), precision=jax.lax.Precision.HIGHEST)
         return (wide - along[..., None] * unit).astype(value.dtype)
 
 
-def project_out(direction: Float[ArrayLike, "*layer d"] | Sequence[Any]) -> Intervention:
-    """Removes the component along a direction: `x - r (r . x)` with `r` the direction at unit norm.
+def project_out(direction: Num[ArrayLike, "*layer d"] | Sequence[Any]) -> Intervention:
+    """Removes the component along a direction: `x - r (r . x)` with `r` the direction at unit norm, conjugate in `r . x`.
 
     Directional ablation of Arditi et al. 2024, "Refusal in language models is mediated by a single direction".
 
@@ -219,13 +228,18 @@ def project_out(direction: Float[ArrayLike, "*layer d"] | Sequence[Any]) -> Inte
 
 @pytree(data=("low", "high"))
 class _Clamp(Intervention):
-    smooth = True
+    smooth = True  # type: ignore[assignment]
     low: Any
     high: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        bounds = [None if b is None else _placed(b, value, ctx).astype(value.dtype) for b in (self.low, self.high)]
-        return jnp.clip(value, *bounds)
+        return jnp.clip(value, *(None if b is None else self._bound(b, value, ctx) for b in (self.low, self.high)))
+
+    def _bound(self, bound: Array, value: Array, ctx: Context) -> Array:
+        if all(jnp.issubdtype(x.dtype, jnp.integer) for x in (bound, value)):
+            held, given = jnp.iinfo(value.dtype), jnp.iinfo(bound.dtype)  # beyond its range a bound is no limit
+            bound = jnp.clip(bound, max(held.min, given.min), min(held.max, given.max)).astype(value.dtype)
+        return _placed(bound, value, ctx).astype(value.dtype)
 
 
 def clamp(low: Numbers | None = None, high: Numbers | None = None) -> Intervention:
@@ -241,7 +255,7 @@ def clamp(low: Numbers | None = None, high: Numbers | None = None) -> Interventi
 
 @pytree(data=("key", "scale"))
 class _Noise(Intervention):
-    smooth = True
+    smooth = True  # type: ignore[assignment]
     key: Any
     scale: Any
 
