@@ -175,16 +175,24 @@ def _piecewise(edit: Intervention, value: Array, ctx: Context) -> Followed:
         axis, values = ctx.axis(name), [0, *range(1 + len(counted), len(fn.args))]
         if not fn.is_uniform(axis, dict.fromkeys(values, axis) | {1 + counted.index(name): -1}):
             raise ValueError(
-                f"the edit of site {ctx.name!r} does not do the same at each place along {name!r}, by that place "
-                f"alone: while a text is generated they come piece by piece; choose them by "
-                f"at(..., {name}=), or edit models.forward"
+                f"the edit of site {ctx.name!r} {_unseen(fn)} do the same at each place along {name!r}, by that place "
+                f"alone: while a text is generated these come piece by piece; choose them by at(..., {name}=), or edit "
+                "models.forward, which sees all of them"
             )
     if "batch" in (ctx.axes or ()) and not fn.is_local([ctx.axis("batch")], range(len(fn.args))):
         raise ValueError(
-            f"the edit of site {ctx.name!r} mixes the examples of the batch, which end at different tokens "
-            "while a text is generated: compute what it needs beforehand, or edit models.forward"
+            f"the edit of site {ctx.name!r} {_unseen(fn)} leave the examples of the batch apart: while a text is "
+            "generated each ends by itself; compute what they share beforehand, or generate one by one"
         )
     return fn
+
+
+def _unseen(fn: Followed) -> str:
+    """How sure it is that an edit is not what it must be."""
+    if not fn.unknown:
+        return "does not"
+    under = ", unless under jax.vmap with vmap_method='sequential'" if "pure_callback" in fn.unknown else ""
+    return f"is not seen (through {', '.join(fn.unknown)}{under}) to"
 
 
 def choose(chosen: Array, edit: Intervention, value: Array, ctx: Context) -> Array:

@@ -79,8 +79,8 @@ def per_layer(edit: Any) -> Intervention:
     for leaf in jax.tree.leaves(edit):
         if isinstance(leaf, Intervention):
             raise TypeError(
-                f"per_layer: a {type(leaf).__name__} is no pytree, whose arrays it could take apart: decorate the class "
-                "with jax.tree_util.register_dataclass"
+                f"per_layer: a {type(leaf).__name__} is no pytree, whose arrays it could take apart: decorate the "
+                "class with jax.tree_util.register_dataclass"
             )
     return _PerLayer(edit)
 
@@ -127,6 +127,10 @@ def via(sources: Mapping[str, str], fn: Callable[..., Array]) -> Intervention:
       >>> ij.intervene(f, {"out": via({"x": "in"}, lambda out, x: out - x)})(jnp.ones(2)).tolist()
       [4.0, 4.0]
     """
+    if not isinstance(sources, Mapping) or not all(isinstance(x, str) for pair in sources.items() for x in pair):
+        raise TypeError("via: sources are a mapping of keys to addresses, all of them strings")
+    if not callable(fn):
+        raise TypeError(f"via: fn is a function of (value, {', '.join(sources)}), not {type(fn).__name__}")
     named = _accepts(fn, **dict.fromkeys(sources))
     if not named and not _accepts(fn, {}):
         raise TypeError(f"via: fn must take (value, {', '.join(sources)}) or (value, values)")

@@ -42,8 +42,8 @@ class _At(Wrapper):
         layer = ctx.layers[self.only_layer] if -n <= self.only_layer < 0 else self.only_layer
         if layer in ctx.layers and layer not in layers:
             raise ValueError(
-                f"site {ctx.name!r}: at(layer={self.only_layer}) chooses nothing: the address, or another choice around "
-                f"it, is confined to layer {', '.join(map(str, sorted(layers)))}"
+                f"site {ctx.name!r}: at(layer={self.only_layer}) chooses nothing: the address, or another choice "
+                f"around it, is confined to layer {', '.join(map(str, sorted(layers)))}"
             )
         return super().confine(frozenset({layer}), ctx)
 
@@ -117,7 +117,6 @@ class _At(Wrapper):
         self._check_layer(frozenset(ctx.layers), ctx)
         return jnp.asarray(ctx.layer) == jnp.where(wanted < 0, jnp.asarray(ctx.layers)[wanted], wanted)
 
-
     def _check_layer(self, layers: frozenset[int], ctx: Context) -> None:
         """Of a layer whose value may only be known later."""
         if self.only_layer is None:
@@ -145,7 +144,8 @@ def _along(name: str, index: Any, value: Array, ctx: Context) -> Array:
         return ctx.spread(hits, name, value)
     if index.ndim > 1:
         raise ValueError(
-            f"at: site {ctx.name!r}: {name} is one number or a list of them for every example, not of shape {index.shape}"
+            f"at: site {ctx.name!r}: {name} is one number or a list of them for every example, "
+            f"not of shape {index.shape}"
         )
     return ctx.spread((jnp.arange(size) == index.reshape(-1, 1)).any(0), name, value)
 
@@ -169,7 +169,7 @@ def _numbers(name: str, index: Any) -> Any:
     if not jnp.issubdtype(index.dtype, jnp.integer):
         instead = "; a mask of positions is mask=" if name == "position" else "; give those of a mask by flatnonzero"
         raise TypeError(
-            f"at: {name}= takes integers, not {index.dtype}{instead if index.dtype == bool else ''}: {name}={index!s:.40}"
+            f"at: {name}= takes integers, not {index.dtype}{instead if index.dtype == bool else ''}: {index!s:.40}"
         )
     return index
 

@@ -15,6 +15,19 @@ from interp_jax.interventions.registration import pytree
 Numbers = Num[ArrayLike, "..."] | Sequence[Any]  # lists of numbers are as good
 
 
+def _array(name: str, x: Any) -> Array:
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} takes numbers, or an array of them, not {x!r:.60}") from error
+
+
+def _key(key: Any) -> Any:
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"noise: key is a jax.random.key(...), not {key!r:.60}")
+    return key
+
+
 def _wide(x: Array) -> Array:
     """At least float32."""
     return x.astype(jnp.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else x
@@ -72,7 +85,7 @@ def add(vector: Numbers) -> Intervention:
       >>> ij.intervene(f, {"x": add(jnp.array([1.0, 2.0]))})(jnp.zeros(2)).tolist()
       [1.0, 2.0]
     """
-    return _Add(jnp.asarray(vector))
+    return _Add(_array("add", vector))
 
 
 @pytree(data=("value",))
@@ -100,7 +113,7 @@ def replace(value: Numbers) -> Intervention:
       >>> ij.intervene(f, {"x": replace(jnp.ones(3))})(jnp.zeros(3)).item()
       3.0
     """
-    return _Replace(jnp.asarray(value))
+    return _Replace(_array("replace", value))
 
 
 @pytree()
@@ -162,7 +175,7 @@ def mean_ablate(mean: Numbers | None = None) -> Intervention:
       >>> ij.intervene(f, {"x": ij.interventions.mean_ablate()})(jnp.array([1.0, 3.0])).tolist()
       [2.0, 2.0]
     """
-    return _MeanAblate(None if mean is None else jnp.asarray(mean))
+    return _MeanAblate(None if mean is None else _array("mean_ablate", mean))
 
 
 @pytree(data=("factor",))
@@ -181,7 +194,7 @@ def scale(factor: Numbers) -> Intervention:
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.scale(2.0)})(jnp.ones(2)).tolist()
       [2.0, 2.0]
     """
-    return _Scale(jnp.asarray(factor))
+    return _Scale(_array("scale", factor))
 
 
 @pytree(data=("direction",))
@@ -207,7 +220,7 @@ class _ProjectOut(Intervention):
 
 
 def project_out(direction: Num[ArrayLike, "*layer d"] | Sequence[Any]) -> Intervention:
-    """Removes the component along a direction: `x - r (r . x)` with `r` the direction at unit norm, conjugate in `r . x`.
+    """Removes the component along a direction: `x - r (r* . x)` with `r` the direction at unit norm.
 
     Directional ablation of Arditi et al. 2024, "Refusal in language models is mediated by a single direction".
 
@@ -223,7 +236,7 @@ def project_out(direction: Num[ArrayLike, "*layer d"] | Sequence[Any]) -> Interv
       >>> ij.intervene(f, {"x": ij.interventions.project_out(jnp.array([0.0, 2.0]))})(jnp.ones(2)).tolist()
       [1.0, 0.0]
     """
-    return _ProjectOut(jnp.asarray(direction))
+    return _ProjectOut(_array("project_out", direction))
 
 
 @pytree(data=("low", "high"))
@@ -250,7 +263,7 @@ def clamp(low: Numbers | None = None, high: Numbers | None = None) -> Interventi
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.clamp(high=0.5)})(jnp.ones(2)).tolist()
       [0.5, 0.5]
     """
-    return _Clamp(*(None if bound is None else jnp.asarray(bound) for bound in (low, high)))
+    return _Clamp(*(None if bound is None else _array("clamp", bound) for bound in (low, high)))
 
 
 @pytree(data=("key", "scale"))
@@ -285,4 +298,4 @@ def noise(key: Key[Array, ""], scale: Numbers = 1.0) -> Intervention:
       >>> noisy(jnp.zeros(2)).shape
       (2,)
     """
-    return _Noise(key, jnp.asarray(scale))
+    return _Noise(_key(key), _array("noise", scale))

@@ -53,7 +53,9 @@ def generate(
       key: needed to sample; the token `t` of the continuation is drawn with `jax.random.fold_in(key, t)`.
       temperature: 0 takes the likeliest token.
       edits: `{address: intervention}`, applied at every step, each token in its true position. `position="prompt"` and
-        `position="generated"` are the two parts. A function must do the same at each position.
+        `position="generated"` are the two parts. Any other edit must do the same at each position and leave the
+        examples apart. One that gives weight to later keys, at `pattern` or `attn_scores`, sees those that stand at its
+        step: it cannot equal `forward` on the whole text, where earlier tokens see later ones.
       stop: a token, or several, at which a continuation ends: its last token is then repeated. None: at none; give
         `tokenizer.eos_id` for the end of a text.
       capture: an address, or several, whose values are returned beside the tokens.
