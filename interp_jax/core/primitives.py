@@ -212,7 +212,7 @@ def _stacked(params: Any, flows: list[Flow], shapes: list[tuple[int, ...]], shap
     return [*axes[:at], None, *axes[at:]] if len(shape) > len(axes) else [*axes[:at], *axes[at + 1 :]]
 
 
-def _counted(flow: Flow, operand_axes: Sequence[int], shape: tuple[int, ...]) -> dict[int, int]:
+def _counted(flow: Flow, operand_axes: Sequence[Any], shape: tuple[int, ...]) -> dict[int, int]:
     """Column of the indices -> the axis of these along which it counts all places of its axis of the operand."""
     found = {}
     for column, (flow_of, a) in enumerate(zip(flow.columns, operand_axes, strict=False)):
@@ -224,7 +224,7 @@ def _counted(flow: Flow, operand_axes: Sequence[int], shape: tuple[int, ...]) ->
     return found
 
 
-def _indexed(flow: Flow, axis: int, counted: dict[int, int]) -> Sources:
+def _indexed(flow: Flow, axis: Any, counted: dict[int, int]) -> Sources:
     """What an axis of the indices follows, but for the columns that count along it."""
     if not flow.columns:
         return flow.axes[axis]
@@ -314,7 +314,7 @@ def _columns(flows: list[Flow], shapes: list[tuple[int, ...]]) -> tuple[Flow, ..
 def _evaluated(eqn: Any, aval: Any, flows: list[Flow]) -> Any:
     """A small array of integers that is made of known ones, or of nothing."""
     dtype = getattr(aval, "dtype", None)
-    if eqn.primitive.multiple_results or eqn.effects or dtype is None or dtype.kind not in "biu":
+    if eqn.primitive.multiple_results or eqn.effects or not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
         return None
     if math.prod(aval.shape) > SMALL or any(flow.known is None for flow in flows) or eqn.primitive.name not in _FOLDED:
         return None

@@ -183,13 +183,13 @@ def _mask(mask: Any) -> Any:
     return known
 
 
-def _static_layer(layer: Any) -> int | None:
-    """The layer, where it is known when tracing."""
-    if layer is None or isinstance(layer, (jax.Array, jax.core.Tracer)):
-        return None
-    if isinstance(layer, (bool, np.bool_)) or not hasattr(layer, "__index__") or np.ndim(layer):
-        raise TypeError(f"at: layer= takes one integer, not {layer!r:.40}: chain several edits for several layers")
-    return operator.index(layer)
+def _integer(name: str, x: Any, instead: str = "") -> int:
+    try:
+        if isinstance(x, (bool, np.bool_)) or np.ndim(x):
+            raise TypeError
+        return operator.index(x)
+    except TypeError:  # a tracer's error is one, too
+        raise TypeError(f"at: {name}= takes one integer, not {x!r:.40}{instead}") from None
 
 
 def _check_agreement(new: "_At", edit: Intervention) -> None:
@@ -267,9 +267,7 @@ def at(
     """
     edit = as_intervention(edit)
     if axis is not None:
-        if isinstance(axis, bool) or not hasattr(axis, "__index__") or np.ndim(axis):
-            raise TypeError(f"at: axis= takes one integer, not {axis!r:.40}")
-        axis = operator.index(axis)
+        axis = _integer("axis", axis)
     if (axis is None) != (index is None) or (axis is not None and axis >= 0):
         raise ValueError("at: axis= and index= go together, and axis is negative, counted from the right")
     part = position if isinstance(position, str) else None
@@ -277,7 +275,9 @@ def at(
         if part not in PARTS:
             raise ValueError(f'at: position={position!r} is neither an index nor "prompt" or "generated"')
         position = None
-    only_layer = _static_layer(layer)
+    only_layer = None
+    if layer is not None and not isinstance(layer, (jax.Array, jax.ShapeDtypeStruct)):
+        only_layer = _integer("layer", layer, ": chain several edits for several layers")
     chosen = dict(zip(_AXES, (position, head, feature, query, key), strict=True))
     made = _At(
         edit=edit,

@@ -213,7 +213,7 @@ class _ProjectOut(Intervention):
                 f"project_out: site {ctx.name!r} has a last axis of {value.shape[-1]}, "
                 f"the direction has shape {self.direction.shape}"
             )
-        norm = jnp.linalg.norm(direction)
+        norm = jnp.linalg.norm(direction).astype(wide.dtype)
         unit = direction / jnp.where(norm == 0, jnp.ones_like(norm), norm)
         along = jnp.einsum("...d,d->...", wide, unit.conj(), precision=jax.lax.Precision.HIGHEST)
         return (wide - along[..., None] * unit).astype(value.dtype)
