@@ -1,16 +1,19 @@
 """Which axes of the values in a jaxpr go together, place by place, and which are mixed (see `flows`)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+import math
 from typing import Any
 
 import jax
 import jax.core
 from jax.extend.core import Literal
+import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core.flows import NONE, Flow, constant, plain, source
+from interp_jax.core.flows import NONE, SHORT, SMALL, Flow, Torn, constant, plain, source
 from interp_jax.core.jaxprs import closed, scan_counts, subjaxprs
-from interp_jax.core.primitives import carried, rule_of
+from interp_jax.core.primitives import rule_of
 
 
 class Following:
@@ -67,7 +70,7 @@ class Following:
             return self.run(inner[0], flows)
         if rule_of(kind) is None and flows:
             self.unknown[kind] = None
-        return [carried(eqn, var.aval, flows) for var in eqn.outvars]
+        return [_carried(eqn, var.aval, flows) for var in eqn.outvars]
 
     def _scan(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
         """A carry follows what it follows in every iteration. What an iteration takes of the scanned inputs reaches its
@@ -109,6 +112,47 @@ class Following:
                 break
             carry = again
         return carry
+
+
+def _carried(eqn: Any, aval: Any, flows: list[Flow]) -> Flow:
+    """The flow of one result of an equation, given those of its operands."""
+    shape, kind = tuple(getattr(aval, "shape", ())), eqn.primitive.name
+    if (known := _evaluated(eqn, aval, flows)) is not None:
+        return constant(known, (kind, id(eqn)))
+    shapes = [tuple(getattr(var.aval, "shape", ())) for var in eqn.invars]
+    own, rule = source(shape, (kind, id(eqn))).axes, rule_of(kind)
+    if rule is None or not flows:  # whatever it is, it is another thing at each place
+        return Flow(own).mixing(NONE.union(*(flow.all_mixed() for flow in flows)))
+    axes = tuple(own[a] if s is None else s for a, s in enumerate(rule(eqn.params, flows, shapes, shape)))
+    torn = plain(frozenset(s.source for sources in axes for s in sources if isinstance(s, Torn)))
+    kept = plain(NONE.union(*axes))
+    flow = Flow(axes).mixing(torn, *(flow.all_mixed() - (kept - flow.mixed) for flow in flows))
+    if kind == "concatenate" and eqn.params["dimension"] == len(shape) - 1:
+        flow = replace(flow, columns=_columns(flows, shapes) if shape[-1] <= SHORT else ())
+    return flow
+
+
+def _columns(flows: list[Flow], shapes: list[tuple[int, ...]]) -> tuple[Flow, ...]:
+    each = [f.columns or (Flow(f.axes[:-1], f.mixed),) * s[-1] for f, s in zip(flows, shapes, strict=True)]
+    return tuple(column for columns in each for column in columns)
+
+
+def _evaluated(eqn: Any, aval: Any, flows: list[Flow]) -> Any:
+    """A small array of integers that is made of known ones, or of nothing."""
+    dtype = getattr(aval, "dtype", None)
+    if eqn.primitive.multiple_results or eqn.effects or not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
+        return None
+    if math.prod(aval.shape) > SMALL or any(flow.known is None for flow in flows) or eqn.primitive.name not in _FOLDED:
+        return None
+    with jax.ensure_compile_time_eval():
+        args = [jnp.asarray(f.known, v.aval.dtype) for f, v in zip(flows, eqn.invars, strict=True)]
+        return np.asarray(eqn.primitive.bind(*args, **eqn.params))
+
+
+_FOLDED = frozenset(
+    "iota add sub mul lt le gt ge eq ne and or not select_n convert_element_type broadcast_in_dim reshape squeeze "
+    "transpose concatenate rem min max clamp".split()
+)
 
 
 def _takes_the_same(inner: Any, eqn: Any) -> bool:

@@ -148,8 +148,7 @@ class _Program:
     def __call__(self, reading: Reading, options: Hashable) -> Any:
         leaves, frame = reading.leaves, _Frame(reading, options, {}, {})
         with _frames.under(frame):
-            # Of an array of another type other bounds are asked.
-            types = tuple([(np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves])
+            types = tuple(map(_type_of, leaves))  # other types may have other bounds
             if types not in self._bounds:
                 jaxpr = self._jitted.trace(leaves).jaxpr
                 if reading.lifted and calls_back(jaxpr):
@@ -158,6 +157,13 @@ class _Program:
             for bound in self._bounds[types]:
                 _check_bound(leaves[bound.leaf], bound)
             return self._jitted(leaves)
+
+
+def _type_of(leaf: Any) -> tuple[Any, ...]:
+    """Shape and dtype, as a program sees them."""
+    if isinstance(leaf, jax.Array):
+        return leaf.shape, leaf.dtype
+    return np.shape(leaf), jax.dtypes.canonicalize_dtype(jax.dtypes.result_type(leaf))
 
 
 def _run_frame(leaves: Sequence[Any]) -> Any:

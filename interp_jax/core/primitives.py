@@ -1,15 +1,12 @@
 """How each primitive carries on what the axes of its operands follow (see `flows`)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core.flows import NONE, SHORT, SMALL, Flow, Merged, Sources, Torn, constant, plain, source
+from interp_jax.core.flows import NONE, Flow, Merged, Sources, Torn
 
 # One rule a family of primitives: (params, flows of the operands, their shapes, shape of the result) -> its axes: what
 # each follows, or None where it is another thing at each place. What the operands' axes follow and none of the result's
@@ -286,44 +283,3 @@ _RULES: dict[str, Rule] = {
     "gather": _gathered,
     **dict.fromkeys(("scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter-min", "scatter-max"), _scattered),
 }
-
-
-def carried(eqn: Any, aval: Any, flows: list[Flow]) -> Flow:
-    """The flow of one result of an equation, given those of its operands."""
-    shape, kind = tuple(getattr(aval, "shape", ())), eqn.primitive.name
-    if (known := _evaluated(eqn, aval, flows)) is not None:
-        return constant(known, (kind, id(eqn)))
-    shapes = [tuple(getattr(var.aval, "shape", ())) for var in eqn.invars]
-    own, rule = source(shape, (kind, id(eqn))).axes, rule_of(kind)
-    if rule is None or not flows:  # whatever it is, it is another thing at each place
-        return Flow(own).mixing(NONE.union(*(flow.all_mixed() for flow in flows)))
-    axes = tuple(own[a] if s is None else s for a, s in enumerate(rule(eqn.params, flows, shapes, shape)))
-    torn = plain(frozenset(s.source for sources in axes for s in sources if isinstance(s, Torn)))
-    kept = plain(NONE.union(*axes))
-    flow = Flow(axes).mixing(torn, *(flow.all_mixed() - (kept - flow.mixed) for flow in flows))
-    if kind == "concatenate" and eqn.params["dimension"] == len(shape) - 1:
-        flow = replace(flow, columns=_columns(flows, shapes) if shape[-1] <= SHORT else ())
-    return flow
-
-
-def _columns(flows: list[Flow], shapes: list[tuple[int, ...]]) -> tuple[Flow, ...]:
-    each = [f.columns or (Flow(f.axes[:-1], f.mixed),) * s[-1] for f, s in zip(flows, shapes, strict=True)]
-    return tuple(column for columns in each for column in columns)
-
-
-def _evaluated(eqn: Any, aval: Any, flows: list[Flow]) -> Any:
-    """A small array of integers that is made of known ones, or of nothing."""
-    dtype = getattr(aval, "dtype", None)
-    if eqn.primitive.multiple_results or eqn.effects or not isinstance(dtype, np.dtype) or dtype.kind not in "biu":
-        return None
-    if math.prod(aval.shape) > SMALL or any(flow.known is None for flow in flows) or eqn.primitive.name not in _FOLDED:
-        return None
-    with jax.ensure_compile_time_eval():
-        args = [jnp.asarray(f.known, v.aval.dtype) for f, v in zip(flows, eqn.invars, strict=True)]
-        return np.asarray(eqn.primitive.bind(*args, **eqn.params))
-
-
-_FOLDED = frozenset(
-    "iota add sub mul lt le gt ge eq ne and or not select_n convert_element_type broadcast_in_dim reshape squeeze "
-    "transpose concatenate rem min max clamp".split()
-)

@@ -126,7 +126,7 @@ class Numbered(Intervention):
 
     def __call__(self, value: jax.Array, ctx: Any) -> jax.Array:
         numbers = ctx.numbers("position", value.shape[-2])
-        return value * ctx.spread(1.0 + numbers, "position", value)
+        return value * ctx.spread((1 + numbers).astype(value.dtype), "position", value)
 
 
 class Centred(Intervention):
@@ -201,18 +201,24 @@ def test_what_is_captured_is_what_the_whole_text_gives(model: Decoder, prompts: 
     sites = ["blocks.resid_post", "blocks.1.attn.pattern", "blocks.attn.k", "embed", "logits"]
     out, acts = models.generate(here, tokens, NEW, attention_mask=mask, edits=edits, capture=sites)
     seen = np.concatenate([mask, np.ones((3, NEW - 1), bool)], axis=1)
+    rank, length = np.maximum(seen.cumsum(1) - 1, 0), seen.sum(1)
+    text = np.zeros_like(out[:, :-1])
+    for row, new, real in zip(text, np.asarray(out)[:, :-1], seen, strict=True):
+        row[: real.sum()] = new[real]  # padding may stand at the ends only
     f = ij.capture(ij.intervene(models.forward, edits), sites)
-    _, whole = f(here, out[:, :-1], attention_mask=seen)
+    _, whole = f(here, text, attention_mask=np.arange(seen.shape[1]) < length[:, None])
     assert list(acts) == list(whole)
     for name, value in acts.items():
-        want = np.asarray(whole[name])
+        batch, want = int(name == "blocks.resid_post" or name == "blocks.attn.k"), np.asarray(whole[name])
+        rows = np.moveaxis(want, batch, 0)
         if name == "logits":
-            last = 6 - mask[:, ::-1].argmax(1)  # column of the prompt's last token
-            want = np.concatenate([want[np.arange(3), last][:, None], want[:, 7:]], axis=1)
+            rows = [row[n - NEW : n] for row, n in zip(rows, length, strict=True)]
+        elif name.endswith("pattern"):  # [head query key]
+            rows = [row[:, r][..., r] * (s[:, None] & s) for row, r, s in zip(rows, rank, seen, strict=True)]
         else:
-            axis = -1 if name.endswith("pattern") else 1 + name.startswith("blocks.") * ("1." not in name)
-            real = seen if "pattern" not in name else (seen[:, :, None] & seen[:, None])[:, None]
-            want = np.where(real.reshape(*real.shape, *[1] * (want.ndim - axis - 1) if axis > 0 else ()), want, 0)
+            shape = (-1, *(1,) * (want.ndim - batch - 2))
+            rows = [row.take(r, batch) * s.reshape(shape) for row, r, s in zip(rows, rank, seen, strict=True)]
+        want = np.stack(rows, batch)
         assert value.shape == want.shape, name
         np.testing.assert_allclose(value, want, atol=2e-4, err_msg=name)
 
