@@ -128,7 +128,7 @@ def _carried(eqn: Any, aval: Any, flows: list[Flow]) -> Flow:
     kept = plain(NONE.union(*axes))
     flow = Flow(axes).mixing(torn, *(flow.all_mixed() - (kept - flow.mixed) for flow in flows))
     if kind == "concatenate" and eqn.params["dimension"] == len(shape) - 1:
-        flow = replace(flow, columns=_columns(flows, shapes) if shape[-1] <= SHORT else ())
+        flow = replace(flow, columns=_columns(flows, shapes) if shape[-1] <= SHORT else ())  # type: ignore[misc]
     return flow
 
 

@@ -145,7 +145,7 @@ def _regrouped(old: list[tuple[int, Sources]], new: list[int]) -> list[Sources]:
     following = [NONE] * len(new)
     for s in NONE.union(*(sources for _, sources in old)):
         fits = len(old) == 1 and isinstance(s, Merged) and list(s.sizes) == new
-        parts = s.parts if fits else [frozenset({Torn(s, i)}) for i in range(len(new))]
+        parts = s.parts if fits and isinstance(s, Merged) else [frozenset({Torn(s, i)}) for i in range(len(new))]
         following = [a | b for a, b in zip(following, parts, strict=True)]
     return following
 
@@ -214,7 +214,9 @@ def _counted(flow: Flow, operand_axes: Sequence[Any], shape: tuple[int, ...]) ->
     found = {}
     for column, (flow_of, a) in enumerate(zip(flow.columns, operand_axes, strict=False)):
         known = flow_of.known
-        for axis, n in enumerate(() if known is None else known.shape):
+        if known is None:
+            continue
+        for axis, n in enumerate(known.shape):
             count = np.arange(n).reshape(-1, *(1,) * (known.ndim - axis - 1))
             if n == shape[a] > 1 and (known == count).all():
                 found[column] = axis

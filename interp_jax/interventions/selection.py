@@ -165,7 +165,7 @@ def _numbers(name: str, index: Any) -> Any:
     elif not isinstance(index, (jax.Array, jax.ShapeDtypeStruct)):
         index = np.asarray(index)
     if 0 in index.shape:
-        return index.astype(np.int32)
+        return jnp.zeros(index.shape, jnp.int32)
     if not jnp.issubdtype(index.dtype, jnp.integer):
         instead = "; a mask of positions is mask=" if name == "position" else "; give those of a mask by flatnonzero"
         raise TypeError(
@@ -192,7 +192,7 @@ def _integer(name: str, x: Any, instead: str = "") -> int:
         raise TypeError(f"at: {name}= takes one integer, not {x!r:.40}{instead}") from None
 
 
-def _check_agreement(new: "_At", edit: Intervention) -> None:
+def _check_agreement(new: "_At", edit: Any) -> None:
     """Raises ValueError where a choice and one inside it have no place in common, as far as that is known already."""
     if isinstance(edit, _At):
         theirs = edit.choices()
