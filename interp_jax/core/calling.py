@@ -19,7 +19,7 @@ import numpy as np
 
 from interp_jax.core.jaxprs import calls_back
 from interp_jax.core.kinds import Lift, Readable
-from interp_jax.core.memory import Memory, Way
+from interp_jax.core.memory import Memory
 from interp_jax.core.reading import Reading
 from interp_jax.core.rebuilding import NotLifted, Rebuilding, lost_state
 
@@ -164,10 +164,10 @@ class _Program:
 def _run_frame(leaves: Sequence[Any]) -> Any:
     """The call of the frame with these leaves."""
     frame = _frames.stack[-1]
-    rebuilt = Rebuilding(frame.reading, leaves)
     assert frame.tracers is not None
     frame.tracers.update({id(leaf): number for number, leaf in enumerate(leaves)})
     try:
+        rebuilt = Rebuilding(frame.reading, leaves)
         out = _evaluate(frame.options, rebuilt.call)
     except Exception as error:
         if frame.reading.lifted:  # it may be for what was lifted: the last try says what is wrong
@@ -212,8 +212,8 @@ def _call(options: Hashable, call: Any) -> Any:
         return _evaluate(options, call)
     way = _programs.way(options, reading)
     while True:
-        if way.lift or way.skip:
-            reading = Reading(call, way.lift, way.skip)
+        if way.lift:
+            reading = Reading(call, way.lift)
         program = _programs.find(options, reading)
         try:
             if program is not None:
@@ -223,18 +223,15 @@ def _call(options: Hashable, call: Any) -> Any:
         except NotLifted:
             way.lift = Lift(way.lift + 1)
             continue
-        _keep(_programs, options, way, call, reading, program, reading.anchors)
+        _keep(_programs, options, call, reading, program, reading.anchors)
         return out
 
 
-def _keep(memory: Memory, kind: Hashable, way: Way, call: Any, before: Reading, made: Any, mortals: list[Any]) -> None:
-    """Remembers what was made for a call. Where its functions wrote meanwhile is left out from then on."""
-    old, new = before.by_path(), Reading(call, before.lift, way.skip).by_path()
-    written = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
-    if written:
-        way.skip |= written
-        before = Reading(call, before.lift, way.skip)
-    memory.keep(kind, before, made, mortals)
+def _keep(memory: Memory, kind: Hashable, call: Any, before: Reading, made: Any, mortals: list[Any]) -> None:
+    """Remembers what was made for a call, unless its functions changed meanwhile what they read."""
+    after = Reading(call, before.lift)
+    if (after.key, after.tokens) == (before.key, before.tokens):
+        memory.keep(kind, before, made, mortals)
 
 
 def _evaluate(options: Hashable, call: Any) -> Any:
@@ -251,9 +248,6 @@ def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
     f, args, kwargs = unwrap(f, args, kwargs)
     call = f, args, kwargs
     reading = Reading(call, Lift.NOTHING)
-    way = _traces.way("trace", reading)
-    if way.skip:
-        reading = Reading(call, Lift.NOTHING, way.skip)
     # jax keeps the jaxpr of a function that it knows: the same flat function for what was read alike.
     known = _traces.find("trace", reading)
     flat = known or (lambda *leaves: _flat(leaves))
@@ -261,7 +255,7 @@ def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
         jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*reading.leaves)
     if not known:
         owner = f.__self__ if isinstance(f, MethodType) else f
-        _keep(_traces, "trace", way, call, reading, flat, [*reading.anchors, owner])
+        _keep(_traces, "trace", call, reading, flat, [*reading.anchors, owner])
     return jaxpr, reading.leaves, jax.tree.structure(shape)
 
 

@@ -24,6 +24,8 @@ class Intervention:
 
     #: Static layers to which the edit is confined; None: every layer. The transforms split a scan there.
     layers: frozenset[int] | None = None
+    #: The first layer, static, at which the edit may do anything: what comes before runs once under a vmap around.
+    since: int = 0
     #: Addresses of the sites whose values the edit reads.
     reads: frozenset[str] = frozenset()
     #: Whether the edit sees a value with all its mapped axes, in front, rather than one example.

@@ -152,7 +152,7 @@ class Interpreter:
         return (
             self.wanted(found)
             or found.name in self.read_names
-            or any(edit.name == found.name and meets(found.spans, edit.layers) for edit in self.edits)
+            or any(edit.name == found.name and edit.meets(found.spans) for edit in self.edits)
         )
 
     def takes(self, eqn: Any, place: Place) -> bool:
@@ -160,6 +160,10 @@ class Interpreter:
         return eqn.primitive is detail_p and any(
             self.active(f) and self.catalog.on_demand(f) for f in self.inside(eqn, place)
         )
+
+    def starts(self, name: str) -> set[int]:
+        """The layers before which a scan may be cut: where edits begin."""
+        return {edit.intervention.since for edit in self.edits if edit.name == name}
 
     def static_layers(self, name: str) -> set[int]:
         """The layers at which a site is edited, captured or read singly: a scan is cut there."""
@@ -173,7 +177,7 @@ class Interpreter:
         return {
             self._request(target, found.spans)
             for edit in self.edits
-            if edit.name == found.name and meets(found.spans, edit.layers)
+            if edit.name == found.name and edit.meets(found.spans)
             for target in edit.reads.values()
         }
 
@@ -202,7 +206,7 @@ class Interpreter:
         )
         static = frozenset({spans[-1].start}) if spans and not spans[-1].real else frozenset()
         for edit in self.edits:
-            if edit.name == name and (edit.layers is None or edit.layers & static):
+            if edit.name == name and edit.meets(spans) and (edit.layers is None or edit.layers & static):
                 reads = {
                     address: self._read(place, self._request(target, spans), name, len(mapped))
                     for address, target in edit.reads.items()

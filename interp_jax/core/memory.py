@@ -8,7 +8,7 @@ from typing import Any
 import weakref
 
 from interp_jax.core.kinds import Lift
-from interp_jax.core.reading import Path, Reading
+from interp_jax.core.reading import Reading
 
 KEPT = 256
 
@@ -18,13 +18,11 @@ class Way:
 
     Attributes:
       lift: what can become an argument.
-      skip: where the functions write while they are traced, as if they count their calls: that is not read.
       codes: their code, held so that its id stays its own.
     """
 
     def __init__(self, reading: Reading):
         self.lift = Lift.ALL
-        self.skip: frozenset[Path] = frozenset()
         self.codes = reading.codes
 
 

@@ -27,6 +27,11 @@ class Edit(NamedTuple):
     intervention: Intervention
     reads: dict[str, Target]
 
+    def meets(self, spans: tuple[Span, ...]) -> bool:
+        """Whether it may do something at a visit of the site."""
+        early = bool(spans) and spans[-1].start + spans[-1].length <= self.intervention.since
+        return not early and meets(spans, self.layers)
+
 
 class Record(NamedTuple):
     """What the key of a record stands for. `want` is None for a value that only a `via` reads."""

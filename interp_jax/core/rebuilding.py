@@ -11,8 +11,10 @@ from typing import Any
 
 import jax
 
-from interp_jax.core.kinds import Readable, is_function_like, kind_of, names
-from interp_jax.core.reading import Reading, Slot, Tree
+from interp_jax.core.kinds import Readable, is_function_like, kind_of
+from interp_jax.core.naming import names
+from interp_jax.core.reading import Reading
+from interp_jax.core.record import Slot, Tree
 
 
 class NotLifted(Exception):
@@ -29,8 +31,8 @@ class Rebuilding:
     def __init__(self, reading: Reading, values: Sequence[Any]):
         self._reading, self._values = reading, values
         self._made: dict[int, Any] = {}
-        self._globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # those of a module, and a copy
-        self._put: dict[tuple[int, str], Any] = {}
+        self._globals: dict[int, _Globals] = {}  # by the id of those that they stand before
+        self._cells: list[tuple[CellType, Any]] = []
         self._copies: list[tuple[Any, list[Any]]] = []
         self._grown: list[tuple[Any, Tree, list[Any]]] = []
         self._needed = _above_leaves(reading)
@@ -90,8 +92,8 @@ class Rebuilding:
         old = fn.__closure__ or ()
         changed = [i for i in range(len(old)) if self._changes(number, ("cell", i))]
         cells = tuple(CellType() if i in changed else cell for i, cell in enumerate(old))
-        _, copy = self._globals.setdefault(id(fn.__globals__), (fn.__globals__, dict(fn.__globals__)))
-        made = FunctionType(fn.__code__, copy, fn.__name__, fn.__defaults__, cells)
+        before = self._globals.setdefault(id(fn.__globals__), _Globals(fn.__globals__))
+        made = FunctionType(fn.__code__, before, fn.__name__, fn.__defaults__, cells)
         self._made[number] = made  # before what may lead back to it
         for name in ("__kwdefaults__", "__qualname__", "__module__", "__doc__"):
             setattr(made, name, getattr(fn, name))
@@ -102,10 +104,10 @@ class Rebuilding:
             made.__kwdefaults__ = {k: self._slot(number, ("keyword", k), v) for k, v in fn.__kwdefaults__.items()}
         for i in changed:
             cells[i].cell_contents = self._slot(number, ("cell", i), None)
-        for name in names(fn.__code__).globals:
+            self._cells.append((cells[i], cells[i].cell_contents))
+        for name in names(fn.__code__).variables:
             if self._changes(number, ("global", name)):
-                value = self._slot(number, ("global", name), None)
-                copy[name] = self._put[id(fn.__globals__), name] = value
+                before.put(name, self._slot(number, ("global", name), None))
 
     def finish(self) -> None:
         """To be called after the new call was made: carries over what it wrote to globals.
@@ -114,13 +116,11 @@ class Rebuilding:
           NotLifted: it changed something that was made again.
           ValueError: it changed a pytree, whose new state would be lost.
         """
-        for number, (original, copy) in self._globals.items():
-            for name, value in copy.items():
-                if (number, name) in self._put:
-                    if value is not self._put[number, name]:
-                        raise NotLifted(f"it assigns to the global {name!r}")
-                elif original.get(name, self) is not value:
-                    original[name] = value
+        for put in self._globals.values():
+            put.finish()
+        for cell, value in self._cells:
+            if cell.cell_contents is not value:
+                raise NotLifted("it assigns to a variable that it closes over")
         for made, items in self._copies:
             now = _items(made)
             if len(now) != len(items) or any(a[1] is not b[1] for a, b in zip(now, items, strict=True)):
@@ -131,6 +131,18 @@ class Rebuilding:
     def check_arguments(self) -> None:
         """Raises ValueError where the call changed its arguments in place."""
         tree = self._reading.trees[0]
+        _, before, named_before = tree.structure.children()
+        _, args, kwargs = self.call
+        parts = [
+            *zip(args, before.children(), strict=True),
+            *zip(kwargs.values(), named_before.children(), strict=True),
+        ]
+        for i, (value, structure) in enumerate(parts):
+            if isinstance(value, (dict, list)) and jax.tree.structure(value, is_leaf=is_function_like) != structure:
+                raise ValueError(
+                    f"the function changes argument {i}, a {type(value).__name__}, in place, and a transform gives it "
+                    "its own: copy it first, or return what is new"
+                )
         _check_state(self.call, tree.structure, self._leaves(tree, 0))
 
     def _leaves(self, tree: Tree, number: int) -> list[Any]:
@@ -138,6 +150,27 @@ class Rebuilding:
             self._slot(number, i, leaf) if n is None else self._values[n]
             for i, (leaf, n) in enumerate(zip(tree.leaves, tree.numbers, strict=True))
         ]
+
+
+class _Globals(dict[str, Any]):
+    """A module's globals with others before them. It holds these and what is written; all else is looked up."""
+
+    def __init__(self, behind: dict[str, Any]):
+        super().__init__()
+        self._behind, self._put = behind, dict[str, Any]()
+
+    def __missing__(self, name: str) -> Any:
+        return self._behind[name]
+
+    def put(self, name: str, value: Any) -> None:
+        self[name] = self._put[name] = value
+
+    def finish(self) -> None:
+        for name, value in self.items():
+            if name not in self._put:
+                self._behind[name] = value
+            elif value is not self._put[name]:
+                raise NotLifted(f"it assigns to the global {name!r}")
 
 
 def _items(x: list[Any] | dict[Any, Any]) -> list[tuple[Any, Any]]:

@@ -31,7 +31,7 @@ def scan(
     n_consts, n_carry = scan_counts(eqn)
     consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
     carry_mask, ys_mask = mask[:n_carry], mask[n_carry:]
-    pieces = _pieces(_cuts(interp, eqn, place), length, reverse=params["reverse"])
+    pieces = _pieces(*_cuts(interp, eqn, place), length, reverse=params["reverse"])
     reads = _reads_after(interp, eqn, place, pieces, pending)
     if not any(mask):
         while len(pieces) > 1 and not _asked(interp, eqn, place, pieces[-1], reads[-1]):
@@ -102,31 +102,28 @@ def _prefix(spans: tuple[Span, ...], frames: tuple[Span, ...]) -> tuple[Span, ..
     return spans
 
 
-def _cuts(interp: "Interpreter", eqn: Any, place: Place) -> set[int]:
-    """The iterations to take out of a scan: those of the layers that are edited, wanted or read singly."""
+def _cuts(interp: "Interpreter", eqn: Any, place: Place) -> tuple[set[int], set[int]]:
+    """The iterations to take out of a scan, of the layers that are edited, wanted or read singly; and those before
+    which it is cut in two, where an edit begins."""
     whole = Span(0, eqn.params["length"], True)
-    cuts = set()
+    cuts, starts = set[int](), set[int]()
     for found in walk(eqn.params["jaxpr"], (*place.spans, whole)):
         loops = found.params["loops"]
         innermost = found.params["layer"] is None and found.depth == len(place.frames) + 1
         if found.copy or not innermost or (loops and not loops[-1].real):
             continue
         start = found.spans[-1].start
-        cuts |= {layer - start for layer in interp.static_layers(found.name)} & set(range(whole.length))
-    return cuts
+        cuts |= {layer - start for layer in interp.static_layers(found.name)}
+        starts |= {layer - start for layer in interp.starts(found.name)}
+    return cuts & set(range(whole.length)), starts & set(range(1, whole.length))
 
 
-def _pieces(cuts: set[int], length: int, *, reverse: bool) -> list[Span]:
+def _pieces(cuts: set[int], starts: set[int], length: int, *, reverse: bool) -> list[Span]:
     """The spans into which the cuts divide a scan, in the order in which they run."""
     if length == 0:
         return [Span(0, 0, True)]
-    pieces, start = [], 0
-    for cut in [*sorted(cuts), length]:
-        if cut > start:
-            pieces.append(Span(start, cut - start, True))
-        if cut < length:
-            pieces.append(Span(cut, 1, False))
-        start = cut + 1
+    bounds = sorted({0, *cuts, *(cut + 1 for cut in cuts), *starts, length} & set(range(length + 1)))
+    pieces = [Span(a, b - a, a not in cuts) for a, b in zip(bounds, bounds[1:], strict=False)]
     return pieces[::-1] if reverse else pieces
 
 

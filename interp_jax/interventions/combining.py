@@ -23,6 +23,10 @@ class _Chain(Intervention):
         return None if None in each or not each else frozenset().union(*each)  # type: ignore[arg-type]
 
     @property
+    def since(self) -> int:  # type: ignore[override]
+        return min((edit.since for edit in self.edits), default=0)
+
+    @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
         return frozenset().union(*(edit.reads for edit in self.edits))
 

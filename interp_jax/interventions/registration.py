@@ -73,6 +73,10 @@ class Wrapper(Intervention):
         return self.edit.layers
 
     @property
+    def since(self) -> int:  # type: ignore[override]
+        return self.edit.since
+
+    @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
         return self.edit.reads
 

@@ -58,7 +58,7 @@ def from_state_dict(
     arrays = {name: _array(name, value) for name, value in state.items()}
     if not isinstance(config, (Config, Mapping)):
         raise ValueError(f"{_WHERE}: the config must be a dict or a Config, not a {type(config).__name__}")
-    return _read(arrays, config).model(dtype, mesh, scan_layers=bool(scan_layers))
+    return _read(arrays, config).model(dtype, mesh, scan_layers=scan_layers)
 
 
 def _read(state: Mapping[str, np.ndarray], config: Config | Mapping[str, Any]) -> Checkpoint:

@@ -7,13 +7,24 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
+import numpy as np
 
-from interp_jax.core import COUNTED, Intervention
+from interp_jax.core import COUNTED, Context, Intervention
 from interp_jax.core.calling import trace
 from interp_jax.core.catalog import Catalog
 from interp_jax.interventions import at, chain
+from interp_jax.interventions.registration import Wrapper, pytree
 
 SEQUENCES = 64  # how many run at once where the caller says nothing
+DEEP = 16  # more layers than this are data: compiling them one by one takes too long
+PARTS = 2  # into which a scan of many layers is cut: in each, what comes before it runs once for all its places
+
+
+class Layer(NamedTuple):
+    """A layer as data, `number`, of which it is known that it does not come before `since`."""
+
+    number: Array
+    since: int
 
 
 class Grid(NamedTuple):
@@ -23,11 +34,13 @@ class Grid(NamedTuple):
       layers: the numbers of the site's layers; None where the sweep does not go over layers.
       sizes: axis -> its size, of the other axes.
       axes: names of the site's own axes.
+      scanned: whether the layers are those of a scan.
     """
 
     layers: tuple[int, ...] | None
     sizes: dict[str, int]
     axes: tuple[str, ...]
+    scanned: bool
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,7 +65,22 @@ def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwarg
             what = f"names {axis!r} twice" if axis in known else f"names an axis {axis!r} that site {where!r} has not"
             raise ValueError(f"over={tuple(over)} {what}; its axes: {', '.join(known) or 'none is named'}")
     sizes = {axis: info.size(axis) for axis in over if axis not in ("layer", "batch")}
-    return Grid(layers if "layer" in over else None, sizes, info.axes or ())
+    spans = catalog.found[targets[0].name][0].spans
+    return Grid(layers if "layer" in over else None, sizes, info.axes or (), bool(spans) and spans[-1].real)
+
+
+@pytree(data=("edit",), static=("first",))
+class _Since(Wrapper):
+    """An edit that does nothing before a layer."""
+
+    first: int
+
+    @property
+    def since(self) -> int:  # type: ignore[override]
+        return self.first
+
+    def __call__(self, value: Array, ctx: Context) -> Array:
+        return self.edit(value, ctx)
 
 
 def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array], window: int) -> Intervention:
@@ -64,26 +92,34 @@ def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array],
         edit = at(edit, axis=grid.axes.index(axis) - len(grid.axes), index=index)
     if grid.layers is None:
         return edit
-    if window == 1:
-        return at(edit, layer=layer)
-    layers = [layer + step for step in range(-(window // 2), (window + 1) // 2)]
+    number, since = layer if isinstance(layer, Layer) else (layer, 0)
+    layers = [number + step for step in range(-(window // 2), (window + 1) // 2)]
     if isinstance(layer, int):
         layers = [k for k in layers if k in grid.layers]
     else:  # a negative one would count from the end
         layers = [jnp.where(k < 0, grid.layers[-1] + 1, k) for k in layers]
-    return chain(*(at(edit, layer=k) for k in layers))
+    here = at(edit, layer=number) if window == 1 else chain(*(at(edit, layer=k) for k in layers))
+    return _Since(here, max(0, since - window // 2))
 
 
 def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array:
-    """`one(layer, places)` at every place, `[*grid.shape ...]`, in chunks of `chunk` places at once."""
+    """`one(layer, places)` at every place, `[*grid.shape ...]`, in chunks of `chunk` places at once.
+
+    The layer is a number, or in the plan "data" a `Layer`.
+    """
     sizes = tuple(grid.sizes.values())
     if grid.layers is None:
         values = _each(lambda places: one(None, places), sizes, chunk)
     elif plan == "static":
         values = jnp.concatenate([_each(lambda places, k=k: one(k, places), sizes, chunk) for k in grid.layers])
     else:
-        numbers = jnp.array(grid.layers)
-        values = _each(lambda places: one(numbers[places[0]], places[1:]), grid.shape, chunk)
+        parts = np.array_split(np.array(grid.layers), PARTS if grid.scanned and len(grid.layers) > DEEP else 1)
+        each = []
+        for part in parts:
+            numbers, since = jnp.asarray(part), int(part[0])
+            shape = (len(part), *sizes)
+            each.append(_each(lambda places: one(Layer(numbers[places[0]], since), places[1:]), shape, chunk))  # noqa: B023
+        values = jnp.concatenate(each)
     return values.reshape(*grid.shape, *values.shape[1:])
 
 

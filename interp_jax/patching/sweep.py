@@ -17,9 +17,7 @@ import jax.numpy as jnp
 
 from interp_jax.core import as_intervention, capture, intervene, transform
 from interp_jax.interventions import replace
-from interp_jax.patching.grid import SEQUENCES, Grid, confine, lay, visit
-
-DEEP = 16  # more layers than this are data: compiling them one by one takes too long
+from interp_jax.patching.grid import DEEP, SEQUENCES, Grid, confine, lay, visit
 
 
 class _Options(NamedTuple):

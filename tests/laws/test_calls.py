@@ -1,7 +1,6 @@
 """Law 13: what is traced and compiled, what is remembered, and what may be called."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 import gc
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import interp_jax as ij
 from interp_jax import interventions as iv
 from tests.laws.functions import D_MODEL, close, inputs, looped, params, scanned
+from tests.laws.seen import compilations
 
 
 def test_a_sweep_over_vectors_traces_and_compiles_once() -> None:
@@ -84,22 +84,6 @@ def test_a_callable_pytree_is_a_function() -> None:
         assert ij.intervene(f, {"x": lambda x: x + 1})(jnp.ones(())) == w + 1
         assert ij.capture(f.__call__, "x")(jnp.ones(()))[1]["x"] == w
         assert ij.intervene(lambda x: ij.site(x, "y"), {"y": f})(jnp.ones(())) == w
-
-
-@contextmanager
-def compilations() -> Iterator[list[str]]:
-    """A list that grows by one for each program that XLA compiles."""
-    found: list[str] = []
-
-    def listen(event: str, seconds: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield found
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def plain(x: Any) -> Any:
@@ -185,10 +169,16 @@ def test_arrays_that_a_function_makes_numbers_of() -> None:
     assert ij.capture(f, "h", output=False)(X)["h"].shape == (1, 8)
 
 
+class Held:
+    def __init__(self) -> None:
+        self.w, self.calls, self.log, self.acts, self.last = jnp.ones(4), 0, [], {}, None
+
+
 def test_functions_that_keep_their_books() -> None:
     calls: list[str] = []
     count = 0
-    total = {"n": 0, "w": jnp.ones(4)}
+    total = {"n": 0}
+    held = Held()
 
     def edit(v: Any) -> Any:
         def edit(h: Any) -> Any:
@@ -204,13 +194,17 @@ def test_functions_that_keep_their_books() -> None:
 
     def g(x: Any) -> Any:
         total["n"] += 1
-        return plain(x * total["w"])
+        held.calls += 1
+        held.log.append(x)
+        held.acts["last"] = x
+        held.last = x
+        return plain(x * held.w)
 
     for v in jax.random.normal(jax.random.key(0), (3, 4)):
         ij.intervene(f, {"h": edit(v)})(X)
         ij.capture(f, "h")(X)
         ij.capture(g, "h")(X)
-    assert calls == ["f"] and count == 1 and total["n"] == 1
+    assert calls == ["f"] and count == 1 and total["n"] == held.calls == len(held.log) == 1
     calls.clear()
     ij.intervene(f, {"h": edit(X)})(X)
     assert not calls and count == 1
@@ -295,5 +289,5 @@ def test_a_model_that_changes_is_refused() -> None:
         seen.append(x)
         return ij.site(x, "h")
 
-    with pytest.raises(ValueError, match="changes the structure"):
+    with pytest.raises(ValueError, match="changes argument 1, a list, in place.*copy it first"):
         ij.capture(log, "h")(x, [])
