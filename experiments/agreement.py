@@ -101,7 +101,7 @@ def tell(name: str, about: dict, found: dict[str, np.ndarray]) -> None:
 
 
 def main(cfg: Agreement) -> dict:
-    model, tokenizer = runs.open_model(cfg.model)
+    model, tokenizer = models.load(cfg.model, dtype="float32")
     posed = sets(cfg, tokenizer)
     print(f"{cfg.model}: share of the logit difference that a clean state brings back, by layer, mean ± deviation over")
     print(f"seeds {list(cfg.seeds)}, each of {cfg.n} pairs")

@@ -75,7 +75,7 @@ def nodes(cfg: Compare, model, tokenizer, name: str, seed: int, begin) -> dict[s
 
 
 def main(cfg: Compare) -> dict:
-    model, tokenizer = runs.open_model(cfg.model)
+    model, tokenizer = models.load(cfg.model, dtype="float32")
     numbers: dict[str, dict] = {}
 
     def study(name: str, seed: int, begin) -> dict[str, dict]:

@@ -57,7 +57,7 @@ def curves(cfg: Trace, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
 
 
 def main(cfg: Trace) -> dict:
-    model, tokenizer = runs.open_model(cfg.model)
+    model, tokenizer = models.load(cfg.model, dtype="float32")
     keep = partial(runs.write, cfg.out / "causal_tracing.json", cfg)  # [seed place layer]
     stacked = runs.each(cfg.seeds, len(SITES), "tracing, seed", partial(curves, cfg, model, tokenizer), keep)
     clean, corrupted = stacked.pop("ends").mean(0)

@@ -77,7 +77,7 @@ def main(cfg: Study) -> dict[str, Any]:
     for name, path in (("model", Path(cfg.model)), ("text", cfg.text)):
         if path.is_absolute() and not path.exists():  # what is not absolute may be a hub id
             raise SystemExit(f"--{name} {path}: is not there; give another --{name} or set INTERP_JAX_DATA")
-    model, tokenizer = runs.open_model(cfg.model)
+    model, tokenizer = models.load(cfg.model, dtype="float32")
     text = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=64, seed=0)
     train, held = zip(*(np.split(part, [-cfg.n_heldout]) for part in (text.tokens, text.mask)), strict=True)
     layers, one, last = [], {}, f"tied R={cfg.ratios[-1]}"

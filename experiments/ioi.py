@@ -81,7 +81,7 @@ def study(cfg: IOI, model, tokenizer, seed: int, begin) -> dict[str, dict]:
 
 
 def main(cfg: IOI) -> dict:
-    model, tokenizer = runs.open_model(cfg.model)
+    model, tokenizer = models.load(cfg.model, dtype="float32")
     n_steps = 7 + (2 + bool(cfg.n_edges)) * runs.edges_add_up(model)
 
     keep = partial(runs.write, cfg.out / "ioi.json", cfg)

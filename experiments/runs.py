@@ -1,4 +1,4 @@
-"""What the experiments share: a model, how far a run over seeds has come, what it has found so far, and its spread."""
+"""What the experiments share: how far a run over seeds has come, what it has found so far, and its spread."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -8,16 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from interp_jax import models
 from interp_jax.progress import Progress
-
-DEEP = 16  # layers, above which a scan over them compiles much sooner than a loop
-
-
-def open_model(name: Any) -> tuple[Any, Any]:
-    """A model in float32 and its tokenizer."""
-    model, tokenizer = models.load(name, dtype="float32")
-    return (models.stack_layers(model) if model.config.n_layers > DEEP else model), tokenizer
 
 
 def edges_add_up(model: Any) -> bool:

@@ -36,7 +36,7 @@ class Tune:
 
 
 def main(cfg: Tune) -> dict[str, np.ndarray]:
-    model, tokenizer = runs.open_model(cfg.model)
+    model, tokenizer = models.load(cfg.model, dtype="float32")
     weights, eps = models.weights(model), model.config.norm_eps
     read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=cfg.n_positions, seed=0)
     tokens, mask = read.tokens[:, : cfg.n_positions], read.mask[:, : cfg.n_positions]

@@ -12,11 +12,13 @@ import numpy as np
 if TYPE_CHECKING:
     from interp_jax.cli.subject import Subject
 
-READING, TRAINING, SCORING, STEERING = 4e12, 4e12, 2e12, 2e12  # multiplications and additions, at most
+READING, TRAINING, SCORING, STEERING = 3e12, 2.5e12, 1.5e12, 8e11  # multiplications and additions, at most
+# How much longer they take than reading does: choice of features and Adam, logits of every word, one token at a time.
+SLOWER_TRAINING, SLOWER_SCORING, SLOWER_STEERING = 3, 2, 6
 MOST_TOKENS, MOST_STEPS, MOST_HELD_OUT, MOST_STEERED = 400_000, 2000, 128, 24
 WIDE = 256  # dimensions of a site, above which a dictionary has half as many features for each
 RUNS = 5  # of the model over held-out text: the mean, clean, spliced, and two ablations
-OVERHEAD = 30.0  # seconds: programs are compiled, the page is made
+OVERHEAD = 40.0  # seconds: programs are compiled, the page is made
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,11 @@ class Plan:
 
     def seconds(self, shape: tuple[int, int], rate: float) -> float:
         """About how long it will take for text of a shape, at a rate of operations a second."""
-        cases = 2 * self.steered * _per_case(self.per_token)
+        read = shape[0] * shape[1] * self.per_token
         scored = RUNS * min(self.held_out, max(1, shape[0] // 10)) * shape[1] * self.per_token
-        work = shape[0] * shape[1] * self.per_token + self.steps * self.per_step + scored + cases
-        return work / rate + OVERHEAD
+        steered = 2 * self.steered * _per_case(self.per_token)
+        work = read + SLOWER_TRAINING * self.steps * self.per_step + SLOWER_SCORING * scored
+        return (work + SLOWER_STEERING * steered) / rate + OVERHEAD
 
 
 def plan(sizes: Sizes, model: Any, d_in: int) -> Plan:
@@ -87,7 +90,7 @@ def plan(sizes: Sizes, model: Any, d_in: int) -> Plan:
         steps=sizes.steps or max(50, min(MOST_STEPS, int(TRAINING / per_step))),
         batch=sizes.batch,
         held_out=max(8, min(MOST_HELD_OUT, int(SCORING / (RUNS * positions * per_token)))),
-        steered=max(4, min(MOST_STEERED, int(STEERING / (2 * _per_case(per_token))))),
+        steered=max(3, min(MOST_STEERED, int(STEERING / (2 * _per_case(per_token))))),
         per_token=per_token,
         per_step=per_step,
     )

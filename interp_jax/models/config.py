@@ -123,6 +123,12 @@ def check_value(what: str, value: Any, kind: Any) -> None:
         if value not in get_args(kind):
             raise ValueError(f"{what} must be {' or '.join(map(repr, get_args(kind)))}, not {value!r}")
         return
+    if get_origin(kind) is tuple:
+        if not isinstance(value, tuple):
+            raise ValueError(f"{what} must be a tuple, not {value!r}")
+        for item in value:
+            check_value(f"{what}: each", item, get_args(kind)[0])
+        return
     kinds = get_args(kind) if get_origin(kind) not in (None, tuple) else (kind,)
     if kinds[0] is int and (isinstance(value, bool) or not isinstance(value, int)):
         raise ValueError(f"{what} must be a whole number, not {value!r}")

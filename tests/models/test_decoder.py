@@ -139,6 +139,8 @@ def test_a_traced_token_outside_the_vocabulary_is_loud(model: Decoder) -> None:
         ({"n_heads": 3}, "not divisible"),
         ({"n_kv_heads": 3}, "not a multiple"),
         ({"d_head": 3, "positions": "rotary"}, "even"),
+        ({"window": 2, "local_layers": [0]}, r"^Config: local_layers must be a tuple, not \[0\]$"),
+        ({"window": 2, "local_layers": (0.0,)}, "^Config: local_layers: each must be a whole number, not 0.0$"),
         ({"n_types": 2}, "^Config: n_types are of an encoder"),
         ({"norms": "residual", "positions": "rotary"}, "of an encoder, which has positions='learned' and no other$"),
         ({"norms": "residual", "tie_embeddings": False}, "of an encoder, which has tie_embeddings=True and no other$"),
