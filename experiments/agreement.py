@@ -2,20 +2,19 @@
 
 `python experiments/agreement.py [--model gpt2 --data ../shared/data/subject-verb] [--out DIR]`. `--data`: files of
 pairs as Marks et al. 2024 publish, arXiv:2403.19647 (`The uncles behind the dogs` -> do, not does), or a folder and
-its *_test.json; any `--model` whose tokenizer fits, and the pairs that do not fit it are counted. Without: sentences
-of the microworld (`today the dogs near the tree` -> are). Shown: accuracy by case, and how much of the difference of
-the two verbs' logits a clean state brings back in the corrupted run (Finlayson et al. 2021, arXiv:2106.06087), by
-layer at the subject whose number changes and at the last word, and by head. Spread over seeds, each other pairs.
+its *_test.json. Without: sentences of the microworld (`today the dogs near the tree` -> are). Shown: accuracy by case,
+and how much of the difference of the two verbs' logits a clean state brings back in the corrupted run (Finlayson et
+al. 2021, arXiv:2106.06087), by layer at the subject whose number changes and at the last word, and by head.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-import json
 from pathlib import Path
 
 import jax
 import numpy as np
 from plotly.subplots import make_subplots
+import runs
 from scipy.stats import spearmanr
 
 from interp_jax import config, data, metrics, models, patching
@@ -61,7 +60,7 @@ def behaviour(model, task: data.tasks.Task) -> dict:
     return {"accuracy": float((found > 0).mean()), "by_case": by_case, "logit_difference": float(found.mean())}
 
 
-def patched(cfg: Agreement, model, task: data.tasks.Task, seed: int) -> dict[str, np.ndarray]:
+def patched(cfg: Agreement, model, task: data.tasks.Task, seed: int, begin) -> dict[str, np.ndarray]:
     """What comes back, 0 as corrupted and 1 as clean: by state `[place layer]`, by head `[layer head]`; an estimate."""
     rows = jax.random.permutation(jax.random.key(seed), len(task.at))[: cfg.n]
     task = jax.tree.map(lambda x: x[rows], task)
@@ -71,57 +70,59 @@ def patched(cfg: Agreement, model, task: data.tasks.Task, seed: int) -> dict[str
     subject = task.positions["changed" if "changed" in task.positions else "subject"]
     found = {}
     for name, site in STATES.items():
+        begin(name)
         effects = patching.activation_patch(f, metric, site, ("batch", "layer", "position"))(model, *pairs)
         at = (effects[np.arange(len(rows)), :, place] for place in (subject, task.positions["end"]))
         found[name] = np.stack([values.mean(0) for values in at])
+    begin("heads")
     found["heads"] = np.asarray(patching.activation_patch(f, metric, *HEADS)(model, *pairs))
     return found | {"estimated": np.asarray(patching.attribution_patch(f, metric, *HEADS)(model, *pairs))}
 
 
-def tell(name: str, about: dict, runs: dict[str, np.ndarray]) -> None:
-    """Prints a set's table and what it says; the first axis of `runs` is the seed."""
+def tell(name: str, about: dict, found: dict[str, np.ndarray]) -> None:
+    """Prints a set's table and what it says; the first axis of `found` is the seed."""
     print(f"\n{name}: {about['pairs']} pairs, left out: {about['left_out'] or 'none'}; ", end="")
     by_case = ", ".join(f"{case} {share:.3f}" for case, share in about["by_case"].items())
     print(f"logit difference {about['logit_difference']:.2f}, accuracy {about['accuracy']:.3f}\nby case: {by_case}\n")
     for state in STATES:
-        for place, mean, spread in zip(PLACES, runs[state].mean(0), runs[state].std(0, ddof=1), strict=True):
+        for place, mean, spread in zip(PLACES, found[state].mean(0), runs.spread(found[state]), strict=True):
             print(f"{state:10} {place:8}", " ".join(f"{m:6.2f} ±{s:4.2f}" for m, s in zip(mean, spread, strict=True)))
-    subject, end = runs["residual"].mean(0)
+    subject, end = found["residual"].mean(0)
     later = [layer for layer in range(len(end)) if end[layer] > subject[layer]]
     where = f"from layer {later[0]} on the last word has more of it" if later else "the last word never has more of it"
     where = "it is the last word" if np.array_equal(subject, end) else where
-    heads = runs["heads"].mean(0)
+    heads = found["heads"].mean(0)
     most = zip(*np.unravel_index(np.argsort(-heads, axis=None)[:3], heads.shape), strict=True)
     best = ", ".join(f"{layer}.{head} ({heads[layer, head]:.2f})" for layer, head in most)
-    ranks = [spearmanr(np.ravel(a), np.ravel(b))[0] for a, b in zip(runs["heads"], runs["estimated"], strict=True)]
+    ranks = [spearmanr(np.ravel(a), np.ravel(b))[0] for a, b in zip(found["heads"], found["estimated"], strict=True)]
     print(f"\nThe subject's state before layer 0 brings back {subject[0]:.2f}; {where}. The heads that bring")
     print(f"back most are {best}. Attribution patching ranks heads as patching does, with a")
-    print(f"correlation (Spearman's) of {np.mean(ranks):.2f} ±{np.std(ranks, ddof=1):.2f}.")
+    print(f"correlation (Spearman's) of {np.mean(ranks):.2f} ±{runs.spread(ranks):.2f}.")
 
 
 def main(cfg: Agreement) -> dict:
-    model, tokenizer = models.load(cfg.model, dtype="float32")
-    found = sets(cfg, tokenizer)
+    model, tokenizer = runs.open_model(cfg.model)
+    posed = sets(cfg, tokenizer)
     print(f"{cfg.model}: share of the logit difference that a clean state brings back, by layer, mean ± deviation over")
     print(f"seeds {list(cfg.seeds)}, each of {cfg.n} pairs")
-    figure = make_subplots(len(found), 4, subplot_titles=[f"{s}, {k}" for s in found for k in (*STATES, "heads")])
+    figure = make_subplots(len(posed), 4, subplot_titles=[f"{s}, {k}" for s in posed for k in (*STATES, "heads")])
     numbers = {}
-    for row, (name, (task, left_out)) in enumerate(found.items(), start=1):
-        samples = [patched(cfg, model, task, seed) for seed in cfg.seeds]
-        runs = {kind: np.stack([sample[kind] for sample in samples]) for kind in samples[0]}
+    for row, (name, (task, left_out)) in enumerate(posed.items(), start=1):
         about = {"pairs": len(task.at), "left_out": left_out} | behaviour(model, task)
-        tell(name, about, runs)
+
+        def keep(found: dict, name=name, about=about) -> None:
+            numbers[name] = about | {kind: values.tolist() for kind, values in found.items()}  # [seed place layer]
+            runs.write(cfg.out / "agreement.json", cfg, {"sets": numbers})
+
+        found = runs.each(cfg.seeds, len(STATES) + 1, f"{name}, seed", partial(patched, cfg, model, task), keep)
+        tell(name, about, found)
         for column, state in enumerate(STATES, start=1):
-            for place, mean, spread in zip(PLACES, runs[state].mean(0), runs[state].std(0, ddof=1), strict=True):
+            for place, mean, spread in zip(PLACES, found[state].mean(0), runs.spread(found[state]), strict=True):
                 line = {"name": place, "line_color": PLACES[place], "showlegend": row == column == 1}
                 figure.add_scatter(y=mean, error_y={"array": spread}, **line, row=row, col=column)
-        figure.add_heatmap(z=runs["heads"].mean(0), colorscale="RdBu", zmid=0, showscale=False, row=row, col=4)
-        numbers[name] = about | {kind: values.tolist() for kind, values in runs.items()}  # [seed place layer]
-    figure.update_layout(title=f"{cfg.model}: share of the difference brought back", height=320 * len(found) + 80)
-    cfg.out.mkdir(parents=True, exist_ok=True)
+        figure.add_heatmap(z=found["heads"].mean(0), colorscale="RdBu", zmid=0, showscale=False, row=row, col=4)
+    figure.update_layout(title=f"{cfg.model}: share of the difference brought back", height=320 * len(posed) + 80)
     figure.write_html(cfg.out / "agreement.html")
-    saved = {"config": asdict(cfg), "sets": numbers}
-    (cfg.out / "agreement.json").write_text(json.dumps(saved, indent=1, default=str) + "\n")
     return numbers
 
 

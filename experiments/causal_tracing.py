@@ -6,15 +6,15 @@ al. 2022, https://arxiv.org/abs/2202.05262, figures 1 and 2. Shown: the share of
 takes and a state brings back, by layer, at the subject and at the last word.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from plotly.subplots import make_subplots
+import runs
 
 from interp_jax import config, data, metrics, models, patching
 
@@ -35,7 +35,7 @@ class Trace:
     out: Path
 
 
-def curves(cfg: Trace, model, tokenizer, seed: int) -> dict[str, np.ndarray]:
+def curves(cfg: Trace, model, tokenizer, seed: int, begin) -> dict[str, np.ndarray]:
     """Share of the total effect that each state brings back, `[place layer]`, by kind of state; the two ends."""
     # One relation and phrasing, so that a position is the same word's in every prompt.
     task = data.tasks.facts(jax.random.key(seed), tokenizer, n=cfg.n, relation=cfg.relation, phrasing=cfg.phrasing)
@@ -45,6 +45,7 @@ def curves(cfg: Trace, model, tokenizer, seed: int) -> dict[str, np.ndarray]:
     scale = cfg.noise * jnp.std(models.weights(model)["W_E"].astype(jnp.float32))
     found = {}
     for name, (site, window) in SITES.items():
+        begin(name)
         trace = patching.causal_trace(
             f, metrics.prob(task.answers), site, n_samples=cfg.n_samples, window=window or cfg.window
         )
@@ -56,9 +57,9 @@ def curves(cfg: Trace, model, tokenizer, seed: int) -> dict[str, np.ndarray]:
 
 
 def main(cfg: Trace) -> dict:
-    model, tokenizer = models.load(cfg.model, dtype="float32")
-    runs = [curves(cfg, model, tokenizer, seed) for seed in cfg.seeds]
-    stacked = {name: np.stack([run[name] for run in runs]) for name in runs[0]}
+    model, tokenizer = runs.open_model(cfg.model)
+    keep = partial(runs.write, cfg.out / "causal_tracing.json", cfg)  # [seed place layer]
+    stacked = runs.each(cfg.seeds, len(SITES), "tracing, seed", partial(curves, cfg, model, tokenizer), keep)
     clean, corrupted = stacked.pop("ends").mean(0)
     n_layers = next(iter(stacked.values())).shape[-1]
     print(
@@ -67,7 +68,7 @@ def main(cfg: Trace) -> dict:
     )
     print(f"{list(cfg.seeds)}\nshare of it that comes back, mean ± deviation over seeds, by layer\n")
     for name, values in stacked.items():
-        for place, mean, spread in zip(PLACES, values.mean(0), values.std(0, ddof=1), strict=True):
+        for place, mean, spread in zip(PLACES, values.mean(0), runs.spread(values), strict=True):
             print(f"{name:10} {place:8}", " ".join(f"{m:6.2f} ±{s:4.2f}" for m, s in zip(mean, spread, strict=True)))
     state = stacked["state"].mean(0)
     handover = next((layer for layer in range(n_layers) if state[1, layer] > state[0, layer]), n_layers)
@@ -79,16 +80,12 @@ def main(cfg: Trace) -> dict:
     print(f"most {early['attention']:.2f} and MLP outputs {early['MLP']:.2f}; in GPT-2 XL it is the MLPs that do.")
     figure = make_subplots(cols=3, subplot_titles=list(stacked))
     for column, (name, values) in enumerate(stacked.items(), start=1):
-        for place, mean, spread in zip(PLACES, values.mean(0), values.std(0, ddof=1), strict=True):
+        for place, mean, spread in zip(PLACES, values.mean(0), runs.spread(values), strict=True):
             line = {"name": f"{name}, {place}", "error_y": {"array": spread}, "mode": "lines+markers"}
             figure.add_scatter(x=np.arange(n_layers), y=mean, **line, row=1, col=column)
     figure.update_layout(title="Share of the answer's probability restored, by layer")
-    cfg.out.mkdir(parents=True, exist_ok=True)
     figure.write_html(cfg.out / "causal_tracing.html")
-    numbers = {name: values.tolist() for name, values in stacked.items()}  # [seed place layer]
-    about = {"config": asdict(cfg) | {"out": str(cfg.out)}, "clean": float(clean), "corrupted": float(corrupted)}
-    (cfg.out / "causal_tracing.json").write_text(json.dumps(about | numbers, indent=1) + "\n")
-    return numbers
+    return stacked
 
 
 if __name__ == "__main__":

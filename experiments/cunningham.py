@@ -6,8 +6,7 @@ frequent token from the others (mean AUC). 2 and 3, in `cunningham_features.py`:
 beside PCA; one feature's tokens, and the logits without it.
 """
 
-from dataclasses import asdict, dataclass
-import json
+from dataclasses import dataclass
 import os
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,13 @@ import jax
 import numpy as np
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
+import runs
 from sklearn.exceptions import ConvergenceWarning
 
 from interp_jax import config, models
 from interp_jax import dictionaries as ds
 from interp_jax.cli import corpus
+from interp_jax.progress import Progress
 
 DATA = Path(os.environ.get("INTERP_JAX_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -34,11 +35,12 @@ class Study:
     ratios: tuple[int, ...]
     sparsity: float
     n_fit: int
-    feature_layer: int
+    every: int  # from one layer that is looked at to the next
+    feature_layer: int  # the first from there on that is
     out: Path
     training: Training
     ioi: Indirect
-    model: Path = DATA / "stories260K"
+    model: str = str(DATA / "stories260K")
     text: Path = DATA / "tinystories" / "stories.txt"
 
 
@@ -72,31 +74,37 @@ def scores(model: Any, site: str, kinds: dict[str, list], tokens: np.ndarray, ma
 
 
 def main(cfg: Study) -> dict[str, Any]:
-    if absent := [f"--{name} {path}" for name in ("model", "text") if not (path := getattr(cfg, name)).exists()]:
-        raise SystemExit(f"{absent[0]}: is not there; give stories260K's folder (a text) or set INTERP_JAX_DATA")
-    model, tokenizer = models.load(cfg.model, dtype="float32")
+    for name, path in (("model", Path(cfg.model)), ("text", cfg.text)):
+        if path.is_absolute() and not path.exists():  # what is not absolute may be a hub id
+            raise SystemExit(f"--{name} {path}: is not there; give another --{name} or set INTERP_JAX_DATA")
+    model, tokenizer = runs.open_model(cfg.model)
     text = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=64, seed=0)
     train, held = zip(*(np.split(part, [-cfg.n_heldout]) for part in (text.tokens, text.mask)), strict=True)
     layers, one, last = [], {}, f"tied R={cfg.ratios[-1]}"
     print(f"{'mean and spread over seeds':30}{'l0':>9}{'fvu':>16}{'ce_recovered':>16}{'tells':>16}")
-    for site in [f"blocks.{layer}.resid_post" for layer in range(model.config.n_layers)]:
-        x = read(model, site, *train)
-        tied = {f"tied R={ratio}": trained(cfg.training, x, ratio, cfg.sparsity) for ratio in cfg.ratios}
-        found = scores(model, site, tied, *held)
-        others = baselines(
-            cfg, x, cfg.ratios[-1] * x.shape[-1], min(x.shape[-1], max(1, round(np.mean(found[last]["l0"]))))
-        )
-        layers.append(found | scores(model, site, others, *held))
-        if len(layers) == cfg.feature_layer + 1:
-            one = feature(model, tokenizer, site, tied[last][0], text.tokens, text.mask)
+    looked_at = range(0, model.config.n_layers, cfg.every)
+    with Progress("cunningham", 4 * len(looked_at) + 1) as progress:
+        for layer in looked_at:
+            site = f"blocks.{layer}.resid_post"
+            progress.begin(f"{site}: activations")
+            x = read(model, site, *train)
+            progress.begin(f"{site}: tied dictionaries")
+            tied = {f"tied R={ratio}": trained(cfg.training, x, ratio, cfg.sparsity) for ratio in cfg.ratios}
+            progress.begin(f"{site}: their scores")
+            found = scores(model, site, tied, *held)
+            progress.begin(f"{site}: baselines")
+            k = min(x.shape[-1], max(1, round(np.mean(found[last]["l0"]))))
+            layers.append(found | scores(model, site, baselines(cfg, x, cfg.ratios[-1] * x.shape[-1], k), *held))
+            if not one and layer >= cfg.feature_layer:
+                one = feature(model, tokenizer, site, tied[last][0], text.tokens, text.mask)
+            runs.write(cfg.out / "cunningham.json", cfg, {"layers": layers, "feature": one})
+        progress.begin("indirect objects")
+        pairs = curves(cfg.ioi, cfg.training)
     for name in layers[0]:
         means = {key: np.mean([layer[name][key] for layer in layers]) for key in ("l0", "fvu", "ce_recovered", "tells")}
         print(f"{'mean over layers':20}{name:10}" + "".join(f"{mean:9.3f}{'':7}" for mean in means.values()))
-    pairs = curves(cfg.ioi, cfg.training)
     show(pairs)
-    print(
-        f"\nfeature {one['feature']} of {one['site']}, fires on {one['density']:.1%} of tokens; share of it by token:"
-    )
+    print(f"\nfeature {one['feature']} of {one['site']}, on {one['density']:.1%} of tokens; share of it by token:")
     print(", ".join(f"{token} {share:.0%}" for token, share in one["tokens"].items()))
     print("logits where it fires, without it:", ", ".join(f"{t} {change:+.2f}" for t, change in one["logits"].items()))
 
@@ -113,10 +121,8 @@ def main(cfg: Study) -> dict[str, Any]:
         figure.add_bar(x=list(one[key]), y=list(one[key].values()), showlegend=False, row=3, col=column)
     figure.update_yaxes(range=[-0.1, 1.3], row=1)  # NMF's few rows may be worse than none at all
     figure.update_layout(height=1400, title="Tied dictionaries and baselines, after Cunningham et al. 2023")
-    cfg.out.mkdir(parents=True, exist_ok=True)
     figure.write_html(cfg.out / "cunningham.html")
-    numbers = {"layers": layers, "ioi": pairs, "feature": one}
-    (cfg.out / "cunningham.json").write_text(json.dumps({"config": asdict(cfg)} | numbers, indent=1, default=str))
+    runs.write(cfg.out / "cunningham.json", cfg, numbers := {"layers": layers, "ioi": pairs, "feature": one})
     return numbers
 
 

@@ -120,7 +120,7 @@ def feature(model: Any, tokenizer: Any, site: str, d: Any, tokens: np.ndarray, m
     i = int(np.where(density > 1 / 200, shares.max(0), 0).argmax())
     fires = np.zeros(mask.shape, bool)
     fires[mask] = c[:, i] > 0
-    rows = np.flatnonzero(fires.any(1))[:64]
+    rows = np.flatnonzero(fires.any(1))[:16]
     off = dictionaries.splice(d, edit=at(scale(0.0), feature=i))
     without = intervene(models.forward, {site: off})(model, tokens[rows])
     change = np.asarray(without - models.forward(model, tokens[rows]))[fires[rows]].mean(0)

@@ -4,12 +4,12 @@
 look from the end at the indirect object and write it (direct logit attribution, paths to the logits); S-inhibition
 heads look from the end at the second subject and tell the movers by their queries; duplicate-token and induction heads
 look from there at the first subject or the word after it. Circuits of the largest nodes and edges by EAP-IG, and of the
-largest nodes by patching, are measured with resample ablation. Spread over seeds, each of other prompts.
+largest nodes by patching, are measured with resample ablation. Spread over seeds, each of other prompts. A model that
+norms what its heads write (Gemma) has no edges that add up, and none of what takes them: nodes by patching are left.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-import json
 from pathlib import Path
 
 from ioi_heads import heads
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from plotly.subplots import make_subplots
+import runs
 from scipy.stats import spearmanr
 
 from interp_jax import config, data, metrics, models, patching
@@ -28,48 +29,64 @@ class IOI:
     n: int  # prompts
     seeds: tuple[int, ...]
     steps: int  # of EAP-IG
+    every: int  # nodes from one circuit that is measured to the next
+    n_edges: int  # of the largest circuit of edges; 0: none is measured, since many layers take long to compile
     enough: float  # faithfulness of the circuits that are looked at
     out: Path
 
 
-def study(cfg: IOI, model, tokenizer, seed: int) -> tuple[dict, dict, dict]:
+def study(cfg: IOI, model, tokenizer, seed: int, begin) -> dict[str, dict]:
     """The scores of heads; by kind of circuit, faithfulness `[size]`; what is told of the smallest that is enough."""
     task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
     f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
     difference, args = metrics.logit_diff(task.answers, task.distractors), (model, task.clean, task.corrupted)
     metric = metrics.normalized(difference, *(difference(f(model, tokens)).mean() for tokens in args[1:]))
-    edges = patching.edge_attribution(f, metric, steps=cfg.steps)(*args)
-    found = heads(model, task, f, metric, edges)
-    patched = (
-        jnp.abs(found["patching"]),
-        jnp.abs(patching.activation_patch(f, metric, "blocks.mlp_out", "layer")(*args)),
-    )
-    estimated = jnp.abs(found["EAP-IG"]), jnp.abs(edges.sent("mlp"))
-    sizes, work = jnp.arange(sum(x.size for x in patched) + 1), patching.faithfulness(f, metric)
-    circuits = {
-        "nodes by EAP-IG": patching.Circuit.top(*estimated, sizes),
-        "nodes by patching": patching.Circuit.top(*patched, sizes),
-        "edges by EAP-IG": patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.arange(0, 401, 10)),
-    }
-    share = {name: np.asarray(work(*args, circuit).share) for name, circuit in circuits.items()}
+    edges = None
+    if runs.edges_add_up(model):
+        begin("EAP-IG")
+        edges = patching.edge_attribution(f, metric, steps=cfg.steps)(*args)
+    found = heads(model, task, f, metric, edges, begin)
+    begin("MLPs by patching")
+    mlps = patching.activation_patch(f, metric, "blocks.mlp_out", "layer")(*args)
+    n = found["patching"].size + mlps.size
+    sizes, work = np.append(np.arange(0, n, cfg.every), n), patching.faithfulness(f, metric)
+    kinds = {"nodes by patching": (found["patching"], mlps)}
+    if edges is not None:
+        kinds = {"nodes by EAP-IG": (found["EAP-IG"], edges.sent("mlp"))} | kinds
+    circuits = {name: patching.Circuit.top(*map(jnp.abs, scores), jnp.asarray(sizes)) for name, scores in kinds.items()}
+    if edges is not None and cfg.n_edges:
+        sizes = jnp.arange(0, cfg.n_edges + 1, 10)
+        circuits["edges by EAP-IG"] = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), sizes)
+    share = {}
+    for name, circuit in circuits.items():
+        begin(name)
+        share[name] = np.asarray(work(*args, circuit).share)
     first = {name: int(np.argmax(values >= cfg.enough)) for name, values in share.items()}
-    told = {f"{name} until {cfg.enough}": float(circuits[name].size[i]) for name, i in first.items()}
-    circuit = patching.Circuit.top(*estimated, first["nodes by EAP-IG"])
+    told = {
+        f"{name} until {cfg.enough}": float(circuits[name].size[i]) if share[name][i] >= cfg.enough else np.nan
+        for name, i in first.items()
+    }
+    best = next(iter(kinds))
+    circuit = jax.tree.map(lambda mask: mask[first[best]], circuits[best])
     parts = circuit.random(jax.random.key(seed), 20)
+    begin("completeness and minimality")
     told["completeness, gap over 20 parts"] = float(patching.completeness(f, metric)(*args, circuit, parts).gap.mean())
     least = patching.minimality(f, metric)(*args, circuit)
     members = least.heads[circuit.heads], least.mlps[circuit.mlps]
     told["minimality, least share of a member"] = float(jnp.concatenate(members).min())
-    told["Spearman of patching and EAP-IG"] = float(spearmanr(*map(jnp.ravel, (found["patching"], found["EAP-IG"])))[0])
-    return found, share, told
+    if edges is not None:
+        both = (np.ravel(found[name]) for name in ("patching", "EAP-IG"))
+        told["Spearman of patching and EAP-IG"] = float(spearmanr(*both)[0])
+    return {"heads": found, "faithfulness": share, "told": told}
 
 
 def main(cfg: IOI) -> dict:
-    model, tokenizer = models.load(cfg.model, dtype="float32")
-    found, share, told = zip(*(study(cfg, model, tokenizer, seed) for seed in cfg.seeds), strict=True)
-    found, share, told = (
-        {key: np.stack([run[key] for run in runs]) for key in runs[0]} for runs in (found, share, told)
-    )
+    model, tokenizer = runs.open_model(cfg.model)
+    n_steps = 7 + (2 + bool(cfg.n_edges)) * runs.edges_add_up(model)
+
+    keep = partial(runs.write, cfg.out / "ioi.json", cfg)
+    numbers = runs.each(cfg.seeds, n_steps, "ioi, seed", partial(study, cfg, model, tokenizer), keep)
+    found, share, told = (numbers[name] for name in ("heads", "faithfulness", "told"))
     mean, spread = ({name: fn(x, axis=0) for name, x in found.items()} for fn in (np.mean, np.std))
     print(
         f"{cfg.model}, {cfg.n} prompts, seeds {list(cfg.seeds)}: shares of the logit difference of the two names, mean"
@@ -97,16 +114,12 @@ def main(cfg: IOI) -> dict:
     print(f"({mean[told_by][ranked(told_by)[0]]:.2f}).")
     figure = make_subplots(1, len(share), subplot_titles=list(share))
     for column, values in enumerate(share.values(), start=1):
-        size = {"x": np.arange(values.shape[1]) * (10 if column == 3 else 1), "error_y": {"array": values.std(0)}}
+        step = 10 if list(share)[column - 1].startswith("edges") else cfg.every
+        size = {"x": np.arange(values.shape[1]) * step, "error_y": {"array": values.std(0)}}
         figure.add_scatter(y=values.mean(0), showlegend=False, **size, row=1, col=column)
         figure.update_xaxes(title=list(share)[column - 1].split()[0], col=column)
     figure.update_layout(title=f"Faithfulness by size of the circuit, {cfg.model}")
-    cfg.out.mkdir(parents=True, exist_ok=True)
     figure.write_html(cfg.out / "ioi.html")
-    numbers = {"config": asdict(cfg), "heads": found, "faithfulness": share, "told": told}
-    (cfg.out / "ioi.json").write_text(
-        json.dumps(numbers, indent=1, default=lambda x: getattr(x, "tolist", x.__str__)())
-    )
     return numbers
 
 

@@ -5,15 +5,15 @@ https://arxiv.org/abs/2303.08112: KL from the model's own next-token distributio
 mean and spread over seeds of the order of the texts. The lens of the first seed is saved.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 import itertools
-import json
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import plotly.graph_objects as go
+import runs
 
 import interp_jax as ij
 from interp_jax import config, lens, models
@@ -36,7 +36,7 @@ class Tune:
 
 
 def main(cfg: Tune) -> dict[str, np.ndarray]:
-    model, tokenizer = models.load(cfg.model, dtype="float32")
+    model, tokenizer = runs.open_model(cfg.model)
     weights, eps = models.weights(model), model.config.norm_eps
     read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=cfg.n_positions, seed=0)
     tokens, mask = read.tokens[:, : cfg.n_positions], read.mask[:, : cfg.n_positions]
@@ -45,19 +45,31 @@ def main(cfg: Tune) -> dict[str, np.ndarray]:
     logits, acts = ij.capture(models.forward, SITE)(model, held_out[0])
     plain = lens.TunedLens.create(model.config.d_model, model.config.n_layers, eps=eps, capped=True)
     before = np.asarray(plain.divergence(weights, acts[SITE], logits, held_out[1]))
-    after = []
-    for seed in cfg.seeds:
+
+    def study(seed: int, begin) -> np.ndarray:
         rng = np.random.default_rng(seed)
         orders = (rng.choice(np.arange(n, len(tokens)), cfg.batch_size, replace=False) for _ in itertools.count())
         batches = ((jnp.asarray(tokens[rows]), jnp.asarray(mask[rows])) for rows in orders)
         schedule = optax.cosine_decay_schedule(cfg.learning_rate, cfg.n_steps)
         state = lens.LensState.create(plain, optax.adam(schedule))
-        steps = itertools.islice(batches, cfg.n_steps)
-        tuned = lens.train_lens(state, models.forward, model, weights, steps, site=SITE).lens
-        after.append(np.asarray(tuned.divergence(weights, acts[SITE], logits, held_out[1])))
+
+        def counted():
+            for step, batch in enumerate(itertools.islice(batches, cfg.n_steps)):
+                begin(f"step {step}")
+                yield batch
+
+        tuned = lens.train_lens(state, models.forward, model, weights, counted(), site=SITE).lens
         if seed == cfg.seeds[0]:
             tuned.save(cfg.out / "lens", model=cfg.model, site=SITE)
-    mean, spread = np.mean(after, 0), np.std(after, 0, ddof=1)
+        return np.asarray(tuned.divergence(weights, acts[SITE], logits, held_out[1]))
+
+    def keep(after: np.ndarray) -> None:
+        runs.write(
+            cfg.out / "tuned_lens.json", cfg, {"logit lens": before, "tuned lens": after}
+        )  # [layer], [seed layer]
+
+    after = runs.each(cfg.seeds, cfg.n_steps, "lens, seed", study, keep)
+    mean, spread = np.mean(after, 0), runs.spread(after)
     n_real = int(held_out[1].sum())
     print(f"{cfg.model}: KL(model || lens) in nats on {n_real:,} held-out tokens, seeds {list(cfg.seeds)}\n")
     print("layer  logit lens     tuned lens")
@@ -71,9 +83,6 @@ def main(cfg: Tune) -> dict[str, np.ndarray]:
     figure.add_scatter(y=mean, error_y={"array": spread}, name="tuned lens", mode="lines+markers")
     figure.update_layout(xaxis_title="before layer")
     figure.write_html(cfg.out / "tuned_lens.html")
-    found = {"logit lens": before.tolist(), "tuned lens": np.asarray(after).tolist()}  # [layer], [seed layer]
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(cfg).items()}
-    (cfg.out / "tuned_lens.json").write_text(json.dumps({"config": settings} | found, indent=1) + "\n")
     return {"logit lens": before, "tuned lens": np.asarray(after)}
 
 

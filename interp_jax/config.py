@@ -17,7 +17,9 @@ def load(cls: type[Config], path: str | Path, args: Sequence[str] | None = None)
 
     Args:
       cls: a frozen dataclass. A field that is a dataclass is a table of the TOML file and `--table.key` on the
-        command line; a tuple is a TOML array.
+        command line; a tuple is a TOML array. Where `cls` has a `model`, the file may have a table `[real]`: what it
+        holds stands in place of the rest for any model but that of the file and the microworlds, whose runs take
+        seconds; the command line stands over both.
       path: the TOML file. A relative path is looked up from the folder of the script that defines `cls` upwards,
         then from the current folder, so that `"configs/x.toml"` is found wherever the script is called from.
       args: the words of the command line, `sys.argv[1:]` if None. `()` takes the file as it stands.
@@ -51,7 +53,18 @@ def load(cls: type[Config], path: str | Path, args: Sequence[str] | None = None)
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from None
-    return tyro.cli(cls, default=_build(cls, table, f"{path}: "), args=args)
+    sizes = table.pop("real", {})
+    default, real = _build(cls, table, f"{path}: "), _build(cls, _over(table, sizes), f"{path}: real: ")
+    given: Any = tyro.cli(cls, default=default, args=args)
+    if not sizes or given.model == default.model or str(given.model).startswith("microworld"):
+        return given
+    return tyro.cli(cls, default=real, args=args)
+
+
+def _over(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """`table` with the values of `other` in place of its own, table by table."""
+    inside = {key: _over(table[key], value) for key, value in other.items() if isinstance(value, dict) and key in table}
+    return table | other | inside
 
 
 def _find(cls: type, path: Path) -> Path:

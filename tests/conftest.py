@@ -13,6 +13,7 @@ import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_enable_compilation_cache", False)  # the command line would use the user's
 install_import_hook("interp_jax", "beartype.beartype")  # before anything imports interp_jax
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ PACKAGE = "interp_jax"
 TOP_LEVEL = {"pyproject.toml", "README.md", "LICENSE", PACKAGE, "experiments", "configs", "tests"}
 
 METHODS = set("dictionaries probes steering patching lens attribution circuits influence editing geometry".split())
-GROUND = {"core", "interventions", "metrics", "io"}
+GROUND = {"core", "interventions", "metrics", "io", "progress"}
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "interventions": {"core"},
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": set(),
     "io": set(),
     "config": set(),
+    "progress": set(),
     **dict.fromkeys(METHODS, GROUND),
     "explain": METHODS | GROUND,
     "report": METHODS | GROUND | {"explain"},

@@ -89,3 +89,25 @@ def test_relative_path_is_found_from_the_script(monkeypatch: pytest.MonkeyPatch,
         config.load(Train, "configs/absent.toml", ())
     Path("mine.toml").write_text("n_steps = 4")
     assert config.load(Train, "mine.toml", ()).n_steps == 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    model: str
+    n: int
+    optimizer: Optimizer = Optimizer()
+
+
+def test_sizes_of_real_models(toml: Any) -> None:
+    path = toml(
+        'model = "microworld"\nn = 64\n[optimizer]\nlearning_rate = 1\n[real]\nn = 4\noptimizer.betas = [0.5, 0.6]'
+    )
+    small, real = Study("microworld", 64, Optimizer(1.0)), Study("a.gguf", 4, Optimizer(1.0, (0.5, 0.6)))
+    assert config.load(Study, path, ()) == small
+    assert config.load(Study, path, ["--model", "microworld-narrow"]) == dataclasses.replace(
+        small, model="microworld-narrow"
+    )
+    assert config.load(Study, path, ["--model", "a.gguf"]) == real
+    assert config.load(Study, path, ["--model", "a.gguf", "--n", "9"]) == dataclasses.replace(real, n=9)
+    with pytest.raises(ValueError, match=r"toml: real: unknown key 'modl'; did you mean model"):
+        config.load(Study, toml('model = "x"\nn = 1\n[real]\nmodl = 3'), ())

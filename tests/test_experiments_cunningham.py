@@ -23,7 +23,7 @@ def test_all_three_parts(script, real_data: Path, tmp_path: Path, capsys) -> Non
         **{"n_tokens": 3000, "n_heldout": 8, "ratios": (2,), "n_fit": 300, "out": tmp_path},
         training=replace(cfg.training, n_steps=30, seeds=(0, 1), batch_size=256),
         ioi=replace(cfg.ioi, n_tokens=3000, ratio=1, sparsities=(0.5,), n_pairs=4, n_patched=3),
-        model=real_data / "stories260K",
+        model=str(real_data / "stories260K"),
         text=real_data / "tinystories" / "stories.txt",
     )
     numbers = script.main(cfg)

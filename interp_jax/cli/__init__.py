@@ -15,12 +15,14 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     import tyro
 
+    from interp_jax.cli import programs
     from interp_jax.cli.attention import attention
     from interp_jax.cli.patch import patch
     from interp_jax.cli.quickstart import quickstart
     from interp_jax.cli.sites import sites
     from interp_jax.cli.train_dictionary import from_file, train_dictionary
 
+    programs.keep()
     words = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         if words[0] == "train-dictionary" and "--config" in words[:-1]:

@@ -77,6 +77,11 @@ def _said_twice(model: Any, tokenizer: Any, seed: int, n: int = 32, length: int 
     except ValueError:
         prefix = jnp.tile(tokenizer.to_tokens(""), (n, 1))  # what the tokenizer puts before a text
         length = min(length, (model.config.n_ctx - prefix.shape[1]) // 2)
+        if length < 2:
+            raise ValueError(
+                f"attention: a context of {model.config.n_ctx} tokens is too short to say two tokens twice, by which "
+                "heads are scored; give a model of a longer one"
+            ) from None
         said = jax.random.randint(key, (n, length), 0, tokenizer.d_vocab, jnp.int32)
         tokens = jnp.concatenate([prefix, said, said], axis=1)
         return tokens, jnp.ones(tokens.shape, bool)

@@ -27,7 +27,7 @@ class Corpus:
 
 
 def read(tokenizer: Any, file: Path | None, *, n_tokens: int, n_positions: int, seed: int) -> Corpus:
-    """Tokenises a text file, or the microworld's text if there is none, up to about `n_tokens` tokens.
+    """Tokenises a text file, or the microworld's text if there is none, up to `n_tokens` tokens.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -49,7 +49,7 @@ def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions
     special = [token for token in (tokenizer.bos_id, tokenizer.eos_id) if token is not None]
     width, rows, total = n_positions - len(prefix), [], 0
     for document in documents:
-        ids = tokenizer.encode(document, bos=False)
+        ids = tokenizer.encode(document, bos=False)[: n_tokens - total]
         rows += [prefix + ids[start : start + width] for start in range(0, len(ids), width)]
         total += len(ids)
         if total >= n_tokens:

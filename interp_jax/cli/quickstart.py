@@ -1,36 +1,20 @@
 """`interp-jax quickstart`: from a model and a text to a dictionary, its scores, its page, and a steered text."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 import time
 from typing import TYPE_CHECKING, Any
+
+from interp_jax.cli.sizes import Plan, Sizes, plan, rate
+from interp_jax.progress import Progress
 
 if TYPE_CHECKING:
     from interp_jax.cli.steering import Steered
     from interp_jax.cli.subject import Subject
 
 N_FEATURES = 12  # on the page
-N_STEERED = 24  # among which the one to steer with is looked for
 PAGE_TOKENS = 200_000  # on which the page's features are shown
-HELD_OUT = 128  # sequences, at most
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes of the run."""
-
-    tokens: int = 400_000
-    """Tokens of text."""
-    positions: int = 128
-    """Tokens in one sequence, at most."""
-    expansion: int = 16
-    """Features of the dictionary for each dimension of the site."""
-    k: int | None = None
-    """Features that are active for one token; by default one for each 24 dimensions of the site, at least 8."""
-    steps: int = 2000
-    """Training steps."""
-    batch: int = 1024
-    """Tokens in one step."""
 
 
 def quickstart(
@@ -39,7 +23,7 @@ def quickstart(
     site: str | None = None,
     out: Path = Path("quickstart"),
     seed: int = 0,
-    sizes: Sizes = Sizes(),
+    sizes: Sizes = Sizes(),  # noqa: B008
 ) -> None:
     """Train a dictionary of features on a model's activations, score it, show it as a page, steer with it.
 
@@ -65,22 +49,25 @@ def quickstart(
     console.print(f"[bold]Sites[/] of {model}")
     print(looked_at.sites)
 
-    n_positions = min(sizes.positions, looked_at.model.config.n_ctx)
-    with console.status("reading text"):
-        read = corpus.read(looked_at.tokenizer, text, n_tokens=sizes.tokens, n_positions=n_positions, seed=seed)
-    with console.status(f"running the model on {read.mask.sum():,} tokens"):
-        activations = subject.harvest(looked_at, read.tokens)
+    planned = plan(sizes, looked_at.model, looked_at.d_in)
+    with _stage("reading text"):
+        read = corpus.read(looked_at.tokenizer, text, n_tokens=planned.tokens, n_positions=planned.positions, seed=seed)
+    with _stage("trying how long a batch takes"):
+        speed = rate(looked_at, read.tokens, planned.per_token)
+    minutes = planned.seconds(read.tokens.shape, speed) / 60
+    console.print(
+        f"\n[bold]About {minutes:.1f} min[/]: {read.mask.sum():,} tokens, {planned.steps:,} training steps "
+        "(--sizes.tokens, --sizes.steps)"
+    )
+    activations = subject.harvest(looked_at, read.tokens)
     source = "the microworld's text" if text is None else str(text)
     console.print(f"\n[bold]Activations[/] of {looked_at.site} on {read.mask.sum():,} tokens of {source}")
 
-    d_sae, k = sizes.expansion * looked_at.d_in, sizes.k or max(8, looked_at.d_in // 24)
-    n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
-    console.print(f"\n[bold]A TopK dictionary[/] of {d_sae:,} features, {k} active for each token")
-    dictionary, scale = _train(
-        activations[:-n_held_out][read.mask[:-n_held_out]], d_sae, k, sizes, seed, out / "tensorboard"
-    )
+    n_held_out = max(1, min(planned.held_out, len(read.tokens) // 10))
+    console.print(f"\n[bold]A TopK dictionary[/] of {planned.d_sae:,} features, {planned.k} active for each token")
+    dictionary, scale = _train(activations[:-n_held_out][read.mask[:-n_held_out]], planned, seed, out / "tensorboard")
 
-    with console.status("running the model with the dictionary in it"):
+    with _stage("running the model with the dictionary in it"):
         scores = dictionaries.evaluate(
             models.forward,
             looked_at.site,
@@ -94,22 +81,21 @@ def quickstart(
     console.print(f"\n[bold]Scores[/] on {scores.n_tokens:,} tokens that it was not trained on")
     _print_scores(console, scores)
 
-    with console.status("looking for the features that say the most"):
-        features, densities = _features(looked_at, dictionary, activations, read)
+    with _stage("looking for the features that say the most"):
+        features, densities = _features(looked_at, dictionary, activations, read, max(N_FEATURES, planned.steered))
     steered = None
     if features:
-        with console.status("steering"):
-            steered = steering.steer(looked_at, dictionary, features, read.openings)
+        steered = steering.steer(looked_at, dictionary, features[: planned.steered], read.openings)
         _print_steered(console, steered)
 
     code = _code(looked_at, out, read.openings[0])
     facts = {
-        "features": f"{d_sae:,}",
+        "features": f"{planned.d_sae:,}",
         "active for a token": f"{scores.l0:.1f}",
         "variance explained": f"{scores.explained_variance:.1%}",
         "cross-entropy recovered": f"{scores.ce_recovered:.1%}",
         "dead": f"{(densities == 0).mean():.1%}",
-        "trained on": f"{sizes.steps * sizes.batch:,} tokens",
+        "trained on": f"{planned.steps * planned.batch:,} tokens",
     }
     html = report.page(
         features[:N_FEATURES],
@@ -127,7 +113,15 @@ def quickstart(
     print(code)
 
 
-def _train(activations: Any, d_sae: int, k: int, sizes: Sizes, seed: int, log: Path) -> tuple[Any, float]:
+@contextmanager
+def _stage(text: str) -> Iterator[None]:
+    """Says what is under way."""
+    with Progress(text, 1) as progress:
+        progress.begin()
+        yield
+
+
+def _train(activations: Any, planned: Plan, seed: int, log: Path) -> tuple[Any, float]:
     """A `TopK` of activations `[token d_in]` as they are, and the scale that it was trained at."""
     import jax
 
@@ -135,19 +129,21 @@ def _train(activations: Any, d_sae: int, k: int, sizes: Sizes, seed: int, log: P
 
     scaling = dictionaries.Scaling.fit(activations)
     mean = scaling(activations.mean(0))
-    dictionary = dictionaries.TopK.create(jax.random.key(seed), activations.shape[-1], d_sae, k, b_dec=mean)
-    batches = dictionaries.shuffled(activations, min(sizes.batch, len(activations)), seed=seed)
+    dictionary = dictionaries.TopK.create(
+        jax.random.key(seed), activations.shape[-1], planned.d_sae, planned.k, b_dec=mean
+    )
+    batches = dictionaries.shuffled(activations, min(planned.batch, len(activations)), seed=seed)
     with dictionaries.Monitor(log / time.strftime("%Y-%m-%d-%H%M%S")) as monitor:
         state = dictionaries.train(
-            dictionaries.TrainState.create(dictionary, sizes.steps),
+            dictionaries.TrainState.create(dictionary, planned.steps),
             map(scaling, batches),
             report=monitor,
-            every=max(1, min(20, sizes.steps // 10)),
+            every=max(1, min(20, planned.steps // 10)),
         )
     return scaling.fold(state.dictionary), float(scaling.factor)
 
 
-def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any) -> tuple[list[Any], Any]:
+def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any, n: int) -> tuple[list[Any], Any]:
     from interp_jax import report
     from interp_jax.cli import subject
 
@@ -155,7 +151,7 @@ def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any
     tokens, mask = read.tokens[rows], read.mask[rows]
     found = report.firings(dictionary, activations[rows], mask)
     strings = looked_at.tokenizer.to_str_tokens(range(looked_at.tokenizer.d_vocab))
-    chosen = report.telling(found, report.words(tokens, mask, strings), dictionary.W_dec, n=N_STEERED)
+    chosen = report.telling(found, report.words(tokens, mask, strings), dictionary.W_dec, n=n)
     effects = subject.logit_effects(looked_at, [dictionary.W_dec[feature] for feature, _ in chosen])
     features = [
         report.describe(found, feature, label, tokens, mask, strings, None if effects is None else effects[i])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+import itertools
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ import optax
 from interp_jax import dictionaries, models, report
 from interp_jax.cli.subject import Subject
 from interp_jax.interventions import at, replace
+from interp_jax.progress import Progress
 
 STRENGTHS = (1.0, 2.5)  # of the feature's largest activation
 
@@ -57,8 +59,9 @@ def steer(
 
     before, usual = continued({})
     best: tuple[float, Steered] | None = None
-    for feature in features:
-        for factor in STRENGTHS:
+    with Progress("steering", len(features) * len(STRENGTHS)) as progress:
+        for feature, factor in itertools.product(features, STRENGTHS):
+            progress.begin(f"feature {feature.index}")
             strength = factor * feature.maximum
             edit = at(replace(jnp.float32(strength)), feature=jnp.int32(feature.index))
             after, surprise = continued({subject.site: dictionaries.splice(dictionary, edit=edit)})

@@ -10,6 +10,9 @@ import numpy as np
 
 import interp_jax as ij
 from interp_jax import models
+from interp_jax.progress import Progress
+
+BATCH = 16  # sequences that the model reads at once
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,27 @@ def load(name: str, site: str | None) -> Subject:
     return Subject(name, model, tokenizer, sites, site, shape[-1])
 
 
-def harvest(subject: Subject, tokens: np.ndarray, *, batch_size: int = 64) -> np.ndarray:
+def harvest(subject: Subject, tokens: np.ndarray, *, shown: bool = True) -> np.ndarray:
     """The site's values `[sequence position d_in]` in float32, for tokens `[sequence position]`."""
     read = ij.capture(models.forward, subject.site, output=False)
     out = np.empty((*tokens.shape, subject.d_in), np.float32)
-    for start in range(0, len(tokens), batch_size):
-        start = max(0, min(start, len(tokens) - batch_size))  # the last batch overlaps: one shape, one compilation
-        out[start : start + batch_size] = read(subject.model, jnp.asarray(tokens[start : start + batch_size]))[
-            subject.site
-        ].astype(jnp.float32)
+    with Progress("running the model", -(-len(tokens) // BATCH), shown=shown) as progress:
+        for start in range(0, len(tokens), BATCH):
+            progress.begin(f"{start * tokens.shape[1]:,} tokens")
+            at = max(0, min(start, len(tokens) - BATCH))  # the last batch overlaps: one shape, one compilation
+            out[at : at + BATCH] = read(subject.model, jnp.asarray(tokens[at : at + BATCH]))[subject.site]
     return out
 
 
 def logit_effects(subject: Subject, rows: Any) -> np.ndarray | None:
     """What one unit along each row `[n d_in]` adds to the logits by the direct path, `[n d_vocab]`, less its mean.
 
-    The final norm's weights are applied and its scale is left out. None where the site does not write to the
-    residual stream in its own coordinates.
+    The final norm's weights are applied and its scale is left out. None where there is no such path: the site does not
+    write to the residual stream in its own coordinates, the model has no unembedding, or an encoder's blocks and head
+    stand between.
     """
     weights = models.weights(subject.model)
-    if subject.d_in != weights["W_U"].shape[0]:
+    if "W_U" not in weights or subject.d_in != weights["W_U"].shape[0] or not isinstance(subject.model, models.Decoder):
         return None
     rows = np.asarray(rows, np.float32)
     if "ln_final_b" in weights:  # a LayerNorm takes the mean away

@@ -3,7 +3,7 @@
 from interp_jax.core.addresses import split_address
 from interp_jax.core.calling import transform, within
 from interp_jax.core.context import COUNTED, Context
-from interp_jax.core.edits import Function, Intervention, Module, as_intervention, check_uniform, choose, is_leaf
+from interp_jax.core.edits import Function, Intervention, Module, as_intervention, choose, is_leaf
 from interp_jax.core.fitting import check, check_kind, fill, of_visit, place, shape_text
 from interp_jax.core.site import detail, site
 from interp_jax.core.table import SiteInfo, Sites
@@ -21,7 +21,6 @@ __all__ = [
     "capture",
     "check",
     "check_kind",
-    "check_uniform",
     "choose",
     "detail",
     "fill",

@@ -4,6 +4,7 @@ from typing import Any
 
 from interp_jax.core.addresses import Target
 from interp_jax.core.catalog import Catalog
+from interp_jax.core.context import Context
 from interp_jax.core.edits import Intervention
 from interp_jax.core.plan import Edit, Want
 from interp_jax.core.walking import Found
@@ -41,16 +42,13 @@ def edits_of(catalog: Catalog, address: str, intervention: Intervention) -> list
                 f"site {target.name!r} stands in a function that was differentiated already, where an edit would not "
                 "reach the derivative: write jax.grad(intervene(f, edits)), not intervene(jax.grad(f), edits)"
             )
-        layers, numbers = intervention.layers, catalog.layers(target.name) or ()
-        if layers is not None:
-            layers = frozenset(numbers[k] if -len(numbers) <= k < 0 else k for k in layers)
-        missing = (layers or frozenset()) - set(numbers)
-        if missing:
+        numbers = catalog.layers(target.name) or ()
+        asked = frozenset(numbers) if target.layer is None else frozenset({target.layer})
+        layers = intervention.confine(asked, Context(target.name, layers=numbers))
+        if missing := layers - set(numbers):
             catalog.raise_no_layer(f"at(layer={min(missing)})", target.name, min(missing))
-        if target.layer is not None:
-            layers = frozenset({target.layer}) if layers is None else layers & {target.layer}
-            if not layers:
-                raise ValueError(f"address {address!r} has an edit that is confined to another layer by at(layer=...)")
+        if target.layer is None and layers == asked:
+            layers = None
         reads = {}
         for read in intervention.reads:
             if "*" in read:

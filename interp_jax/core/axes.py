@@ -1,35 +1,41 @@
 """Which axes of the values in a jaxpr go together, place by place, and which are mixed (see `flows`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.core
 from jax.extend.core import Literal
 import numpy as np
 
-from interp_jax.core.flows import NONE, Flow, carried, source
+from interp_jax.core.flows import NONE, Flow, constant, plain, source
 from interp_jax.core.jaxprs import closed, scan_counts, subjaxprs
+from interp_jax.core.primitives import carried, rule_of
 
 
 class Following:
     """Follows the axes through a jaxpr.
 
     Attributes:
-      sites: name of a site -> the flow of its value, whose axes are sources, too: `((name, "site"), axis)`.
+      sites: name of a site -> the flow of its value, whose axes are sources, too: `((name, "site"), axis)`; none where
+        `from_sites` is false.
+      unknown: the primitives of which it is not known what they do to axes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_sites: bool = True) -> None:
+        self._from_sites = from_sites
         self.sites: dict[str, Flow] = {}
+        self.unknown: dict[str, None] = {}
 
     def run(self, jaxpr: Any, flows: Sequence[Flow]) -> list[Flow]:
         """The flows of the outputs, given those of the inputs."""
         jaxpr = closed(jaxpr)
         env: dict[Any, Flow] = dict(zip(jaxpr.jaxpr.invars, flows, strict=True))
         for var, const in zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True):
-            env[var] = source(np.shape(const), ("constant", id(const)))
+            env[var] = constant(const, ("constant", id(const)))
 
         def read(var: Any) -> Flow:
-            return source(np.shape(var.val), "literal") if isinstance(var, Literal) else env[var]
+            return constant(var.val, "literal") if isinstance(var, Literal) else env[var]
 
         for eqn in jaxpr.jaxpr.eqns:
             env.update(zip(eqn.outvars, self._equation(eqn, list(map(read, eqn.invars))), strict=True))
@@ -39,6 +45,8 @@ class Following:
         kind, inner = eqn.primitive.name, subjaxprs(eqn)
         if kind == "site":
             name = eqn.params["name"]
+            if not self._from_sites:
+                return flows[:1]
             here = flows[0] | source(eqn.invars[0].aval.shape, (name, "site"))
             self.sites[name] = here if name not in self.sites else _either(self.sites[name], here)
             return [here]
@@ -53,8 +61,12 @@ class Following:
         if kind == "detail":
             self.run(eqn.params["detailed"], flows[eqn.params["n_outs"] :])  # for its sites
             return flows[: eqn.params["n_outs"]]
-        if inner and all(len(j.jaxpr.invars) == len(flows) and len(j.jaxpr.outvars) == len(eqn.outvars) for j in inner):
+        if kind == "custom_linear_solve":
+            return self._linear_solve(eqn, flows)
+        if rule_of(kind) is None and inner and _takes_the_same(inner[0].jaxpr, eqn):
             return self.run(inner[0], flows)
+        if rule_of(kind) is None and flows:
+            self.unknown[kind] = None
         return [carried(eqn, var.aval, flows) for var in eqn.outvars]
 
     def _scan(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
@@ -80,6 +92,12 @@ class Following:
         mixed = taken if carried else NONE
         return [*(Flow(c.axes, (c.mixed - iteration) | mixed) for c in carry), *(y.mixing(mixed) for y in ys)]
 
+    def _linear_solve(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
+        """Its operands: what each of its functions closes over, then the right-hand sides."""
+        lengths = eqn.params["const_lengths"]
+        before, total = lengths.matvec + lengths.vecmat, sum(lengths)
+        return self.run(eqn.params["jaxprs"].solve, [*flows[before : before + lengths.solve], *flows[total:]])
+
     def _while(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
         n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         cond, body, carry = flows[:n_cond], flows[n_cond : n_cond + n_body], flows[n_cond + n_body :]
@@ -91,6 +109,15 @@ class Following:
                 break
             carry = again
         return carry
+
+
+def _takes_the_same(inner: Any, eqn: Any) -> bool:
+    """Whether a function inside an equation is called with its operands, and gives what it gives."""
+    if len(inner.invars) != len(eqn.invars) or len(inner.outvars) != len(eqn.outvars):
+        return False
+    pairs = [*zip(inner.invars, eqn.invars, strict=True), *zip(inner.outvars, eqn.outvars, strict=True)]
+    shapes = [[getattr(var.aval, "shape", None) for var in pair] for pair in pairs]
+    return eqn.primitive.name == "shard_map" or all(a == b for a, b in shapes)
 
 
 def _join(flows: Sequence[Flow], also: Flow) -> Flow:
@@ -105,16 +132,41 @@ def _either(a: Flow, b: Flow) -> Flow:
     return a | b if len(a.axes) == len(b.axes) else Flow(mixed=a.all_mixed() | b.all_mixed())
 
 
-def is_uniform(fn: Callable[..., Any], values: Sequence[Any], axis: int) -> bool:
-    """Whether `fn(*values)` does the same at each place along an axis (negative), with that place of `values` alone."""
-    jaxpr = jax.make_jaxpr(fn)(*values)
-    flows = Following().run(jaxpr, [source(value.shape, i) for i, value in enumerate(values)])
-    own = frozenset((i, axis % value.ndim) for i, value in enumerate(values) if value.ndim >= -axis)
-    return all(flow.axes[axis] <= own and not flow.mixed & own for flow in flows if len(flow.axes) >= -axis)
+class Followed:
+    """A function of arrays that was traced once, with what its result follows of its arguments: call it with others.
+
+    Attributes:
+      args: the arguments that it was traced with.
+      flow: of its result; the sources are `(number of the argument, axis)`.
+      unknown: the primitives in it of which nothing is known.
+    """
+
+    def __init__(self, jaxpr: Any, args: Sequence[Any]):
+        self.args = args
+        self._jaxpr = jaxpr
+        following = Following(from_sites=False)
+        (self.flow,) = following.run(jaxpr, [source(np.shape(x), i) for i, x in enumerate(args)])
+        self.unknown = tuple(following.unknown)
+
+    def __call__(self, *args: Any) -> Any:
+        args = (*args, *self.args[len(args) :])
+        (out,) = jax.core.eval_jaxpr(self._jaxpr.jaxpr, self._jaxpr.consts, *args)
+        return out
+
+    def is_uniform(self, axis: int, places: Mapping[int, int]) -> bool:
+        """Whether the result is the same function at each place along an axis (negative), of that place alone along
+        `places`, an axis (negative) of each argument."""
+        own = frozenset((i, at % np.ndim(self.args[i])) for i, at in places.items() if np.ndim(self.args[i]) >= -at)
+        others = (sources for a, sources in enumerate(self.flow.axes) if a != axis % len(self.flow.axes))
+        return self.flow.axes[axis] <= own and not own & self.flow.mixed.union(*map(plain, others))
+
+    def is_local(self, axes: Sequence[int], args: Iterable[int] = (0,)) -> bool:
+        """Whether each place of the result along `axes` (negative) depends on that place of some arguments alone."""
+        out = len(self.flow.axes)
+        each = [(i, axis) for i in args for axis in axes if np.ndim(self.args[i]) >= -axis]
+        return all(self.flow.keeps(axis % out, (i, axis % np.ndim(self.args[i]))) for i, axis in each)
 
 
-def is_local(fn: Callable[[Any], Any], value: Any, axes: Sequence[int]) -> bool:
-    """Whether each place of `fn(value)` along `axes` depends on that place of `value` alone."""
-    jaxpr = jax.make_jaxpr(fn)(value)
-    flows = Following().run(jaxpr, [source(value.shape, "value")])
-    return all(flow.keeps(axis, "value") for flow in flows for axis in axes)
+def follow(fn: Callable[..., Any], *args: Any) -> Followed:
+    """Traces `fn(*args)`, which is one array."""
+    return Followed(jax.make_jaxpr(fn)(*args), args)

@@ -143,21 +143,20 @@ class _Program:
 
     def __init__(self) -> None:
         self._jitted = jax.jit(lambda leaves: _run_frame(leaves))
-        self._bounds: dict[Hashable, tuple[Bound, ...]] = {}  # by the shapes of the leaves
+        self._bounds: dict[Hashable, tuple[Bound, ...]] = {}  # by the types of the leaves
 
     def __call__(self, reading: Reading, options: Hashable) -> Any:
         leaves, frame = reading.leaves, _Frame(reading, options, {}, {})
         with _frames.under(frame):
-            new = not self._bounds
-            if new or any(self._bounds.values()):
-                shapes = tuple(map(np.shape, leaves))
-                if shapes not in self._bounds:
-                    jaxpr = self._jitted.trace(leaves).jaxpr
-                    if reading.lifted and calls_back(jaxpr):
-                        raise NotLifted("it calls back to Python, where no tracer can go")
-                    self._bounds[shapes] = tuple(frame.bounds or ())
-                for bound in self._bounds[shapes]:
-                    _check_bound(leaves[bound.leaf], bound)
+            # Of an array of another type other bounds are asked.
+            types = tuple([(np.shape(leaf), getattr(leaf, "dtype", type(leaf))) for leaf in leaves])
+            if types not in self._bounds:
+                jaxpr = self._jitted.trace(leaves).jaxpr
+                if reading.lifted and calls_back(jaxpr):
+                    raise NotLifted("it calls back to Python, where no tracer can go")
+                self._bounds[types] = tuple(frame.bounds or ())
+            for bound in self._bounds[types]:
+                _check_bound(leaves[bound.leaf], bound)
             return self._jitted(leaves)
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +26,13 @@ class Context:
       axes: names of the trailing axes, or None.
       offsets: axis -> int32 `[]` or `[batch]`, the position of index 0 along it; an axis that is not there begins at 0.
       marks: what else the site says of the call, int32 `[]` or `[batch]` each, such as "length", the number of real
-        tokens where the axes hold whole sequences.
+        tokens where the axes hold whole sequences, or "read", how many there are so far in a cached step.
       index: one index per loop around the site, outermost first: the place of this value in a captured stack.
       stack: the sizes of these axes of the stack.
       layers: the numbers of the site's layers.
       mapped: the sizes of the vmaps around the value, which has none of these axes.
       reads: values of other sites, by address, for `via`.
+      numbered: what `numbers` gives, by axis, where it is known already.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Context:
     layers: tuple[int, ...] = ()
     mapped: tuple[int, ...] = ()
     reads: Mapping[str, Array] = field(default_factory=dict)
+    numbered: Mapping[str, Array] = field(default_factory=dict)
 
     def axis(self, name: str) -> int:
         """The negative index of the axis called `name`. Raises ValueError where the site has none."""
@@ -52,15 +56,26 @@ class Context:
         return axes.index(name) - len(axes)
 
     def numbers(self, name: str, size: int) -> Array:
-        """The number by which each place along an axis goes, int32 `[size]` or `[batch size]`; -1 at padding."""
+        """The number by which each place along an axis goes, int32 `[size]` or `[batch size]`; -1 where nothing real
+        stands: at padding, and beyond what has been read of a text that is generated."""
+        if name in self.numbered:
+            return self.numbered[name]
         places = jnp.arange(size)
         if name not in COUNTED:
             return places
         if (offset := self.offset(name)) is not None:
             places = places + offset[..., None]
-        end = self.marks.get("length")
+        end = self.marks.get("length", self.marks.get("read"))
         real = places >= 0 if end is None else (places >= 0) & (places < end[..., None])
         return jnp.where(real, places, -1)
+
+    def real(self, value: Array) -> Array | None:
+        """Where a value is real, bool, broadcastable to it; None: everywhere. An edit leaves the other places."""
+        if not self.offsets and "length" not in self.marks:
+            return None
+        counted = [name for name in COUNTED if name in (self.axes or ())]
+        real = [self.spread(self.numbers(n, value.shape[self.axis(n)]) >= 0, n, value) for n in counted]
+        return functools.reduce(operator.and_, real) if real else None
 
     def offset(self, name: str) -> Array | None:
         """The position of index 0 along an axis of `COUNTED`; None means 0."""

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from interp_jax.core.axes import is_local, is_uniform
+from interp_jax.core.axes import Followed, follow
 from interp_jax.core.context import COUNTED, Context
 from interp_jax.core.fitting import check, fill
 from interp_jax.core.kinds import Readable
@@ -22,21 +22,43 @@ class Intervention:
     `value` is one example under `vmap`: mapped axes are gone. The result must have the shape and dtype of `value`.
     """
 
-    #: Static layers to which the edit is confined; None: every layer. The transforms split a scan there.
-    layers: frozenset[int] | None = None
-    #: The first layer, static, at which the edit may do anything: what comes before runs once under a vmap around.
-    since: int = 0
-    #: Addresses of the sites whose values the edit reads.
-    reads: frozenset[str] = frozenset()
+    #: The interventions through which this one acts.
+    inner: tuple["Intervention", ...] = ()
     #: Whether the edit sees a value with all its mapped axes, in front, rather than one example.
     whole: bool = False
-    #: Whether the edit has a finite derivative everywhere.
-    smooth: bool = False
+
+    @property
+    def since(self) -> int:
+        """The first layer, static, at which the edit may do anything: what comes before runs once under a vmap."""
+        return min((edit.since for edit in self.inner), default=0)
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Addresses of the sites whose values the edit reads."""
+        return frozenset().union(*(edit.reads for edit in self.inner))
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the edit has a finite derivative everywhere."""
+        return bool(self.inner) and all(edit.smooth for edit in self.inner)
 
     @property
     def positions(self) -> tuple[Any, ...]:
         """The positions that the edit names, int32 `[]` or `[batch]` each."""
-        return ()
+        return tuple(index for edit in self.inner for index in edit.positions)
+
+    def confine(self, layers: frozenset[int], ctx: Context) -> frozenset[int]:
+        """Those of the layers asked for at which the edit acts. A scan is split at them, unless they are all.
+
+        Raises:
+          ValueError: a part of the edit acts at none of them.
+        """
+        return frozenset().union(*(edit.confine(layers, ctx) for edit in self.inner)) if self.inner else layers
+
+    def look(self, value: Array, ctx: Context) -> None:
+        """Raises ValueError where the edit's numbers do not fit the site: those of every layer, under per_layer."""
+        for edit in self.inner:
+            edit.look(value, ctx)
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(value, ctx)")
@@ -56,7 +78,6 @@ class Function(Intervention, Readable):
         return Function(parts)
 
     def __call__(self, value: Array, ctx: Context) -> Any:
-        check_uniform(self.fn, (value,), ctx)
         return self.fn(value)
 
 
@@ -68,19 +89,7 @@ class Module(Intervention):
     fn: Any
 
     def __call__(self, value: Array, ctx: Context) -> Any:
-        check_uniform(self.fn, (value,), ctx)
         return self.fn(value)
-
-
-def check_uniform(fn: Callable[..., Any], values: Sequence[Array], ctx: Context) -> None:
-    """Raises ValueError where a user's function would have to know which piece of a sequence it sees."""
-    if ctx.is_piece:
-        for name in COUNTED:
-            if name in (ctx.axes or ()) and not is_uniform(fn, values, ctx.axis(name)):
-                raise ValueError(
-                    f"the edit of site {ctx.name!r} does not do the same at each place along {name!r}, which the site "
-                    f"here has piece by piece (a text is generated): aim it with at(..., {name}=)"
-                )
 
 
 def as_intervention(edit: Any) -> Intervention:
@@ -133,7 +142,11 @@ def apply(
         offsets = dict(zip(params["offset_axes"], others[:n_offsets], strict=True))
         marks = dict(zip(params["marks"], others[n_offsets:], strict=True))
         here = replace(ctx, offsets=offsets, marks=marks, reads=dict(zip(keys, read, strict=True)))
-        return check(call(edit, value, here), value, ctx.name)
+        real = here.real(value)
+        if here.is_piece:
+            fn = _piecewise(edit, value, here)
+            return fn(value) if real is None else jnp.where(fill(real, value), fn(value), value)
+        return _run(edit, value, here) if real is None else choose(real, edit, value, here)
 
     if edit.whole:
         front = [dims[0] for dims in mapped]
@@ -147,18 +160,55 @@ def apply(
     return fn(value, list(others), [reads[key][0] for key in keys])
 
 
+def _run(edit: Intervention, value: Array, ctx: Context) -> Array:
+    return check(call(edit, value, ctx), value, ctx.name)
+
+
+def _piecewise(edit: Intervention, value: Array, ctx: Context) -> Followed:
+    """The edit, traced once. Raises ValueError where it would have to know which piece of a sequence it sees."""
+    counted = [name for name in COUNTED if name in (ctx.axes or ())]
+    numbers = [ctx.numbers(name, value.shape[ctx.axis(name)]) for name in counted]
+    keys, reads = tuple(ctx.reads), list(ctx.reads.values())
+
+    def run(value: Array, *others: Array) -> Array:
+        numbered = dict(zip(counted, others[: len(counted)], strict=True))
+        read = dict(zip(keys, others[len(counted) :], strict=True))
+        return _run(edit, value, replace(ctx, numbered=numbered, reads=read))
+
+    fn = follow(run, value, *numbers, *reads)
+    for name in counted:
+        axis, values = ctx.axis(name), [0, *range(1 + len(counted), len(fn.args))]
+        if not fn.is_uniform(axis, dict.fromkeys(values, axis) | {1 + counted.index(name): -1}):
+            raise ValueError(
+                f"the edit of site {ctx.name!r} {_unseen(fn)} do the same at each place along {name!r}, by that place "
+                f"alone: while a text is generated these come piece by piece; choose them by at(..., {name}=), or edit "
+                "models.forward, which sees all of them"
+            )
+    if "batch" in (ctx.axes or ()) and not fn.is_local([ctx.axis("batch")], range(len(fn.args))):
+        raise ValueError(
+            f"the edit of site {ctx.name!r} {_unseen(fn)} leave the examples of the batch apart: while a text is "
+            "generated each ends by itself; compute what they share beforehand, or generate one by one"
+        )
+    return fn
+
+
+def _unseen(fn: Followed) -> str:
+    """How sure it is that an edit is not what it must be."""
+    if not fn.unknown:
+        return "does not"
+    under = ", unless under jax.vmap with vmap_method='sequential'" if "pure_callback" in fn.unknown else ""
+    return f"is not seen (through {', '.join(fn.unknown)}{under}) to"
+
+
 def choose(chosen: Array, edit: Intervention, value: Array, ctx: Context) -> Array:
     """`edit(value)` where `chosen`, bool and broadcastable to the value; the value elsewhere, with its derivative."""
-
-    def run(value: Array) -> Array:
-        return check(call(edit, value, ctx), value, ctx.name)
-
-    seen = value
-    # Where it is not chosen, an edit may have no derivative, and zero times infinity is not zero. If what is chosen
-    # does not depend on what is not, no derivative has to go there.
-    chosen_along = [axis - chosen.ndim for axis, n in enumerate(chosen.shape) if n > 1]
-    if not edit.smooth and is_local(run, value, [axis % value.ndim for axis in chosen_along]):
-        seen = jnp.where(fill(chosen, value), value, jax.lax.stop_gradient(value))
+    run, seen = partial(_run, edit, ctx=ctx), value
+    if not edit.smooth:
+        # Where it is not chosen, an edit may have no derivative, and zero times infinity is not zero. If what is chosen
+        # does not depend on what is not, no derivative has to go there.
+        run = follow(run, value)
+        if run.is_local([axis for axis in range(-chosen.ndim, 0) if chosen.shape[axis] > 1]):
+            seen = jnp.where(fill(chosen, value), value, jax.lax.stop_gradient(value))
     return jnp.where(fill(chosen, value), run(seen), value)
 
 

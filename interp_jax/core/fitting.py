@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from interp_jax.core.calling import within
 from interp_jax.core.context import INSIDE, Context
 from interp_jax.core.jaxprs import conform
 
@@ -56,7 +57,10 @@ def _loops_text(sizes: Sequence[int]) -> str:
 
 
 def check_kind(values: Array, like: Array, ctx: Context) -> None:
-    """Raises ValueError where the dtype of `like` cannot hold the kind of `values`: a float where integers are."""
+    """Raises ValueError where the dtype of `like` cannot hold `values`: a float where integers are, or 300 in int8.
+
+    How large values are is looked at where they are known, or are an argument of the call as they are.
+    """
     kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
     new, old = ([jnp.issubdtype(x.dtype, kind) for kind in kinds] for x in (values, like))
     if any(new) and any(old) and new.index(True) > old.index(True):
@@ -64,6 +68,11 @@ def check_kind(values: Array, like: Array, ctx: Context) -> None:
             f"site {ctx.name!r} holds {shape_text(like)}, which {values.dtype} does not fit: it would be rounded; "
             "edit a site of floats, or round it yourself"
         )
+    if all(jnp.issubdtype(x.dtype, jnp.integer) for x in (values, like)):
+        held, given = jnp.iinfo(like.dtype), jnp.iinfo(values.dtype)
+        if given.min < held.min or given.max > held.max:
+            allowed = range(int(held.min), int(held.max) + 1)
+            within(values, allowed, f"site {ctx.name!r} holds {shape_text(like)}: a value")
 
 
 def fill(values: Array, like: Array) -> Array:

@@ -45,7 +45,7 @@ def site(
         `{axis name: offset}` gives each axis its own.
       length: int32 `[]` or `[batch]`, how many real tokens there are, where these axes hold the whole sequence: what
         stands before position 0 and after the last is padding. Leave it out in a decoding step.
-      marks: anything else of the call that an intervention may ask for by name, each int32 `[]` or `[batch]`.
+      marks: anything else of the call that an intervention may ask for by name, each int32 `[]` or `[batch]`, or None.
 
     Returns:
       `x`, unchanged.
@@ -71,11 +71,13 @@ def site(
         except TypeError:  # a tracer's error is one, too
             raise TypeError(f"site {name!r}: layer must be a static integer; inside a scan leave it out") from None
     if axes is not None:
+        if isinstance(axes, str) or not isinstance(axes, Sequence) or not all(isinstance(a, str) for a in axes):
+            raise TypeError(f"site {name!r}: axes are a sequence of names, not {axes!r:.60}")
         axes = tuple(axes)
         if len(axes) > x.ndim:
             raise ValueError(f"site {name!r}: {len(axes)} axis names {axes} for a value of {x.ndim} axes")
     offsets = _offsets(name, axes, offset)
-    marked = {"length": length, **(marks or {})}
+    marked = {"length": length} | dict(marks or {})
     marked = {mark: jnp.asarray(value, jnp.int32) for mark, value in marked.items() if value is not None}
     return site_p.bind(
         x,

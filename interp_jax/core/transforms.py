@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from interp_jax.core.asking import edits_of, wants_of
 from interp_jax.core.assembly import assemble
@@ -105,8 +106,11 @@ def intervene(f: Callable[..., Any], edits: Mapping[str, Any]) -> Callable[..., 
       >>> ij.intervene(f, {"double": lambda x: x + 1})(jnp.ones(3)).item()
       9.0
     """
+    if not isinstance(edits, Mapping):
+        raise TypeError(f"edits are a mapping of addresses to interventions, not {type(edits).__name__}")
     if not edits:
-        return f
+        return _function(f)
+    _check_addresses(edits)
     interventions = tuple(as_intervention(edit) for edit in edits.values())
     return transform(_intervene, tuple(edits), (_function(f), interventions), like=f)
 
@@ -133,6 +137,8 @@ def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[A
       (8.0, [2.0, 2.0], [4.0, 4.0])
     """
     addresses = tuple(address for address, _ in _pairs(where))
+    if not callable(metric):
+        raise TypeError(f"a metric is a function of what f returns, not {type(metric).__name__}")
     return transform(_grads, addresses, (_function(f), metric), like=f)
 
 
@@ -160,6 +166,8 @@ def freeze(
       [2.0, 2.0]
     """
     addresses = tuple(address for address, _ in _pairs(where))
+    if values is not None and not isinstance(values, Mapping):
+        raise TypeError(f"freeze: values are a mapping of addresses to arrays, not {type(values).__name__}")
     if values is not None:
         _check_held([address for address in addresses if "*" not in address], values)
     return transform(_freeze, addresses, (_function(f), values and dict(values)), like=f)
@@ -193,11 +201,17 @@ def _function(f: Callable[..., Any]) -> Callable[..., Any]:
 def _pairs(where: Where) -> list[tuple[str, Any]]:
     if isinstance(where, str):
         return [(where, None)]
+    if not isinstance(where, Iterable):
+        raise TypeError(f"where is an address such as 'blocks.resid_post', or several, not {type(where).__name__}")
     pairs = list(where.items()) if isinstance(where, Mapping) else [(address, None) for address in where]
-    for address, _ in pairs:
+    _check_addresses(address for address, _ in pairs)
+    return pairs
+
+
+def _check_addresses(addresses: Iterable[Any]) -> None:
+    for address in addresses:
         if not isinstance(address, str):
             raise TypeError(f"an address is a string such as 'blocks.resid_post', not {type(address).__name__}")
-    return pairs
 
 
 # What each does when it is called: trace `f` and evaluate it again.
@@ -241,6 +255,10 @@ def _edited(f: Any, args: Any, kwargs: Any, edits: Callable[[Catalog], Iterable[
     return jax.tree.unflatten(tree, outs)
 
 
+def _kind(x: Any) -> str:
+    return str(jnp.result_type(x)) if isinstance(x, (jax.Array, np.ndarray, int, complex)) else type(x).__name__
+
+
 def _grads(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -> Any:
     f, metric = arrays
     jaxpr, leaves, tree = trace(f, args, kwargs)
@@ -254,7 +272,10 @@ def _grads(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -
 
     def loss(deltas: Any) -> Any:
         outs, values = Interpreter(catalog, wants, records=first.records).run(jaxpr, leaves, output=True, deltas=deltas)
-        return jnp.sum(metric(jax.tree.unflatten(tree, outs))), values
+        found = metric(jax.tree.unflatten(tree, outs))
+        if not jax.tree_util.all_leaves((found,)) or not jnp.issubdtype(jnp.result_type(found), jnp.floating):
+            raise TypeError(f"a metric returns one real number, or one an example, not {_kind(found)}")
+        return jnp.sum(found), values
 
     (value, values), slopes = jax.value_and_grad(loss, has_aux=True)(jax.tree.map(zeros, avals))
     return value, assemble(wants, first.records, values), assemble(wants, first.records, slopes)

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: TensorBoard scalars, density histograms, and a progress bar."""
+"""What a training shows while it runs: TensorBoard scalars, density histograms, and how far it has come."""
 
 import dataclasses
 from pathlib import Path
@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from interp_jax.progress import Progress
 
 DENSITY_EVERY = 10  # reports: a histogram costs an encoding of the batch
 
@@ -21,7 +23,7 @@ class Monitor:
 
     Args:
       log: folder of the TensorBoard files; none are written without one.
-      bar: whether to show a progress bar.
+      bar: whether to show the progress, a bar on a terminal and lines elsewhere.
 
     Example:
       >>> import jax, tempfile
@@ -36,22 +38,18 @@ class Monitor:
     """
 
     def __init__(self, log: str | Path | None = None, *, bar: bool = True):
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-        columns = (TextColumn("  "), BarColumn(16), TaskProgressColumn(), TextColumn("{task.fields[scores]}"))
-        self._progress = Progress(*columns, disable=not bar)
-        self._task: Any = None
+        self._progress, self._bar = None, bar
         self._log, self._writers, self._n = log, {}, 0
         self._clock, self._rate = (time.monotonic(), 0), 0.0
         self.last: dict[str, float] = {}
 
     def __enter__(self) -> "Monitor":
-        self._progress.start()
         self._clock = time.monotonic(), 0
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._progress.stop()
+    def __exit__(self, *raised: Any) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(*raised)
         for writer in self._writers.values():
             writer.close()
 
@@ -77,11 +75,11 @@ class Monitor:
         self.last = scores | {"tokens_per_second": self._rate}
         if self._log is not None:
             self._to_tensorboard(run, step, state, batch)
-        if self._task is None:
+        if self._progress is None:
             total = int(state.hyperparameters.n_steps)
-            self._task = self._progress.add_task("training", total=total, scores="")
+            self._progress = Progress("training", total, shown=self._bar).__enter__()
         line = "loss {loss:.3g}  l0 {l0:.1f}  fvu {fvu:.3f}  dead {dead:.1%}  {tokens_per_second:,.0f} tok/s"
-        self._progress.update(self._task, completed=step, scores=line.format(**self.last))
+        self._progress.update(step, line.format(**self.last))
 
     def _to_tensorboard(self, run: str, step: int, state: Any, batch: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from interp_jax.core import Context, Function, Intervention, Module, as_intervention, check, check_uniform, is_leaf
+from interp_jax.core import Context, Function, Intervention, Module, as_intervention, check, is_leaf
 from interp_jax.interventions.registration import Wrapper, pytree
 
 
@@ -18,25 +18,8 @@ class _Chain(Intervention):
     edits: Any
 
     @property
-    def layers(self) -> frozenset[int] | None:  # type: ignore[override]
-        each = [edit.layers for edit in self.edits]
-        return None if None in each or not each else frozenset().union(*each)  # type: ignore[arg-type]
-
-    @property
-    def since(self) -> int:  # type: ignore[override]
-        return min((edit.since for edit in self.edits), default=0)
-
-    @property
-    def reads(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset().union(*(edit.reads for edit in self.edits))
-
-    @property
-    def positions(self) -> tuple[Any, ...]:  # type: ignore[override]
-        return tuple(index for edit in self.edits for index in edit.positions)
-
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
-        return all(edit.smooth for edit in self.edits)
+    def inner(self) -> tuple[Intervention, ...]:  # type: ignore[override]
+        return tuple(self.edits)
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         for edit in self.edits:
@@ -62,10 +45,11 @@ class _PerLayer(Wrapper):
         if not ctx.index:
             raise ValueError(f"per_layer: site {ctx.name!r} stands in no loop over layers")
         here = jax.tree.map(partial(_of_layer, ctx=ctx), self.edit)
+        self.edit.look(value, ctx)
         return here(value, ctx)
 
 
-def _of_layer(leaf: Array, ctx: Context) -> Array:
+def _of_layer(leaf: Any, ctx: Context) -> Array:
     if not jnp.shape(leaf) or jnp.shape(leaf)[0] != ctx.stack[-1]:
         raise ValueError(
             f"per_layer: site {ctx.name!r} has {ctx.stack[-1]} layers, and an array of its edit has shape "
@@ -81,6 +65,7 @@ def per_layer(edit: Any) -> Intervention:
       edit: an intervention with arrays `[layer ...]`, such as `add(vectors)` with vectors `[layer d_model]`.
 
     Raises:
+      TypeError: the edit, or one in it, is of a class that is not registered as a pytree.
       ValueError: (when applied) at a site outside any loop over layers, or an array without the axis.
 
     Example:
@@ -90,7 +75,14 @@ def per_layer(edit: Any) -> Intervention:
       >>> ij.intervene(f, {"x": per_layer(add(jnp.array([1.0, 10.0])))})(jnp.zeros(2)).tolist()
       [11.0, 11.0]
     """
-    return _PerLayer(as_intervention(edit))
+    edit = as_intervention(edit)
+    for leaf in jax.tree.leaves(edit):
+        if isinstance(leaf, Intervention):
+            raise TypeError(
+                f"per_layer: a {type(leaf).__name__} is no pytree, whose arrays it could take apart: decorate the "
+                "class with jax.tree_util.register_dataclass"
+            )
+    return _PerLayer(edit)
 
 
 @pytree(data=("edit",), static=("sources", "named"))
@@ -107,15 +99,13 @@ class _Via(Intervention):
         return frozenset(address for _, address in self.sources)
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        fn, keys = self.edit.fn, [key for key, _ in self.sources]
+        fn = self.edit.fn
 
-        def run(value: Array, *reads: Array) -> Any:
-            values = dict(zip(keys, reads, strict=True))
-            return fn(value, **values) if self.named else fn(value, values)
-
-        reads = [ctx.reads[address] for _, address in self.sources]
-        check_uniform(run, (value, *reads), ctx)
-        return run(value, *reads)
+        for _, address in self.sources:
+            if address not in ctx.reads:
+                raise ValueError(f"via: nothing gives it {address!r} here: an edit may be a via, a reducer may not")
+        values = {key: ctx.reads[address] for key, address in self.sources}
+        return fn(value, **values) if self.named else fn(value, values)
 
 
 def via(sources: Mapping[str, str], fn: Callable[..., Array]) -> Intervention:
@@ -137,6 +127,10 @@ def via(sources: Mapping[str, str], fn: Callable[..., Array]) -> Intervention:
       >>> ij.intervene(f, {"out": via({"x": "in"}, lambda out, x: out - x)})(jnp.ones(2)).tolist()
       [4.0, 4.0]
     """
+    if not isinstance(sources, Mapping) or not all(isinstance(x, str) for pair in sources.items() for x in pair):
+        raise TypeError("via: sources are a mapping of keys to addresses, all of them strings")
+    if not callable(fn):
+        raise TypeError(f"via: fn is a function of (value, {', '.join(sources)}), not {type(fn).__name__}")
     named = _accepts(fn, **dict.fromkeys(sources))
     if not named and not _accepts(fn, {}):
         raise TypeError(f"via: fn must take (value, {', '.join(sources)}) or (value, values)")

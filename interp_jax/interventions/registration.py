@@ -69,21 +69,5 @@ class Wrapper(Intervention):
     edit: Any
 
     @property
-    def layers(self) -> frozenset[int] | None:  # type: ignore[override]
-        return self.edit.layers
-
-    @property
-    def since(self) -> int:  # type: ignore[override]
-        return self.edit.since
-
-    @property
-    def reads(self) -> frozenset[str]:  # type: ignore[override]
-        return self.edit.reads
-
-    @property
-    def positions(self) -> tuple[Any, ...]:  # type: ignore[override]
-        return self.edit.positions
-
-    @property
-    def smooth(self) -> bool:  # type: ignore[override]
-        return self.edit.smooth
+    def inner(self) -> tuple[Intervention, ...]:  # type: ignore[override]
+        return (self.edit,)

@@ -7,12 +7,25 @@ import zlib
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Key, Num
+from jaxtyping import Array, ArrayLike, Key, Num
 
 from interp_jax.core import COUNTED, Context, Intervention, check_kind, fill, of_visit, place
 from interp_jax.interventions.registration import pytree
 
 Numbers = Num[ArrayLike, "..."] | Sequence[Any]  # lists of numbers are as good
+
+
+def _array(name: str, x: Any) -> Array:
+    try:
+        return jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} takes numbers, or an array of them, not {x!r:.60}") from error
+
+
+def _key(key: Any) -> Any:
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"noise: key is a jax.random.key(...), not {key!r:.60}")
+    return key
 
 
 def _wide(x: Array) -> Array:
@@ -37,9 +50,18 @@ def _combine(value: Array, other: Array, ctx: Context, fn: Callable[[Array, Arra
     return fn(wide, _placed(other, value, ctx).astype(wide.dtype)).astype(value.dtype)
 
 
+class _Valued(Intervention):
+    """An edit by values that the site must hold."""
+
+    smooth = True  # type: ignore[assignment]
+
+    def look(self, value: Array, ctx: Context) -> None:
+        for values in jax.tree.leaves(self):
+            check_kind(values, value, ctx)
+
+
 @pytree(data=("vector",))
-class _Add(Intervention):
-    smooth = True
+class _Add(_Valued):
     vector: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -63,21 +85,15 @@ def add(vector: Numbers) -> Intervention:
       >>> ij.intervene(f, {"x": add(jnp.array([1.0, 2.0]))})(jnp.zeros(2)).tolist()
       [1.0, 2.0]
     """
-    return _Add(jnp.asarray(vector))
+    return _Add(_array("add", vector))
 
 
-@pytree(data=("value",), static=("fits_any",))
-class _Replace(Intervention):
-    smooth = True
+@pytree(data=("value",))
+class _Replace(_Valued):
     value: Any
-    fits_any: bool  # zero is of the kind that any site holds
-
-    def arguments(self) -> dict[str, Any]:
-        return {"value": self.value}
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        new = self.value.astype(value.dtype) if self.fits_any else self.value
-        return _placed(new, value, ctx).astype(value.dtype)
+        return _placed(self.value, value, ctx).astype(value.dtype)
 
 
 def replace(value: Numbers) -> Intervention:
@@ -97,7 +113,15 @@ def replace(value: Numbers) -> Intervention:
       >>> ij.intervene(f, {"x": replace(jnp.ones(3))})(jnp.zeros(3)).item()
       3.0
     """
-    return _Replace(jnp.asarray(value), False)
+    return _Replace(_array("replace", value))
+
+
+@pytree()
+class _Zero(Intervention):
+    smooth = True  # type: ignore[assignment]
+
+    def __call__(self, value: Array, ctx: Context) -> Array:
+        return fill(jnp.zeros((), value.dtype), value)
 
 
 def zero() -> Intervention:
@@ -108,12 +132,11 @@ def zero() -> Intervention:
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.zero()})(jnp.ones(2)).tolist()
       [0.0, 0.0]
     """
-    return _Replace(jnp.zeros((), jnp.float32), True)
+    return _Zero()
 
 
 @pytree(data=("mean",))
-class _MeanAblate(Intervention):
-    smooth = True
+class _MeanAblate(_Valued):
     mean: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -152,12 +175,11 @@ def mean_ablate(mean: Numbers | None = None) -> Intervention:
       >>> ij.intervene(f, {"x": ij.interventions.mean_ablate()})(jnp.array([1.0, 3.0])).tolist()
       [2.0, 2.0]
     """
-    return _MeanAblate(None if mean is None else jnp.asarray(mean))
+    return _MeanAblate(None if mean is None else _array("mean_ablate", mean))
 
 
 @pytree(data=("factor",))
-class _Scale(Intervention):
-    smooth = True
+class _Scale(_Valued):
     factor: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -172,12 +194,12 @@ def scale(factor: Numbers) -> Intervention:
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.scale(2.0)})(jnp.ones(2)).tolist()
       [2.0, 2.0]
     """
-    return _Scale(jnp.asarray(factor))
+    return _Scale(_array("scale", factor))
 
 
 @pytree(data=("direction",))
 class _ProjectOut(Intervention):
-    smooth = True
+    smooth = True  # type: ignore[assignment]
     direction: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
@@ -191,14 +213,14 @@ class _ProjectOut(Intervention):
                 f"project_out: site {ctx.name!r} has a last axis of {value.shape[-1]}, "
                 f"the direction has shape {self.direction.shape}"
             )
-        norm = jnp.linalg.norm(direction)
+        norm = jnp.linalg.norm(direction).astype(wide.dtype)
         unit = direction / jnp.where(norm == 0, jnp.ones_like(norm), norm)
-        along = jnp.einsum("...d,d->...", wide, unit, precision=jax.lax.Precision.HIGHEST)
+        along = jnp.einsum("...d,d->...", wide, unit.conj(), precision=jax.lax.Precision.HIGHEST)
         return (wide - along[..., None] * unit).astype(value.dtype)
 
 
-def project_out(direction: Float[ArrayLike, "*layer d"] | Sequence[Any]) -> Intervention:
-    """Removes the component along a direction: `x - r (r . x)` with `r` the direction at unit norm.
+def project_out(direction: Num[ArrayLike, "*layer d"] | Sequence[Any]) -> Intervention:
+    """Removes the component along a direction: `x - r (r* . x)` with `r` the direction at unit norm.
 
     Directional ablation of Arditi et al. 2024, "Refusal in language models is mediated by a single direction".
 
@@ -214,18 +236,23 @@ def project_out(direction: Float[ArrayLike, "*layer d"] | Sequence[Any]) -> Inte
       >>> ij.intervene(f, {"x": ij.interventions.project_out(jnp.array([0.0, 2.0]))})(jnp.ones(2)).tolist()
       [1.0, 0.0]
     """
-    return _ProjectOut(jnp.asarray(direction))
+    return _ProjectOut(_array("project_out", direction))
 
 
 @pytree(data=("low", "high"))
 class _Clamp(Intervention):
-    smooth = True
+    smooth = True  # type: ignore[assignment]
     low: Any
     high: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        bounds = [None if b is None else _placed(b, value, ctx).astype(value.dtype) for b in (self.low, self.high)]
-        return jnp.clip(value, *bounds)
+        return jnp.clip(value, *(None if b is None else self._bound(b, value, ctx) for b in (self.low, self.high)))
+
+    def _bound(self, bound: Array, value: Array, ctx: Context) -> Array:
+        if all(jnp.issubdtype(x.dtype, jnp.integer) for x in (bound, value)):
+            held, given = jnp.iinfo(value.dtype), jnp.iinfo(bound.dtype)  # beyond its range a bound is no limit
+            bound = jnp.clip(bound, max(held.min, given.min), min(held.max, given.max)).astype(value.dtype)
+        return _placed(bound, value, ctx).astype(value.dtype)
 
 
 def clamp(low: Numbers | None = None, high: Numbers | None = None) -> Intervention:
@@ -236,12 +263,12 @@ def clamp(low: Numbers | None = None, high: Numbers | None = None) -> Interventi
       >>> ij.intervene(lambda x: ij.site(x, "x"), {"x": ij.interventions.clamp(high=0.5)})(jnp.ones(2)).tolist()
       [0.5, 0.5]
     """
-    return _Clamp(*(None if bound is None else jnp.asarray(bound) for bound in (low, high)))
+    return _Clamp(*(None if bound is None else _array("clamp", bound) for bound in (low, high)))
 
 
 @pytree(data=("key", "scale"))
 class _Noise(Intervention):
-    smooth = True
+    smooth = True  # type: ignore[assignment]
     key: Any
     scale: Any
 
@@ -271,4 +298,4 @@ def noise(key: Key[Array, ""], scale: Numbers = 1.0) -> Intervention:
       >>> noisy(jnp.zeros(2)).shape
       (2,)
     """
-    return _Noise(key, jnp.asarray(scale))
+    return _Noise(_key(key), _array("noise", scale))

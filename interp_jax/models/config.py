@@ -88,6 +88,16 @@ class Config:
             )
         if self.norm == "none" and self.norms == "residual":
             raise ValueError("Config: norms='residual' are norms of the stream: norm must be 'layernorm' or 'rmsnorm'")
+        encoder = self.norms == "residual"
+        if self.n_types and not encoder:
+            raise ValueError("Config: n_types are of an encoder, whose norms are 'residual'")
+        lacking = {"positions": "learned", "embed_scale": False, "parallel": False, "window": 0, "logit_softcap": 0.0}
+        lacking |= {"tie_embeddings": True, "unembed_bias": False}
+        for name, only in lacking.items() if encoder else ():
+            if getattr(self, name) != only:
+                raise ValueError(
+                    f"Config: norms='residual' are those of an encoder, which has {name}={only!r} and no other"
+                )
         if self.headless and self.unembed_bias:
             raise ValueError("Config: a headless model has no unembedding, and so no bias of it")
         in_model = all(i in range(self.n_layers) for i in self.local_layers)

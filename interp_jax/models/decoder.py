@@ -39,6 +39,8 @@ class Decoder(Transformer):
     """
 
     def __init__(self, config: Config, param: Any, *, scan_layers: bool = False):
+        if config.norms == "residual":
+            raise ValueError("Decoder: norms='residual' are those of an Encoder; create that, or give other norms")
         self.config = config
         self.w_e = nnx.data(param((config.d_vocab, config.d_model)))
         learned = config.positions == "learned"

@@ -44,6 +44,8 @@ class Encoder(Transformer):
     causal = False
 
     def __init__(self, config: Config, param: Any, *, scan_layers: bool = False):
+        if config.norms != "residual":
+            raise ValueError(f"Encoder: norms={config.norms!r} are those of a Decoder; give 'residual'")
         self.config = config
         self.w_e = nnx.data(param((config.d_vocab, config.d_model)))
         self.w_pos = nnx.data(param((config.n_ctx, config.d_model)))

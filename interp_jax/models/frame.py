@@ -26,12 +26,14 @@ class Places:
       key_offset: the same for the key axis; differs in a cached step.
       length: how many tokens of a sequence are real; None where nothing is padding, and in a cached step.
       prompt: how many tokens the prompt has, while a text is generated.
+      read: how many tokens stand so far, those of this call included; the slots of the cache beyond them are empty.
     """
 
     offset: Array | None = None
     key_offset: Array | None = None
     length: Array | None = None
     prompt: Array | None = None
+    read: Array | None = None
 
     def site(self, x: Array, name: str, axes: tuple[str, ...], layer: int | None = None) -> Array:
         offset: Any = self.offset
@@ -45,7 +47,7 @@ class Places:
             axes=axes,
             offset=offset if counted else None,
             length=self.length if counted else None,
-            marks={} if self.prompt is None else {"prompt": self.prompt},
+            marks={"prompt": self.prompt, "read": self.read},
         )
 
 

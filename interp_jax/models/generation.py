@@ -53,7 +53,9 @@ def generate(
       key: needed to sample; the token `t` of the continuation is drawn with `jax.random.fold_in(key, t)`.
       temperature: 0 takes the likeliest token.
       edits: `{address: intervention}`, applied at every step, each token in its true position. `position="prompt"` and
-        `position="generated"` are the two parts. A function must do the same at each position.
+        `position="generated"` are the two parts. Any other edit must do the same at each position and leave the
+        examples apart. One that gives weight to later keys, at `pattern` or `attn_scores`, sees those that stand at its
+        step: it cannot equal `forward` on the whole text, where earlier tokens see later ones.
       stop: a token, or several, at which a continuation ends: its last token is then repeated. None: at none; give
         `tokenizer.eos_id` for the end of a text.
       capture: an address, or several, whose values are returned beside the tokens.
@@ -134,14 +136,14 @@ def _generate(
     step = capture(edited, options.capture) if options.capture else lambda *args: (edited(*args), {})
 
     def run(cache: Cache, tokens: Array, positions: Array, offset: Array, start: Any) -> Any:
-        places = Places(offset, key_offset, prompt=length)
+        places = Places(offset, key_offset, prompt=length, read=offset + tokens.shape[-1])
         return step(model, cache, tokens, positions, Sight(real, start), places)
 
     cache = model.empty_cache(tuple(batch), n_prompt + options.slots)
     (logits, cache), captured = run(cache, tokens, count(mask), key_offset, None)
     first = _choose(logits, sampling, jnp.int32(0))
     new = jnp.zeros((*batch, options.slots), jnp.int32).at[..., 0].set(first)
-    places = Places(key_offset, key_offset, prompt=length)
+    places = Places(key_offset, key_offset, prompt=length, read=length)
     known = sites(_step, model, cache, tokens, count(mask), Sight(real), places) if captured else {}
     axes = {name: known[split_address(name)[0]].axes or () for name in captured}
     kept = {name: Captured.of(value, axes[name], n_prompt, options.slots) for name, value in captured.items()}

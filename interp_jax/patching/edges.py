@@ -33,7 +33,8 @@ READS = {**{kind: f"blocks.{kind}_input" for kind in "qkv"}, "mlp": "blocks.mlp_
 class Edges:
     """Scores of edges: float32 `[sender receiver]`, 0 where the graph has none, and the names of both.
 
-    Names: "embed", "head 0.1", "mlp 2"; "q 1.3", "k 1.3", "v 1.3", "mlp 2", "logits".
+    Names: "embed", "head 0.1", "mlp 2"; "q 1.3", "k 1.3", "v 1.3", "mlp 2", "logits". Heads are counted as queries are:
+    a key or a value that several share has the name of the first of them.
     """
 
     scores: Array
@@ -136,10 +137,17 @@ def nodes(known: Mapping[str, SiteInfo]) -> tuple[tuple[str, ...], tuple[str, ..
         layers = range(len(info.layers or ()))
         if kind == "mlp":
             return [f"mlp {layer}" for layer in layers]
-        return [f"{kind} {layer}.{head}" for layer in layers for head in range(info.size("head"))]
+        heads = range(0, info.size("head") * n_sharing(known, site), n_sharing(known, site))
+        return [f"{kind} {layer}.{head}" for layer in layers for head in heads]
 
     senders, receivers = ([n for item in sites.items() for n in named(*item)] for sites in (WRITES, READS))
     return tuple(senders), tuple(receivers)
+
+
+def n_sharing(known: Mapping[str, SiteInfo], site: str) -> int:
+    """How many query heads share one head of a site: more than one of grouped keys and values."""
+    queries, here = known.get(READS["q"]), known[site]
+    return queries.size("head") // here.size("head") if queries and site in (READS["k"], READS["v"]) else 1
 
 
 def depth(node: str) -> float:

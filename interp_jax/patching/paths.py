@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from interp_jax.core import Sites, capture, intervene, sites, split_address, transform
 from interp_jax.interventions import add, at, chain, replace
+from interp_jax.patching.edges import n_sharing
 from interp_jax.patching.grid import SEQUENCES, confine, lay, visit
 from interp_jax.patching.sweep import check_pair, ordered, per_example
 
@@ -56,7 +57,8 @@ def path_patch(
       where: address of the senders: `"blocks.attn.z"` (heads; also `"blocks.attn.result"`), `"blocks.attn_out"`,
         `"blocks.mlp_out"`, `"embed"` or `"pos_embed"`, or of one layer of these.
       to: the receivers, one or several, named as in `Edges`: "q 9.6" (what the query of head 6 of layer 9 reads), "k
-        9.6", "v 9.6" (key-value heads), "head 9.6" (all three), "mlp 5", "logits" (the final residual stream).
+        9.6", "v 9.6", "head 9.6" (all three), "mlp 5", "logits" (the final residual stream). Heads are counted as
+        queries are: of grouped keys and values it is the one that head 6 uses.
       over: what to go over, and the axes of the result, as in `activation_patch`; `("layer",)` for MLPs.
       put: "replace" puts the receivers' inputs of the direct run in place; "add" adds what the sender changed in
         them, so that receivers may feed one another. The same for one receiver, or several of one layer.
@@ -122,9 +124,7 @@ def _path_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Ar
     known = sites(f, *before, clean, **kwargs)
     grid = lay(f, options.where, options.over, (*before, clean), kwargs)
     frozen = _frozen(known, options)
-    inputs = {address: heads for address, heads in options.to if address != "logits"}
-    for address, heads in inputs.items():
-        _check_heads(known, address, heads)
+    inputs = {address: _heads(known, address, heads) for address, heads in options.to if address != "logits"}
     end = "logits" in dict(options.to)
     if end and inputs:
         inputs[f"blocks.{max(known['blocks.resid_post'].layers or (0,))}.resid_post"] = ()
@@ -167,9 +167,12 @@ def _put(read: Array, base: Array, heads: tuple[int, ...], options: _Options) ->
     return chain(*(at(edit, head=head) for head in heads)) if heads else edit
 
 
-def _check_heads(known: Sites, address: str, heads: tuple[int, ...]) -> None:
-    info = known.get(split_address(address)[0])
-    if info is None or not heads:
-        return  # what the function has not, its capture says
-    if max(heads) >= info.size("head"):
-        raise ValueError(f"path_patch: {address!r} has no head {max(heads)}; it has {info.size('head')}")
+def _heads(known: Sites, address: str, heads: tuple[int, ...]) -> tuple[int, ...]:
+    """The heads of a site that query heads read by, each once."""
+    site, _ = split_address(address)
+    if site not in known or not heads:
+        return heads  # what the function has not, its capture says
+    n = n_sharing(known, site)
+    if max(heads) >= n * known[site].size("head"):
+        raise ValueError(f"path_patch: {address!r} has no head {max(heads)}; it has {n * known[site].size('head')}")
+    return tuple(dict.fromkeys(head // n for head in heads))

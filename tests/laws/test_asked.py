@@ -78,6 +78,55 @@ def test_integers_are_edited_by_integers() -> None:
     np.testing.assert_array_equal(edited(iv.add(2), x=VALUES.astype(jnp.int32)), VALUES + 2)
 
 
+@pytest.mark.parametrize("dtype", [jnp.int8, jnp.uint8])
+def test_numbers_fit_the_integers_of_a_site(dtype: Any) -> None:
+    x, low, high = (VALUES % 5).astype(dtype), int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
+    for bad in (low - 1, high + 1):
+        for make in (iv.add, iv.replace, iv.scale, iv.mean_ablate, lambda b: iv.at(iv.replace([0, 1, 2, b]), head=3)):
+            refused(f"{bad} is out of range", lambda make=make, bad=bad: edited(make(bad), x=x))
+    np.testing.assert_array_equal(edited(iv.clamp(low - 200, high + 200), x=x), x)
+    np.testing.assert_array_equal(edited(iv.clamp(1, 10**6), x=x), np.maximum(x, 1))
+
+
+def test_a_complex_direction_is_projected_out() -> None:
+    direction = np.array([1, 1j, 2, 0], np.complex64)
+    left = edited(iv.project_out(direction), x=jax.lax.complex(VALUES, VALUES[::-1]))
+    np.testing.assert_allclose(left @ direction.conj(), 0, atol=1e-4)
+
+
+class Unregistered(ij.interventions.Intervention):
+    def __call__(self, value: Any, ctx: Any) -> Any:
+        return value
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: iv.at(iv.zero(), mask="all"), "mask= is an array"),
+        (lambda: iv.at(iv.zero(), mask=1.5), "mask= is an array"),
+        (lambda: iv.add(None), "add takes numbers"),
+        (lambda: iv.noise(0), "noise: key is"),
+        (lambda: iv.per_layer(Unregistered()), "Unregistered is no pytree"),
+        (lambda: iv.via(["a"], jnp.add), "via: sources are a mapping"),
+        (lambda: iv.via({"a": "a"}, None), "via: fn is a function"),
+        (lambda: ij.intervene(here, [("h", iv.zero())]), "edits are a mapping"),
+        (lambda: ij.intervene(here, {1: iv.zero()}), "address is a string"),
+        (lambda: ij.capture(here, None), "where is an address"),
+        (lambda: ij.grads(here, "h", None), "a metric is a function"),
+        (lambda: ij.grads(here, "h", lambda x: (x, x))(VALUES), "a metric returns one real number"),
+        (lambda: ij.freeze(here, "h", 3), "values are a mapping"),
+        (lambda: ij.site(VALUES, "h", axes="head"), "axes are a sequence"),
+    ],
+)
+def test_what_is_of_a_wrong_type_is_told(call: Any, words: str) -> None:
+    refused(words, call, TypeError)
+
+
+def test_a_reducer_reads_no_other_site() -> None:
+    refused("'a' here.*a reducer may not", lambda: ij.capture(here, {"h": iv.via({"a": "a"}, jnp.add)})(VALUES))
+
+
 # Several sites.
 
 

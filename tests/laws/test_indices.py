@@ -10,7 +10,7 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import interventions as iv
-from tests.laws.functions import D_MODEL, LAYERS, POSITIONS, inputs
+from tests.laws.functions import D_MODEL, LAYERS, POSITIONS, inputs, looped, params, scanned
 
 SITE = "blocks.resid_post"
 VALUES = jnp.arange(24.0).reshape(2, 3, 4)
@@ -90,6 +90,84 @@ def test_several_heads_are_several_heads_whatever_the_batch() -> None:
     refused("one per example", lambda: edited(iv.at(iv.zero(), position=[0, 1, 2])))
 
 
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("axis", ["position", "head", "index", "layer", "axis"])
+@pytest.mark.parametrize("bad", [1.0, np.float32(1), jnp.float32(0), True, np.array([True, False, True]), "one", [0.5]])
+def test_an_index_is_an_integer(axis: str, bad: Any) -> None:
+    if axis == "position" and isinstance(bad, str):
+        return refused("neither an index nor", lambda: iv.at(iv.zero(), position=bad))
+    where = {"index": {"axis": -1, "index": bad}, "axis": {"axis": bad, "index": 0}}.get(axis, {axis: bad})
+    return refused(f"{axis}= takes .*integer", lambda: iv.at(iv.zero(), **where), TypeError)
+
+
+@pytest.mark.parametrize("f", [scanned, looped])
+@pytest.mark.parametrize("address", ["blocks.resid_post", "blocks.1.resid_post"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        iv.at(iv.at(iv.zero(), layer=2), layer=1),
+        iv.at(iv.at(iv.zero(), layer=-1), layer=1),
+        iv.at(iv.chain(iv.at(iv.zero(), layer=1), iv.at(iv.zero(), layer=2)), layer=1),
+        iv.chain(iv.at(iv.zero(), layer=1), iv.at(iv.at(iv.zero(), layer=0), layer=-2)),
+    ],
+)
+def test_layers_that_contradict_each_other(f: Any, address: str, edit: Any) -> None:
+    refused("chooses nothing.*confined to", lambda: ij.intervene(f, {address: edit})(params(), inputs()))
+
+
+@pytest.mark.parametrize("f", [scanned, looped])
+def test_choices_that_agree_are_one(f: Any) -> None:
+    def run(edits: Any) -> np.ndarray:
+        return np.asarray(ij.intervene(f, edits)(params(), inputs()))
+
+    last = LAYERS - 1
+    same = run({SITE: iv.at(iv.zero(), layer=last)})
+    for edit in (iv.at(iv.at(iv.zero(), layer=-1), layer=last), iv.at(iv.at(iv.zero(), layer=last), layer=-1)):
+        np.testing.assert_array_equal(run({SITE: edit}), same)
+    np.testing.assert_array_equal(run({f"blocks.{last}.resid_post": iv.at(iv.zero(), layer=-1)}), same)
+    np.testing.assert_array_equal(run({f"blocks.{last}.resid_post": iv.at(iv.zero(), layer=jnp.int32(-1))}), same)
+    refused("layer=2 is out of range", lambda: run({"blocks.1.resid_post": iv.at(iv.zero(), layer=jnp.int32(2))}))
+
+
+@pytest.mark.parametrize("wrap", [lambda e: e, lambda e: iv.chain(iv.add(1.0), e)])
+@pytest.mark.parametrize(
+    ("inner", "outer"),
+    [
+        ({"head": 2}, {"head": 1}),
+        ({"head": -2}, {"head": [-1, -3]}),
+        ({"position": 0}, {"position": [1, 2]}),
+        ({"axis": -1, "index": 1}, {"axis": -1, "index": 2}),
+        ({"position": "prompt"}, {"position": "generated"}),
+    ],
+)
+def test_places_that_contradict_each_other(wrap: Any, inner: dict[str, Any], outer: dict[str, Any]) -> None:
+    refused("no place is in both", lambda: iv.at(wrap(iv.at(iv.zero(), **inner)), **outer))
+
+
+def test_the_indices_of_every_layer_are_looked_at() -> None:
+    def f(x: Any) -> Any:
+        return jax.lax.scan(
+            lambda c, i: (ij.site(c + i, "h", axes=("batch", "position", "head")), None), x, jnp.ones(2)
+        )[0]
+
+    for name, size in (("head", 4), ("position", 3)):
+        good = iv.per_layer(iv.at(iv.zero(), **{name: [0, size - 1]}))
+        assert not np.array_equal(edited(good, f), f(VALUES))
+        bad = iv.per_layer(iv.at(iv.zero(), **{name: jnp.array([0, size])}))
+        refused(f"{name}={size} is out of range", lambda bad=bad: edited(bad, f))
+
+
+def test_an_edit_that_is_looked_at_runs_once() -> None:
+    runs: list[int] = []
+
+    def edit(x: Any) -> Any:
+        runs.append(1)
+        return jnp.sqrt(x)
+
+    edited(iv.at(edit, position=1))
+    assert len(runs) == 1
+
+
 @pytest.mark.parametrize("padding", ["left", "right"])
 def test_positions_count_real_tokens_on_either_side(padding: str) -> None:
     length = jnp.array([2, 3])
@@ -108,4 +186,9 @@ def test_positions_count_real_tokens_on_either_side(padding: str) -> None:
         if padding == "left"
         else jnp.array([[2.0, 4.0, 9.0], [3.0, 3.0, 3.0]])
     )
-    np.testing.assert_allclose(edited(iv.mean_ablate(), f, values), np.full((2, 3), 3.0))
+    np.testing.assert_allclose(edited(iv.mean_ablate(), f, values), np.where(values == 9, 9, 3))
+    for edit in (iv.add(1.0), lambda x: x + 1, lambda x: jnp.log(x - 9)):  # padding is left alone, by its slope, too
+        there = np.asarray(values == 9)
+        assert edited(edit, f, values)[there].tolist() == [9]
+        slopes = jax.grad(lambda x: ij.intervene(f, {"h": edit})(x).sum(where=values == 9))(values)  # noqa: B023
+        np.testing.assert_array_equal(slopes, there)

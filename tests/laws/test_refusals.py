@@ -106,9 +106,9 @@ def test_an_axis_name_of_a_vmap_around() -> None:
 def test_what_is_not_an_edit() -> None:
     with pytest.raises(TypeError, match="use replace"):
         ij.intervene(looped, {"embed": 3.0})
-    with pytest.raises(ValueError, match="confined to layers"):
-        iv.at(iv.at(iv.zero(), layer=1), layer=2)
-    with pytest.raises(ValueError, match="another layer"):
+    with pytest.raises(ValueError, match="confined to layer 2"):
+        ij.intervene(looped, {"blocks.gate": iv.at(iv.at(iv.zero(), layer=1), layer=2)})(params(), inputs())
+    with pytest.raises(ValueError, match="confined to layer 2"):
         ij.intervene(looped, {"blocks.2.gate": iv.at(iv.zero(), layer=1)})(params(), inputs())
 
 

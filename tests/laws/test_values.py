@@ -209,10 +209,10 @@ def test_on_demand_sites() -> None:
     close(ij.intervene(f, {"products": replace(acts["products"])})(w, x), out)
     assert not np.allclose(ij.intervene(f, {"products.2": lambda p: 2 * p})(w, x), out)
     # The choice survives an edit elsewhere, also where that cuts the scan.
-    for edit in (add(1.0), at(add(1.0), layer=1)):
+    for edit, edited in ((add(1.0), range(LAYERS)), (at(add(1.0), layer=1), (1,))):
         outer = ij.capture(lambda *a: ij.intervene(f, {"product": edit})(*a), ["products", "product"])(w, x)  # noqa: B023
         close(
-            outer[1]["products"].sum(1) + jnp.array([[float(edit.layers in (None, {i}))] for i in range(LAYERS)]),
+            outer[1]["products"].sum(1) + jnp.array([[float(i in edited)] for i in range(LAYERS)]),
             outer[1]["product"],
         )
     close(jax.vmap(f, (None, 0))(w, jnp.ones((2, D_MODEL))), jnp.stack([out, out]))

@@ -42,7 +42,7 @@ NEOX = replace(
     parallel=True,
     tie_embeddings=False,
 )
-GEMMA = replace(  # every option of Gemma 2 and 3 at once
+GEMMA = replace(  # every option of Gemma 3 at once
     LLAMA,
     family="gemma3_text",
     act="gelu_new",
@@ -52,7 +52,6 @@ GEMMA = replace(  # every option of Gemma 2 and 3 at once
     embed_scale=True,
     tie_embeddings=True,
     attn_scale=0.5,
-    attn_softcap=2.0,
     logit_softcap=3.0,
     window=3,
     local_layers=(0, 2),
@@ -67,7 +66,13 @@ CONFIGS = {
     "neox": NEOX,
     "gemma": GEMMA,
     "gemma2": replace(
-        GEMMA, family="gemma2", qk_norm="none", rope_local_theta=0.0, rope_scaling="none", rope_factor=1.0
+        GEMMA,
+        family="gemma2",
+        qk_norm="none",
+        attn_softcap=2.0,
+        rope_local_theta=0.0,
+        rope_scaling="none",
+        rope_factor=1.0,
     ),
     "llama3": replace(
         LLAMA,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interp_jax import models
-from interp_jax.models import Config, Decoder
+from interp_jax.models import Config, Decoder, Encoder
 
 
 def close(a: jax.Array, b: jax.Array, tolerance: float = 1e-5) -> None:
@@ -139,9 +139,19 @@ def test_a_traced_token_outside_the_vocabulary_is_loud(model: Decoder) -> None:
         ({"n_heads": 3}, "not divisible"),
         ({"n_kv_heads": 3}, "not a multiple"),
         ({"d_head": 3, "positions": "rotary"}, "even"),
+        ({"n_types": 2}, "^Config: n_types are of an encoder"),
+        ({"norms": "residual", "positions": "rotary"}, "of an encoder, which has positions='learned' and no other$"),
+        ({"norms": "residual", "tie_embeddings": False}, "of an encoder, which has tie_embeddings=True and no other$"),
     ],
 )
 def test_sizes_that_do_not_fit(change: dict, says: str) -> None:
     sizes = {"n_layers": 1, "n_heads": 4, "d_model": 16, "d_mlp": 24, "d_vocab": 37, "n_ctx": 32}
     with pytest.raises(ValueError, match=says):
         Config(**{**sizes, **change})
+
+
+@pytest.mark.parametrize(("kind", "norms"), [(Decoder, "residual"), (Encoder, "pre")])
+def test_norms_of_the_other_class(kind: type, norms: str) -> None:
+    config = Config(n_layers=1, n_heads=4, d_model=16, d_mlp=24, d_vocab=37, n_ctx=32, norms=norms)
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}: norms='{norms}' are those of an? "):
+        kind.create(jax.random.key(0), config)

@@ -21,7 +21,12 @@ from interp_jax.models.params import paths
 from tests.models.conftest import CONFIGS, random_model
 
 # Between them every option; the plain ones are long.
-KINDS = ["neox", "gemma", "bert", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("qwen3", "olmo", "phi"))]
+KINDS = [
+    "neox",
+    "gemma",
+    "bert",
+    *(pytest.param(kind, marks=pytest.mark.long) for kind in ("gemma2", "qwen3", "olmo", "phi")),
+]
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -10,7 +10,7 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import models
-from interp_jax.interventions import add, at, scale, zero
+from interp_jax.interventions import Intervention, add, at, chain, scale, zero
 from interp_jax.models import Decoder
 from interp_jax.models.generation import _choose
 
@@ -119,6 +119,62 @@ def test_the_parts_of_a_text_by_their_names(model: Decoder, prompts: tuple) -> N
     np.testing.assert_allclose(
         edited[site][:, :7], jnp.where(mask[..., None], plain[site][:, :7] + edit.vector, 0), atol=1e-5
     )
+
+
+class Numbered(Intervention):
+    """A user's own edit, which knows by its context where it is."""
+
+    def __call__(self, value: jax.Array, ctx: Any) -> jax.Array:
+        numbers = ctx.numbers("position", value.shape[-2])
+        return value * ctx.spread(1.0 + numbers, "position", value)
+
+
+class Centred(Intervention):
+    def __call__(self, value: jax.Array, ctx: Any) -> jax.Array:
+        return value - value.mean(-2, keepdims=True)
+
+
+def largest(x: jax.Array) -> jax.Array:
+    """All but the largest features are zero, and scattered back by the number of the row."""
+    values, index = jax.lax.top_k(x, 6)
+    rows = jnp.arange(x.shape[0])[:, None, None], jnp.arange(x.shape[1])[None, :, None]
+    return jnp.zeros_like(x).at[*rows, index].set(values)
+
+
+@pytest.mark.parametrize("scanned", [False, True])
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+def test_edits_by_a_user_s_own_means(model: Decoder, prompts: tuple, scanned: bool) -> None:
+    edits = {
+        "blocks.0.resid_mid": Numbered(),
+        "blocks.1.resid_pre": lambda x: jnp.interp(x, jnp.linspace(-2, 2, 9), jnp.linspace(-1, 1, 9) ** 3),
+        "blocks.1.resid_post": largest,
+        "blocks.2.attn.pattern": at(lambda p: p + 0.25, head=1),  # in the last layer nothing is read
+        "blocks.2.attn.attn_scores": at(lambda s: 0 * s.clip(-9) - 1, head=0),
+    }
+    check(models.stack_layers(model) if scanned else model, prompts, edits)
+
+
+@pytest.mark.parametrize("model", ["llama"], indirect=True)
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (Centred(), "does not do the same at each place along 'position'"),
+        (lambda x: x.at[:, 14].add(1.0), "does not do the same at each place"),
+        (lambda x: x + jnp.arange(1.0 * x[..., 0].size).reshape(*x.shape[:2], 1), "does not do the same at each place"),
+        (chain(at(zero(), position=1), Centred()), "does not do the same at each place"),
+        (at(Centred(), head=0), "has no axis 'head'"),
+        (lambda x: x - x.mean(0, keepdims=True), "does not leave the examples of the batch apart.*one by one"),
+        (lambda x: x[::-1], "does not leave the examples"),
+        (
+            lambda x: jax.pure_callback(np.tanh, x, x, vmap_method="expand_dims"),
+            "through pure_callback.*'seq",
+        ),
+    ],
+)
+def test_an_edit_that_would_be_another_without_the_cache(model: Decoder, prompts: tuple, edit: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        models.generate(model, prompts[0], 2, attention_mask=prompts[1], edits={"blocks.1.resid_post": edit})
+    assert "\n" not in str(caught.value)
 
 
 def test_a_text_ends_at_a_stop(model: Decoder, prompts: tuple) -> None:

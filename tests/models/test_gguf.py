@@ -29,7 +29,7 @@ FILES: dict[str, Config] = {
     "qwen3": replace(LLAMA, family="qwen3", qk_norm="head"),
     "gemma": replace(LLAMA, family="gemma", norm_offset=1.0, embed_scale=True, act="gelu_new", tie_embeddings=True),
     "gemma2": replace(CAPPED, local_layers=(0, 2)),
-    "gemma3": replace(CONFIGS["gemma"], n_layers=6, local_layers=(0, 1, 2, 3, 4), attn_scale=6**-0.5, attn_softcap=0.0),
+    "gemma3": replace(CONFIGS["gemma"], n_layers=6, local_layers=(0, 1, 2, 3, 4), attn_scale=6**-0.5),
     "phi3": CONFIGS["phi"],
     "gpt2": replace(GPT2, act="gelu_new", tie_embeddings=False),
     "olmo2": CONFIGS["olmo"],

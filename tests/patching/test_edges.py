@@ -56,8 +56,8 @@ def test_grouped_queries_by_finite_differences_and_scanned_layers() -> None:
     model = random_model(LLAMA)
     clean, corrupted = jax.random.randint(jax.random.key(1), (2, 2, 5), 0, 37)
     edges = patching.edge_attribution(last, METRIC)(model, clean, corrupted)
-    assert edges.receivers[:4] == ("q 0.0", "q 0.1", "q 0.2", "q 0.3") and "k 1.1" in edges.receivers
-    assert "k 0.2" not in edges.receivers and len(edges.receivers) == 2 * (4 + 2 + 2 + 1) + 1
+    assert edges.receivers[:4] == ("q 0.0", "q 0.1", "q 0.2", "q 0.3") and "k 1.2" in edges.receivers
+    assert "k 0.1" not in edges.receivers and len(edges.receivers) == 2 * (4 + 2 + 2 + 1) + 1
     scanned = patching.edge_attribution(last, METRIC)(models.stack_layers(model), clean, corrupted)
     assert scanned.senders == edges.senders and scanned.receivers == edges.receivers
     np.testing.assert_allclose(scanned.scores, edges.scores, atol=1e-5)
@@ -78,7 +78,7 @@ def test_grouped_queries_by_finite_differences_and_scanned_layers() -> None:
     slopes = (dosed(jnp.float32(step)) - dosed(jnp.float32(-step))) / (2 * step)
     found = [
         edges.scores[edges.senders.index("head 0.3"), edges.receivers.index(name)]
-        for name in ("k 1.1", "v 1.0", "q 1.2", "mlp 1")
+        for name in ("k 1.2", "v 1.0", "q 1.2", "mlp 1")
     ]
     np.testing.assert_allclose(found, slopes, rtol=1e-2, atol=1e-4)
 

@@ -126,23 +126,34 @@ def test_senders_of_any_form_agree_and_later_ones_do_nothing(model, pair) -> Non
     np.testing.assert_allclose(same, base, atol=2e-5)
 
 
-@pytest.mark.long
-def test_key_value_heads_and_norms_after_the_parts(pair) -> None:
+def grouped(n_layers=2):
     """Gemma's two norms a part, and two query heads that share a key-value head."""
     config = models.Config(
-        n_layers=2, n_heads=4, n_kv_heads=2, d_model=8, d_mlp=12, d_vocab=23, n_ctx=8, gated=True, act="silu",
+        n_layers=n_layers, n_heads=4, n_kv_heads=2, d_model=8, d_mlp=12, d_vocab=23, n_ctx=8, gated=True, act="silu",
         norm="rmsnorm", norms="both", positions="rotary", attn_bias=False, mlp_bias=False,
     )  # fmt: skip
-    model = jittered(models.Decoder.create(jax.random.key(0), config))
-    got = patching.path_patch(last, METRIC, "blocks.attn.z", "k 1.1")(model, *pair)
+    return jittered(models.Decoder.create(jax.random.key(0), config))
+
+
+@pytest.mark.parametrize("to", [("k 1.3",), pytest.param(("v 1.0", "v 1.1"), marks=pytest.mark.long)])
+def test_key_value_heads_by_the_names_of_their_queries(pair, to) -> None:
+    """A key or a value that query heads share goes by the name of any of them, and by all of them is still one."""
+    model, site, shared = grouped(), f"blocks.1.{to[0][0]}_input", int(to[0][-1]) // 2
+    got = patching.path_patch(last, METRIC, "blocks.attn.z", to)(model, *pair)
     clean, base = (ij.capture(last, ["blocks.attn.z", "blocks.mlp_out"], output=False)(model, x) for x in pair)
     hold = {name: replace(value) for name, value in base.items()}
     for head in range(4):
         z = base["blocks.attn.z"].at[0, :, :, head].set(clean["blocks.attn.z"][0, :, :, head])
         direct = ij.intervene(last, hold | {"blocks.attn.z": replace(z)})
-        read = ij.capture(direct, "blocks.1.k_input", output=False)(model, pair[1])["blocks.1.k_input"]
-        output = ij.intervene(last, {"blocks.1.k_input": at(replace(read), head=1)})(model, pair[1])
+        read = ij.capture(direct, site, output=False)(model, pair[1])[site]
+        output = ij.intervene(last, {site: at(replace(read), head=shared)})(model, pair[1])
         np.testing.assert_allclose(got[0, head], METRIC(output).mean(), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["v 0.4", "k 0.7", "q 0.4", "head 0.4"])
+def test_heads_that_are_not_there(pair, name) -> None:
+    with pytest.raises(ValueError, match=r"^path_patch: 'blocks.0.[qkv]_input' has no head [47]; it has 4"):
+        jax.eval_shape(patching.path_patch(last, METRIC, "blocks.attn.z", name), grouped(1), *pair)
 
 
 @pytest.mark.long

@@ -63,27 +63,31 @@ GEMMA = Family(
 )
 
 
-def _read_caps(option: Options, attn: float, logits: float) -> dict[str, Any]:
-    """The fields of soft caps and of the scale of the scores; an explicit null turns a cap off."""
+def _read_scores(option: Options, logits: float) -> dict[str, Any]:
+    """The fields of the logits' soft cap and of the scale of attention's scores; an explicit null turns a cap off."""
     return {
-        "attn_softcap": option.nullable("attn_logit_softcapping", attn, float) or 0.0,
         "logit_softcap": option.nullable("final_logit_softcapping", logits, float) or 0.0,
         "attn_scale": option.positive("query_pre_attn_scalar", 256) ** -0.5,
     }
 
 
-def _write_caps(config: Config) -> dict[str, Any]:
+def _write_scores(config: Config) -> dict[str, Any]:
     return {
-        "attn_logit_softcapping": config.attn_softcap or None,
         "final_logit_softcapping": config.logit_softcap or None,
         "query_pre_attn_scalar": round(config.score_scale**-2),  # of transformers' own type
     }
 
 
+def _write_windows(config: Config) -> dict[str, Any]:
+    """A width in any case: transformers makes the mask of local layers of a model that has none, too."""
+    return write_layers(config) | {"sliding_window": config.window or config.n_ctx}
+
+
 def _read_gemma2(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
     window = option("sliding_window", 4096, int)
     layers = read_layers(option, lambda layer: layer % 2 == 0, fields["n_layers"], window)
-    return _read_caps(option, 50.0, 30.0) | layers | read_rope(option, fields)
+    attn_softcap = option.nullable("attn_logit_softcapping", 50.0, float) or 0.0
+    return {"attn_softcap": attn_softcap, **_read_scores(option, 30.0), **layers, **read_rope(option, fields)}
 
 
 GEMMA2 = Family(
@@ -94,7 +98,12 @@ GEMMA2 = Family(
     fixed={"use_bidirectional_attention": (False,)},
     unread=UNREAD | {"hidden_act", "cache_implementation"},  # early configs have hidden_act too, which is not read
     read=_read_gemma2,
-    write=lambda config: _write_caps(config) | write_layers(config) | write_rope(config),
+    write=lambda config: (
+        {"attn_logit_softcapping": config.attn_softcap or None}
+        | _write_scores(config)
+        | _write_windows(config)
+        | write_rope(config)
+    ),
     prefix="model.",
     names=(*ENDS, *_FOUR_NORMS, *ATTENTION, *MLP),
     ignored=IGNORED,
@@ -102,7 +111,10 @@ GEMMA2 = Family(
 
 
 def _read_gemma3(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
-    """Local layers have rotary angles of their own, which are not stretched."""
+    """Local layers have rotary angles of their own, which are not stretched.
+
+    There is no cap of attention's scores: transformers' model does not read `attn_logit_softcapping`.
+    """
     pattern, ropes = option.size("sliding_window_pattern", 6), option.inside("rope_parameters")
     everywhere = {**ropes.inside("full_attention").hf, **option.inside("rope_scaling").hf}
     nearby = dict(ropes.inside("sliding_attention").hf)
@@ -116,7 +128,7 @@ def _read_gemma3(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
         raise option.unsupported(f"rope_parameters of sliding_attention {nearby}")
     window = option("sliding_window", 4096, int)
     layers = read_layers(option, lambda layer: (layer + 1) % pattern != 0, fields["n_layers"], window)
-    return _read_caps(option, 0.0, 0.0) | layers | rotary
+    return _read_scores(option, 0.0) | layers | rotary
 
 
 GEMMA3 = Family(
@@ -128,8 +140,8 @@ GEMMA3 = Family(
     unread=UNREAD,
     read=_read_gemma3,
     write=lambda config: (
-        _write_caps(config)
-        | write_layers(config)
+        _write_scores(config)
+        | _write_windows(config)
         | write_rope(config)
         | {"rope_local_base_freq": config.rope_local_theta}
     ),

@@ -70,6 +70,8 @@ def _read_mistral(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
 
 def _read_phi(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
     rope = read_rope(option, fields, share=("partial_rotary_factor", 1.0))
+    if "rope_scaling" in rope:  # of Phi 3 transformers has longrope and no other
+        raise option.unsupported(f"rope_scaling of type {rope['rope_scaling']!r}")
     return rope | _everywhere(fields, option("sliding_window", None, int))
 
 

@@ -1,0 +1,109 @@
+"""Sizes of `interp-jax quickstart`: what is not given is chosen so that a run takes minutes, and how long it will take.
+
+What is chosen follows from the arithmetic of the model alone, so that it is the same on every machine.
+"""
+
+from dataclasses import dataclass
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from interp_jax.cli.subject import Subject
+
+READING, TRAINING, SCORING, STEERING = 4e12, 4e12, 2e12, 2e12  # multiplications and additions, at most
+MOST_TOKENS, MOST_STEPS, MOST_HELD_OUT, MOST_STEERED = 400_000, 2000, 128, 24
+WIDE = 256  # dimensions of a site, above which a dictionary has half as many features for each
+RUNS = 5  # of the model over held-out text: the mean, clean, spliced, and two ablations
+OVERHEAD = 30.0  # seconds: programs are compiled, the page is made
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the run."""
+
+    tokens: int | None = None
+    """Tokens of text, at most; by default 400,000, and as many as a larger model reads in a minute or so."""
+    positions: int = 128
+    """Tokens in one sequence, at most."""
+    expansion: int | None = None
+    """Features of the dictionary for each dimension of the site; by default 16, and 8 of a wide one."""
+    k: int | None = None
+    """Features that are active for one token; by default one for each 24 dimensions of the site, at least 8."""
+    steps: int | None = None
+    """Training steps; by default 2,000, and fewer for a larger dictionary."""
+    batch: int = 1024
+    """Tokens in one step."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every size of a run, and the arithmetic of its parts in multiplications and additions.
+
+    Attributes:
+      tokens, positions, d_sae, k, steps, batch: as in `Sizes`.
+      held_out: sequences that the dictionary is scored on, at most.
+      steered: features among which the one to steer with is looked for.
+      per_token: of the model, for one token.
+      per_step: of training.
+    """
+
+    tokens: int
+    positions: int
+    d_sae: int
+    k: int
+    steps: int
+    batch: int
+    held_out: int
+    steered: int
+    per_token: float
+    per_step: float
+
+    def seconds(self, shape: tuple[int, int], rate: float) -> float:
+        """About how long it will take for text of a shape, at a rate of operations a second."""
+        cases = 2 * self.steered * _per_case(self.per_token)
+        scored = RUNS * min(self.held_out, max(1, shape[0] // 10)) * shape[1] * self.per_token
+        work = shape[0] * shape[1] * self.per_token + self.steps * self.per_step + scored + cases
+        return work / rate + OVERHEAD
+
+
+def plan(sizes: Sizes, model: Any, d_in: int) -> Plan:
+    """The sizes of a run on a model's site of width `d_in`. Raises ValueError where they do not fit each other."""
+    import jax
+
+    n_parameters = sum(leaf.size for leaf in jax.tree.leaves(model.blocks))
+    per_token = 2.0 * (n_parameters + model.config.d_model * model.config.d_vocab)
+    positions = min(sizes.positions, model.config.n_ctx)
+    d_sae = (sizes.expansion or (16 if d_in <= WIDE else 8)) * d_in
+    per_step = 6.0 * sizes.batch * d_in * d_sae
+    if (k := sizes.k or max(8, d_in // 24)) > d_sae:
+        raise ValueError(f"--sizes.k {k}: k={k} is larger than d_sae={d_sae}, the features of the dictionary")
+    return Plan(
+        tokens=sizes.tokens or max(32 * positions, min(MOST_TOKENS, int(READING / per_token))),
+        positions=positions,
+        d_sae=d_sae,
+        k=k,
+        steps=sizes.steps or max(50, min(MOST_STEPS, int(TRAINING / per_step))),
+        batch=sizes.batch,
+        held_out=max(8, min(MOST_HELD_OUT, int(SCORING / (RUNS * positions * per_token)))),
+        steered=max(4, min(MOST_STEERED, int(STEERING / (2 * _per_case(per_token))))),
+        per_token=per_token,
+        per_step=per_step,
+    )
+
+
+def _per_case(per_token: float) -> float:
+    """Of one steered text: six prompts are continued by thirty tokens, and read once more."""
+    return 6 * 2 * 40 * per_token
+
+
+def rate(subject: "Subject", tokens: np.ndarray, per_token: float) -> float:
+    """Operations a second, of the model on a first batch, after its program is compiled."""
+    from interp_jax.cli import subject as on
+
+    batch = tokens[: on.BATCH]
+    on.harvest(subject, batch, shown=False)
+    begun = time.monotonic()
+    on.harvest(subject, batch, shown=False)
+    return batch.size * per_token / max(time.monotonic() - begun, 1e-6)
