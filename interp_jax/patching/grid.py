@@ -17,7 +17,7 @@ from interp_jax.interventions.registration import Wrapper, pytree
 
 SEQUENCES = 64  # how many run at once where the caller says nothing
 DEEP = 16  # more layers than this are data: compiling them one by one takes too long
-PARTS = 2  # into which a scan of many layers is cut: in each, what comes before it runs once for all its places
+PARTS = 3  # into which a scan of many layers is cut: in each, what comes before it runs once for all its places
 
 
 class Layer(NamedTuple):
@@ -126,5 +126,11 @@ def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array
 def _each(one: Callable[[Sequence[Array]], Array], sizes: tuple[int, ...], chunk: int) -> Array:
     if not sizes:
         return one(())[None]
-    places = jnp.unravel_index(jnp.arange(math.prod(sizes)), sizes)
-    return jax.vmap(one)(places) if math.prod(sizes) <= chunk else lax.map(one, places, batch_size=chunk)
+    n = math.prod(sizes)
+    n_chunks = max(1, -(-n // chunk))
+    if n_chunks == 1:
+        return jax.vmap(one)(jnp.unravel_index(jnp.arange(n), sizes))
+    size = -(-n // n_chunks)  # chunks of one size, the last filled up: what is left over would be a second program
+    indices = jnp.minimum(jnp.arange(n_chunks * size), n - 1).reshape(n_chunks, size)
+    values = lax.map(jax.vmap(one), jnp.unravel_index(indices, sizes))
+    return values.reshape(n_chunks * size, *values.shape[2:])[:n]
