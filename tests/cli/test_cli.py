@@ -50,6 +50,7 @@ def run(*words, capsys):
     return code, captured.out, captured.err
 
 
+@pytest.mark.long  # the wheel's stage of .ci/run makes one in small
 def test_quickstart_from_end_to_end(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["quickstart", "--model", folder / "model", "--text", folder / "text.txt", "--out", "out", *TINY]

@@ -22,10 +22,9 @@ from tests.models.conftest import CONFIGS, random_model
 
 # Between them every option; the plain ones are long.
 KINDS = [
-    "neox",
     "gemma",
     "bert",
-    *(pytest.param(kind, marks=pytest.mark.long) for kind in ("gemma2", "qwen3", "olmo", "phi")),
+    *(pytest.param(kind, marks=pytest.mark.long) for kind in ("neox", "gemma2", "qwen3", "olmo", "phi")),
 ]
 
 

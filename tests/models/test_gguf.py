@@ -122,6 +122,7 @@ def test_the_scaling_of_llama_3_in_a_file(tmp_path: Path) -> None:
         llama3_scaling("here", np.ones(3, np.float32), 500.0, 8)
 
 
+@pytest.mark.long
 def test_scales_of_gemmas_scores(tmp_path: Path) -> None:
     """As llama.cpp computes them: by the width of a head, but of a head's share of the stream in the 27B models."""
     for family, depth in (("gemma2", 46), ("gemma3_text", 62)):
@@ -224,7 +225,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, sum(x.nbytes 
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.long)])
 def test_loading_takes_the_memory_of_the_result(dtype: str, tmp_path: Path) -> None:
     config = replace(LLAMA, n_layers=4, d_model=512, d_head=128, d_mlp=2048, d_vocab=32768)
     shapes = paths(models.Decoder.abstract(config))

@@ -105,7 +105,7 @@ def changed(config: Config, change: dict[str, Any]) -> Config | None:
         return None
 
 
-SHORT = ("gpt2", "llama", "bert")
+SHORT = ("llama", "bert")
 
 
 @pytest.mark.parametrize(
