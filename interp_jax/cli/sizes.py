@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from interp_jax.cli.subject import Subject
 
-READING, TRAINING, SCORING, STEERING = 3e12, 2.5e12, 1.5e12, 8e11  # multiplications and additions, at most
+READING, TRAINING, SCORING, STEERING = 3e12, 3.3e12, 1.5e12, 8e11  # multiplications and additions, at most
 # How much longer they take than reading does: choice of features and Adam, logits of every word, one token at a time.
 SLOWER_TRAINING, SLOWER_SCORING, SLOWER_STEERING = 3, 2, 6
 MOST_TOKENS, MOST_STEPS, MOST_HELD_OUT, MOST_STEERED = 400_000, 2000, 128, 24

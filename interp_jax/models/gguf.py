@@ -65,19 +65,25 @@ def _named(
 
 @dataclass(frozen=True)
 class _Undo:
-    """What llama.cpp did to a tensor. `order`: our row -> its row; `add`: to every value."""
+    """What llama.cpp did to a tensor. `woven`: in heads of so many rows the halves take turns; `add`: to each value."""
 
-    order: np.ndarray | None = None
+    woven: int = 0
     add: float = 0.0
+
+    def rows(self, ours: np.ndarray) -> np.ndarray:
+        """Where our rows stand in the file."""
+        if not self.woven:
+            return ours
+        head, row = np.divmod(ours, self.woven)
+        half, place = np.divmod(row, self.woven // 2)
+        return head * self.woven + 2 * place + half
 
 
 def _undo(architecture: str, name: str, config: Any) -> _Undo:
     if architecture.startswith("gemma") and name.endswith("norm.weight"):
         return _Undo(add=-1.0)
-    if architecture == "llama" and (match := re.fullmatch(r"blk\.\d+\.attn_([qk])\.(?:weight|bias)", name)):
-        n_heads = config.n_heads if match[1] == "q" else config.n_kv_heads
-        rows = np.arange(n_heads * config.d_head).reshape(n_heads, config.d_head // 2, 2)
-        return _Undo(order=rows.swapaxes(1, 2).reshape(-1))
+    if architecture == "llama" and re.fullmatch(r"blk\.\d+\.attn_[qk]\.(?:weight|bias)", name):
+        return _Undo(woven=config.d_head)
     return _Undo()
 
 
@@ -86,11 +92,11 @@ def _tensor(where: str, rows: Rows, undo: _Undo) -> Tensor:
 
     def read(index: Index) -> np.ndarray:
         start, stop, _ = index[0].indices(rows.shape[0])
-        wanted = np.arange(start, stop) if undo.order is None else undo.order[start:stop]
+        wanted = undo.rows(np.arange(start, stop))
         if len(rows.shape) == 1:
             return rows.read(0, 1)[0][wanted] + np.float32(undo.add)
         first, last = int(wanted.min()), int(wanted.max())
         block = rows.read(first, last + 1)
-        return (block if undo.order is None else block[wanted - first])[:, index[1]]
+        return (block[wanted - first] if undo.woven else block)[:, index[1]]
 
     return Tensor(where, rows.shape, read)

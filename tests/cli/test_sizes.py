@@ -23,7 +23,7 @@ GEMMA = dict(n_layers=18, n_heads=4, n_kv_heads=1, d_head=256, d_model=640, d_ml
 def test_it_takes_minutes(sizes) -> None:
     planned = plan(Sizes(), model_of(**sizes), sizes["d_model"])
     rows = -(-planned.tokens // planned.positions)
-    assert planned.seconds((rows, planned.positions), QUIET) < 240
+    assert planned.seconds((rows, planned.positions), QUIET) < 300
     assert planned.tokens >= 32 * planned.positions and planned.steps >= 50
 
 

@@ -1,6 +1,8 @@
 """The forward pass: shapes, padding, dtypes, transforms, bad input."""
 
 from functools import partial
+import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 
 from interp_jax import models
 from interp_jax.models import Config, Decoder, Encoder
+from interp_jax.models.config import check_value
 
 
 def close(a: jax.Array, b: jax.Array, tolerance: float = 1e-5) -> None:
@@ -139,8 +142,6 @@ def test_a_traced_token_outside_the_vocabulary_is_loud(model: Decoder) -> None:
         ({"n_heads": 3}, "not divisible"),
         ({"n_kv_heads": 3}, "not a multiple"),
         ({"d_head": 3, "positions": "rotary"}, "even"),
-        ({"window": 2, "local_layers": [0]}, r"^Config: local_layers must be a tuple, not \[0\]$"),
-        ({"window": 2, "local_layers": (0.0,)}, "^Config: local_layers: each must be a whole number, not 0.0$"),
         ({"n_types": 2}, "^Config: n_types are of an encoder"),
         ({"norms": "residual", "positions": "rotary"}, "of an encoder, which has positions='learned' and no other$"),
         ({"norms": "residual", "tie_embeddings": False}, "of an encoder, which has tie_embeddings=True and no other$"),
@@ -157,3 +158,12 @@ def test_norms_of_the_other_class(kind: type, norms: str) -> None:
     config = Config(n_layers=1, n_heads=4, d_model=16, d_mlp=24, d_vocab=37, n_ctx=32, norms=norms)
     with pytest.raises(ValueError, match=rf"^{kind.__name__}: norms='{norms}' are those of an? "):
         kind.create(jax.random.key(0), config)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [([0], "must be a tuple, not [0]"), ((0.0,), ": each must be a whole number, not 0.0")]
+)
+def test_tuples_are_tuples_of_what_they_hold(value: Any, says: str) -> None:
+    check_value("layers", (0, 1), tuple[int, ...])
+    with pytest.raises(ValueError, match=rf"^layers ?{re.escape(says)}$"):
+        check_value("layers", value, tuple[int, ...])

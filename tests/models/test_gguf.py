@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+import struct
 import subprocess
 import sys
 from typing import Any
@@ -203,6 +204,23 @@ def test_what_is_no_model_of_ours(llama: tuple[Any, Path], tmp_path: Path) -> No
         models.load("nothing.gguf")
     with pytest.raises(ValueError, match="load: revision='v1' is of a model of the hub; .*a.gguf' is on this machine"):
         models.load(file, revision="v1")
+
+
+@pytest.mark.parametrize("value", [0, 5, 2**31 - 1, 2**32 - 1])
+def test_sizes_that_are_damaged(llama: tuple[Any, Path], tmp_path: Path, value: int) -> None:
+    """One line, and no memory for what the file has not."""
+    whole, said = llama[1].read_bytes(), 0
+    for key in ("block_count", "embedding_length", "head_count", "attention.key_length", "feed_forward_length"):
+        at = whole.find(key.encode()) + len(key) + 4  # after the key stands the type, then the number
+        if at < len(key) + 4:
+            continue
+        file = tmp_path / f"{key}.gguf"
+        file.write_bytes(whole[:at] + struct.pack("<I", value) + whole[at + 4 :])
+        with pytest.raises(ValueError) as caught:
+            models.load(file)
+        assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+        said += 1
+    assert said >= 4
 
 
 def test_weights_that_are_missing_or_left_over(tmp_path: Path) -> None:
