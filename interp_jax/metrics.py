@@ -13,6 +13,7 @@ from jax.core import Tracer
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jaxtyping import Bool, Float, Int
+import numpy as np
 
 Metric = Callable[[Array], Array]
 
@@ -171,9 +172,9 @@ def normalized(metric: Metric, clean: Any, corrupted: Any) -> Metric:
       [0.5]
     """
     clean, corrupted = _float(jnp.asarray(clean)), _float(jnp.asarray(corrupted))
-    flat = clean == corrupted
-    if not isinstance(flat, Tracer) and flat.any():
-        which = f" in examples {jnp.flatnonzero(flat).tolist()}" if flat.ndim else ""
+    known = not isinstance(clean, Tracer) and not isinstance(corrupted, Tracer)
+    if known and (flat := np.equal(clean, corrupted)).any():  # by numpy: nothing is compiled for it
+        which = f" in examples {np.flatnonzero(flat).tolist()}" if flat.ndim else ""
         raise ValueError(f"normalized: clean equals corrupted{which}; drop them, or normalise by the batch means")
     if jax.tree_util.all_leaves([metric]):  # a plain function: keep it out of the leaves
         metric = Partial(metric)

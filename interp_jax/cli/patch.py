@@ -38,6 +38,7 @@ def patch(
     from functools import partial
 
     import jax
+    import numpy as np
 
     from interp_jax import metrics, models, patching
     from interp_jax.cli import output, subject
@@ -49,13 +50,14 @@ def patch(
         raise ValueError(f"patch: {', '.join(missing)} missing; give all of {', '.join(given)}, or none of them")
     pairs = _task(tokenizer, n, seed) if clean is None else _pair(tokenizer, *given.values())
 
-    f = jax.jit(partial(models.forward, attention_mask=pairs["mask"], logits_at=pairs["at"]))
+    f = partial(models.forward, attention_mask=pairs["mask"], logits_at=pairs["at"])
     difference = metrics.logit_diff(pairs["answers"], pairs["distractors"])
-    ends = [difference(f(loaded, pairs[name])) for name in ("clean", "corrupted")]
+    score = jax.jit(lambda model, tokens: difference(f(model, tokens)))
+    ends = [np.asarray(score(loaded, pairs[name])) for name in ("clean", "corrupted")]
     print(f"logit difference {ends[0].mean():.2f} clean, {ends[1].mean():.2f} corrupted, {len(ends[0])} pairs")
     metric = metrics.normalized(difference, *(end.mean() for end in ends))
     effects = patching.activation_patch(f, metric, site, ("batch", *over))(loaded, pairs["clean"], pairs["corrupted"])
-    found = {"mean": effects.mean(0)}
+    found = {"mean": np.asarray(effects).mean(0)}
     if len(effects) > 1:
         summary = patching.summarize(jax.random.key(seed), effects)
         found = {name: getattr(summary, name) for name in ("mean", "standard_error", "low", "high")}

@@ -17,9 +17,7 @@ from interp_jax.models.families import Family, Rename
 from interp_jax.models.params import paths
 from interp_jax.models.placement import placed
 from interp_jax.models.tensors import Held, Source, Tensor, aligned
-from interp_jax.models.transformer import Transformer
-
-DEEP = 16  # more layers than this are scanned: to compile them one by one takes longer than most scripts run
+from interp_jax.models.transformer import Transformer, scans
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,7 @@ class Checkpoint:
 
     def model(self, dtype: Any = None, mesh: Mesh | None = None, *, scan_layers: bool | None = None) -> Transformer:
         """Reads it, as `load` says."""
-        if scan_layers is None:
-            scan_layers = self.config.n_layers > DEEP
+        scan_layers = scans(self.config, scan_layers)
         dtype = None if dtype is None else jnp.dtype(dtype)
         model = model_class(self.config).abstract(self.config, scan_layers=scan_layers)
         leaves = []

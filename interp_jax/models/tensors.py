@@ -12,6 +12,7 @@ from interp_jax.models.families import Rename
 
 Shape = tuple[int, ...]
 Index = tuple[slice, ...]
+_BLOCK = 1 << 15  # values that are worth a read of their own
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Source:
         shape, n_parts, read = self.shapes[self.part], len(self.shapes), self.tensor.read
         if self.rename.interleaved:  # head by head: that of each of the parts, in turn
             width = math.prod(shape[n_in + 1 :])
-            for at in _steps(columns.stop - columns.start, width):
+            for at in _steps(columns.stop - columns.start, rows.stop - rows.start, width):
                 here = slice((columns.start + at.start) * n_parts, (columns.start + at.stop) * n_parts)
                 block = read((here, rows) if n_in else (here,))
                 heads = block.reshape(-1, n_parts, width, rows.stop - rows.start)
@@ -94,10 +95,10 @@ class Source:
         if not n_in:
             yield ..., read((columns,))
         elif self.rename.transpose:
-            for at in _steps(columns.stop - columns.start):
+            for at in _steps(columns.stop - columns.start, rows.stop - rows.start):
                 yield (slice(None), at), read((slice(columns.start + at.start, columns.start + at.stop), rows)).T
         else:
-            for at in _steps(rows.stop - rows.start):
+            for at in _steps(rows.stop - rows.start, columns.stop - columns.start):
                 yield at, read((slice(rows.start + at.start, rows.start + at.stop), columns))
 
     def _check(self, n_in: int) -> None:
@@ -153,8 +154,8 @@ def _taken(shape: Shape, taken: slice) -> Shape:
     return ((taken.stop - taken.start) // rest, *shape[1:]) if shape else ()
 
 
-def _steps(n: int, unit: int = 1) -> Iterator[slice]:
-    """A small part of `n` at a time, in whole units."""
-    step = max(n // unit // 32, 1) * unit
+def _steps(n: int, across: int, unit: int = 1) -> Iterator[slice]:
+    """A small part of `n` at a time, in whole units; each has `across` values beside it."""
+    step = max(n // unit // 32, _BLOCK // max(1, across * unit), 1) * unit
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))

@@ -14,6 +14,12 @@ from interp_jax.models.params import Block, paths
 
 Array = jax.Array
 Model = TypeVar("Model", bound="Transformer")
+DEEP = 16  # more layers than this are scanned: to compile them one by one takes longer than most scripts run
+
+
+def scans(config: Config, scan_layers: bool | None) -> bool:
+    """Whether a model is to scan its layers: what was asked for, or, where nothing was, whether there are many."""
+    return config.n_layers > DEEP if scan_layers is None else scan_layers
 
 
 def make_blocks(config: Config, param: Any, *, scan_layers: bool) -> Any:
@@ -47,10 +53,11 @@ class Transformer(nnx.Module):
 
     @classmethod
     def create(
-        cls: type[Model], key: Array, config: Config, *, dtype: Any = jnp.float32, scan_layers: bool = False
+        cls: type[Model], key: Array, config: Config, *, dtype: Any = jnp.float32, scan_layers: bool | None = None
     ) -> Model:
         """A model with random weights: normal of deviation 0.02, the writers to the residual stream scaled down
-        by `sqrt(2 n_layers)` (GPT-2's scheme). `scan_layers` changes their layout and not the weights."""
+        by `sqrt(2 n_layers)` (GPT-2's scheme). `scan_layers` is as in `load`: it changes their layout and not the
+        weights."""
         keys = iter(jax.random.split(key, 8 + 7 * config.n_layers))
 
         def param(shape: tuple[int, ...], *, fill: float | None = None, residual: bool = False) -> Array:
@@ -60,7 +67,7 @@ class Transformer(nnx.Module):
             return (deviation * jax.random.normal(next(keys), shape)).astype(dtype)
 
         model = cls(config, param)
-        return stack_layers(model) if scan_layers else model
+        return stack_layers(model) if scans(config, scan_layers) else model
 
     @classmethod
     def abstract(cls: type[Model], config: Config, *, dtype: Any = jnp.float32, scan_layers: bool = False) -> Model:

@@ -1,6 +1,7 @@
 """Stacked weights in TransformerLens's layout, and models that get weights which they did not have."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -49,6 +50,18 @@ def test_round_trip_of_every_kind(kind: str) -> None:
         again = models.with_weights(model, models.weights(model))
         assert jax.tree.structure(again) == jax.tree.structure(model)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), again, model)
+
+
+@pytest.mark.parametrize("n_layers", [16, 17])
+def test_many_layers_are_scanned_where_nothing_is_said(n_layers: int, tmp_path: Path) -> None:
+    config = replace(GPT2, n_layers=n_layers)
+    made = {said: Decoder.create(jax.random.key(0), config, scan_layers=said) for said in (None, False, True)}
+    models.save(tmp_path / "model", made[None])
+    read = {said: models.load(tmp_path / "model", scan_layers=said)[0] for said in made}
+    for said in made:
+        expected = n_layers > 16 if said is None else said
+        assert (made[said].scanned, read[said].scanned) == (expected, expected)
+        jax.tree.map(np.testing.assert_array_equal, models.unstack_layers(read[said]), made[False])
 
 
 def test_an_encoders_weights() -> None:

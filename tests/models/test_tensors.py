@@ -62,7 +62,7 @@ def test_layouts_are_those_of_linear_layers() -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_reading_a_shard_takes_little_more_than_the_shard(case: str, dtype: type, tmp_path: Path) -> None:
     rename, shapes, _ = CASES[case]
-    big = [(shape[0] * 64, *shape[1:-1], shape[-1] * 64) for shape in shapes]
+    big = [(shape[0] * 160, *shape[1:-1], shape[-1] * 160) for shape in shapes]
     parts = [np.ones(shape, np.float32) for shape in big]
     source = written(tmp_path, rename, parts)[0]
     index = (slice(0, big[0][0] // 2), *(slice(None) for _ in big[0][1:]))

@@ -12,6 +12,7 @@ import pytest
 import interp_jax as ij
 from interp_jax import metrics, models, patching
 from interp_jax.interventions import at, mean_ablate, replace, zero
+from interp_jax.patching import grid
 
 SIZES = {"layer": 2, "position": 6, "head": 2}
 
@@ -128,6 +129,18 @@ def test_a_window_edits_layers_together(tiny, plan) -> None:
     for layer, together in enumerate([(0,), (0, 1)]):
         cut = ij.intervene(tiny.f, {f"blocks.{k}.mlp_out": zero() for k in together})
         np.testing.assert_allclose(effects[layer], tiny.metric(cut(tiny.model, tiny.clean)).mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("window", "over"), [(1, ("layer", "head")), (3, ("layer",))])
+def test_a_deep_scan_is_cut_in_parts(microworld, monkeypatch, window, over) -> None:
+    """In each part, what comes before its layers runs once; the map is that of one piece."""
+    sweep = partial(patching.sweep, microworld.f, microworld.metric, "blocks.attn.z", zero(), over, window=window)
+    args = models.stack_layers(microworld.model), microworld.clean
+    whole = sweep(plan="data", chunk=4)(*args)
+    monkeypatch.setattr(grid, "DEEP", 3)
+    parts = sweep(plan="data", chunk=3)
+    np.testing.assert_allclose(parts(*args), whole, atol=1e-5)
+    assert "length=3" in str(jax.make_jaxpr(parts)(*args)), "every layer is run for every place"
 
 
 def test_summary() -> None:
