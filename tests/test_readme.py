@@ -33,7 +33,8 @@ def test_every_site_is_in_the_table() -> None:
     said = re.findall(r"`([\w.]+)`", table)  # a name that begins with a dot continues the one before it
     sizes = dict(n_layers=2, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8)
     rotary = dict(positions="rotary", gated=True, norm="rmsnorm", norms="both", qk_norm="head")
-    for kind, options in ((models.Decoder, {}), (models.Decoder, rotary), (models.Encoder, {"n_types": 2, "norms": "residual"})):
+    encoder = dict(n_types=2, norms="residual")
+    for kind, options in ((models.Decoder, {}), (models.Decoder, rotary), (models.Encoder, encoder)):
         model = kind.create(jax.random.key(0), models.Config(**sizes, **options))
         names = ij.sites(models.forward, model, jnp.zeros((1, 4), jnp.int32))
         missing = [name for name in names if not any(name == s or s[0] == "." and name.endswith(s) for s in said)]
