@@ -28,7 +28,7 @@ class Progress:
       3
     """
 
-    def __init__(self, what: str, total: int, *, first: float = 2.0, every: float = 10.0, shown: bool = True):
+    def __init__(self, what: str, total: int, *, first: float = 5.0, every: float = 10.0, shown: bool = True):
         self.what, self.total, self.done, self.text = what, total, 0, ""
         self._first, self._every, self._shown, self._begun = first, every, shown, 0
         self._started, self._over = time.monotonic(), threading.Event()
