@@ -19,6 +19,10 @@ install_import_hook("interp_jax", "beartype.beartype")  # before anything import
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST_JAX = jax.__version__.startswith("0.10.")  # a newer jax deprecates what the oldest supported one still needs
 
+# In one part, not 32: each part is mapped into memory by itself, and a worker that holds thousands grows slow, and ends
+# with the 65,530 maps that Linux allows a process.
+QUICK_TO_COMPILE = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+
 # Their warnings are about themselves: nothing that we call can avoid them.
 THIRD_PARTY = ("beartype", "chex", "datasets", "flax", "grain", "orbax", "penzai", "tensorboard", "treescope")
 
@@ -28,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("filterwarnings", "error")
         if "not long" in config.option.markexpr:  # of short tests of tiny models compiling is most, so it is made quick
             jax.config.update("jax_disable_most_optimizations", True)
-            os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+            os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE])
     for package in THIRD_PARTY:
         config.addinivalue_line("filterwarnings", rf"default:::{package}(\..*)?")
     # Raised by another library's thread or finaliser, in whichever test happens to run then.
