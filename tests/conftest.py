@@ -21,7 +21,9 @@ OLDEST_JAX = jax.__version__.startswith("0.10.")  # a newer jax deprecates what 
 
 # In one part, not 32: each part is mapped into memory by itself, and a worker that holds thousands grows slow, and ends
 # with the 65,530 maps that Linux allows a process.
-QUICK_TO_COMPILE = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+QUICK_TO_COMPILE = ["--xla_cpu_parallel_codegen_split_count=1"]
+if OLDEST_JAX:  # a newer XLA ends the process at a flag that it no longer knows
+    QUICK_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
 
 # Their warnings are about themselves: nothing that we call can avoid them.
 THIRD_PARTY = ("beartype", "chex", "datasets", "flax", "grain", "orbax", "penzai", "tensorboard", "treescope")
@@ -30,9 +32,9 @@ THIRD_PARTY = ("beartype", "chex", "datasets", "flax", "grain", "orbax", "penzai
 def pytest_configure(config: pytest.Config) -> None:
     if OLDEST_JAX:
         config.addinivalue_line("filterwarnings", "error")
-        if "not long" in config.option.markexpr:  # of short tests of tiny models compiling is most, so it is made quick
-            jax.config.update("jax_disable_most_optimizations", True)
-            os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE])
+    if "not long" in config.option.markexpr:  # of short tests of tiny models compiling is most, so it is made quick
+        jax.config.update("jax_disable_most_optimizations", True)
+        os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE])
     for package in THIRD_PARTY:
         config.addinivalue_line("filterwarnings", rf"default:::{package}(\..*)?")
     # Raised by another library's thread or finaliser, in whichever test happens to run then.

@@ -1,15 +1,7 @@
-"""The laws compile many small programs and run each once: compiling quickly matters, running quickly does not."""
+"""What the laws share."""
 
-import jax
 import jaxtyping
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
