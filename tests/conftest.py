@@ -63,6 +63,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module() -> Iterator[None]:
+    """A module's programs are few others' use, and a worker that holds thousands lowers new ones half as fast."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def experiment() -> Iterator[Callable[[str], ModuleType]]:
     """Name -> that script of `experiments` as a module; scripts find their neighbours as when they are run."""
