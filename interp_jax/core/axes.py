@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax.core.flows import NONE, SHORT, SMALL, Flow, Torn, constant, plain, source
-from interp_jax.core.jaxprs import closed, scan_counts, subjaxprs
+from interp_jax.core.jaxprs import closed, expansion, scan_counts, subjaxprs
 from interp_jax.core.primitives import rule_of
 
 
@@ -68,6 +68,8 @@ class Following:
             return self._linear_solve(eqn, flows)
         if rule_of(kind) is None and inner and _takes_the_same(inner[0].jaxpr, eqn):
             return self.run(inner[0], flows)
+        if rule_of(kind) is None and (expanded := expansion(eqn)) is not None:
+            return self.run(expanded, flows)
         if rule_of(kind) is None and flows:
             self.unknown[kind] = None
         return [_carried(eqn, var.aval, flows) for var in eqn.outvars]

@@ -22,6 +22,16 @@ def subjaxprs(eqn: Any) -> list[Any]:
     return found
 
 
+def expansion(eqn: Any) -> Any:
+    """What an equation stands for in other primitives, a closed jaxpr of its operands, where it says so (`hijax`, from
+    jax 0.12 on: `jnp.ldexp`, `jnp.searchsorted`); else None."""
+    primitive = next((p for p in eqn.params.values() if hasattr(p, "expand") and hasattr(p, "in_tree")), None)
+    if primitive is None:
+        return None
+    operands = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.invars]
+    return jax.make_jaxpr(lambda *flat: primitive.expand(*jax.tree.unflatten(primitive.in_tree, flat)))(*operands)
+
+
 def calls_back(jaxpr: Any) -> bool:
     """Whether a program calls Python while it runs."""
     return any(
