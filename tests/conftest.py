@@ -29,10 +29,16 @@ if OLDEST_JAX:  # a newer XLA ends the process at a flag that it no longer knows
 THIRD_PARTY = ("beartype", "chex", "datasets", "flax", "grain", "orbax", "penzai", "tensorboard", "treescope")
 
 
+def _real(config: pytest.Config) -> bool:
+    """Whether the tests of real models are run, by themselves."""
+    chosen = config.option.markexpr
+    return "real" in chosen and "not real" not in chosen
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if OLDEST_JAX:
         config.addinivalue_line("filterwarnings", "error")
-    if "not long" in config.option.markexpr:  # of short tests of tiny models compiling is most, so it is made quick
+    if not _real(config):  # of tests of tiny models compiling is most, so it is made quick
         jax.config.update("jax_disable_most_optimizations", True)
         os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *QUICK_TO_COMPILE])
     for package in THIRD_PARTY:
@@ -44,16 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Not what is left out anyway: tests of parity import the peers, which takes long."""
-    chosen = config.option.markexpr
-    left_out = {"parity": "not parity" in chosen, "real": "real" not in chosen or "not real" in chosen}
+    left_out = {"parity": "not parity" in config.option.markexpr, "real": not _real(config)}
     return True if left_out.get(collection_path.name) else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Real models are loaded once, in one process: each worker would load its own."""
-    chosen = config.option.markexpr
-    if "real" in chosen and "not real" not in chosen:
+    if _real(config):
         config.option.numprocesses = 0
 
 
