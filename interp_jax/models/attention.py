@@ -2,8 +2,9 @@
 
     z = softmax(mask(cap(q k^T scale))) v
 
-The scores of a long text do not fit in memory, nor in a cache: there each block of queries meets the keys before it,
-and its scores are forgotten (Rabe and Staats 2021, arXiv:2112.05682). A derivative computes them again.
+The scores of a long text do not fit in memory, nor in a cache: there each block of queries meets one block of keys
+after another, those that it may see, and keeps of each the sums alone (Rabe and Staats 2021, arXiv:2112.05682). A
+derivative computes the scores again.
 """
 
 import dataclasses
@@ -19,8 +20,7 @@ from interp_jax.models import ops
 
 Array = jax.Array
 LONG = 512  # from so many queries on, a block at a time
-BLOCK = 128  # queries at a time: their scores stay in a processor's cache
-SEGMENTS = 8  # in each, all blocks meet as many keys: those up to its end
+QUERIES, KEYS = 256, 512  # in a block: its scores stay in a processor's cache
 
 
 @partial(
@@ -55,6 +55,14 @@ class Sight:
         seen = seen[None]
         return seen if self.real is None else seen & self.real[..., None, None, keys]
 
+    def meets(self, queries: Array, keys: Array) -> Array:
+        """Whether any of some queries may see any of some keys, bool `[]`, given their places in order."""
+        begin = self.first if self.start is None else self.start
+        met = queries[-1] + begin >= keys[0] if self.causal else jnp.ones((), bool)
+        if self.window is not None or self.span:
+            met = met & (queries[0] + begin - keys[-1] < (self.span if self.window is None else self.window))
+        return met
+
     def near(self, span: int) -> "Sight":
         """The same, of a layer that sees the last `span` keys."""
         return dataclasses.replace(self, span=span)
@@ -85,37 +93,51 @@ def attend_at_once(
 @partial(jax.jit, static_argnums=(4, 5))
 def _attend_by_blocks(q: Array, k: Array, v: Array, sight: Sight, scale: float, cap: float) -> Array:
     n_query, n_key = q.shape[-3], k.shape[-3]
-    ends_known = sight.causal and sight.start is None
-    length = -(-n_query // (SEGMENTS * BLOCK)) * BLOCK if ends_known else -(-n_query // BLOCK) * BLOCK
-    parts = []
-    for start in range(0, n_query, length):
-        stop = min(start + length, n_query)
-        last = min(stop + sight.first, n_key) if ends_known else n_key
-        first = max(0, start + sight.first - sight.span + 1) if ends_known and sight.span else 0
-        here = slice(first, last)
-        part = _segment(
-            q[..., start:stop, :, :], k[..., here, :, :], v[..., here, :, :], sight, start, first, scale, cap
-        )
-        parts.append(part)
-    return jnp.concatenate(parts, axis=-3)
+    queries, keys, values = _blocks(q, QUERIES), _blocks(k, KEYS), _blocks(v, KEYS)
+    each = jnp.arange(len(keys), dtype=jnp.int32)
 
-
-def _segment(q: Array, k: Array, v: Array, sight: Sight, start: int, first: int, scale: float, cap: float) -> Array:
-    """Some of the queries, from `start` on, with all the keys that any of them sees, from `first` on."""
-    n_query, n_key = q.shape[-3], k.shape[-3]
-    n_blocks = -(-n_query // BLOCK)
-    q = jnp.pad(q, [*[(0, 0)] * (q.ndim - 3), (0, n_blocks * BLOCK - n_query), (0, 0), (0, 0)])
-    blocks = jnp.moveaxis(q.reshape(*q.shape[:-3], n_blocks, BLOCK, *q.shape[-2:]), -4, 0)
-    keys = first + jnp.arange(n_key, dtype=jnp.int32)
+    def places(number: Array | int, size: int) -> Array:
+        return number * size + jnp.arange(size, dtype=jnp.int32)
 
     @jax.checkpoint
-    def block(places: Array, q: Array) -> Array:
-        return ops.mix(ops.softmax(ops.scores(q, k, sight.mask(places, keys), scale, cap)), v)
+    def met(number: Array, q: Array, j: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
+        """What a block of queries gets from a block of keys: the largest score, the sum of exponentials, the values."""
+        at, of = places(number, QUERIES), places(j, KEYS)
+        mask = sight.mask(at, of) & (of < n_key) if n_key % KEYS else sight.mask(at, of)
+        scores = ops.scores(q, k, mask, scale, cap).astype(jnp.float32)
+        top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True, initial=jnp.finfo(jnp.float32).min))
+        weights = jnp.exp(scores - top)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        return _by_query(top), _by_query(total), ops.mix(weights.astype(q.dtype), v).astype(jnp.float32)
 
-    def step(_: None, scanned: tuple[Array, Array]) -> tuple[None, Array]:
-        number, q = scanned
-        return None, block(start + number * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32), q)
+    @jax.checkpoint
+    def block(number: Array, q: Array) -> Array:
+        def more(sums: Any, scanned: tuple[Array, Array, Array]) -> tuple[Any, None]:
+            seen = sight.meets(places(number, QUERIES), places(scanned[0], KEYS))
+            return lax.cond(seen, lambda sums: _together(sums, met(number, q, *scanned)), lambda sums: sums, sums), None
 
-    _, z = lax.scan(step, None, (jnp.arange(n_blocks, dtype=jnp.int32), blocks))
+        (_, total, z), _ = lax.scan(more, met(number, q, each[0], keys[0], values[0]), (each[1:], keys[1:], values[1:]))
+        return (z / jnp.where(total == 0, 1, total)).astype(q.dtype)
+
+    _, z = lax.scan(lambda _, x: (None, block(*x)), None, (jnp.arange(len(queries), dtype=jnp.int32), queries))
     z = jnp.moveaxis(z, 0, -4)
-    return z.reshape(*z.shape[:-4], n_blocks * BLOCK, *z.shape[-2:])[..., :n_query, :, :]
+    return z.reshape(*z.shape[:-4], -1, *z.shape[-2:])[..., :n_query, :, :]
+
+
+def _blocks(x: Array, size: int) -> Array:
+    """`[*batch place head d_head]` -> `[block *batch size head d_head]`, zeros after the last place."""
+    n = -(-x.shape[-3] // size)
+    x = jnp.pad(x, [*[(0, 0)] * (x.ndim - 3), (0, n * size - x.shape[-3]), (0, 0), (0, 0)])
+    return jnp.moveaxis(x.reshape(*x.shape[:-3], n, size, *x.shape[-2:]), -4, 0)
+
+
+def _by_query(x: Array) -> Array:
+    """`[*batch head query 1]` -> `[*batch query head 1]`."""
+    return jnp.swapaxes(x, -2, -3)
+
+
+def _together(a: tuple[Array, Array, Array], b: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """Exponentials and values of two blocks of keys, each relative to its own largest score, relative to the larger."""
+    top = jnp.maximum(a[0], b[0])
+    of_a, of_b = jnp.exp(a[0] - top), jnp.exp(b[0] - top)
+    return top, a[1] * of_a + b[1] * of_b, a[2] * of_a + b[2] * of_b

@@ -13,7 +13,7 @@ from interp_jax import models
 from interp_jax.models import attention
 from interp_jax.models.attention import Sight
 
-N, N_KV, GROUP, D = 700, 2, 3, 8  # two segments, and a last block that is not full
+N, N_KV, GROUP, D = 1100, 2, 3, 8  # blocks before a window, and last ones that are not full
 BATCH = 2
 
 
@@ -33,7 +33,7 @@ def written_out(q, k, v, mask, scale, cap):
 
 
 def real(side: str):
-    lengths = np.array([N, 450])[:, None]
+    lengths = np.array([N, 700])[:, None]
     index = np.arange(N)
     return jnp.asarray(index < lengths if side == "right" else index >= N - lengths)
 
