@@ -66,12 +66,12 @@ class Following:
             return flows[: eqn.params["n_outs"]]
         if kind == "custom_linear_solve":
             return self._linear_solve(eqn, flows)
-        if rule_of(kind) is None and inner and _takes_the_same(inner[0].jaxpr, eqn):
-            return self.run(inner[0], flows)
-        if rule_of(kind) is None and (expanded := expansion(eqn)) is not None:
-            return self.run(expanded, flows)
-        if rule_of(kind) is None and flows:
-            self.unknown[kind] = None
+        if rule_of(kind) is None:
+            inside = inner[0] if inner and _takes_the_same(inner[0].jaxpr, eqn) else expansion(eqn)
+            if inside is not None:
+                return self.run(inside, flows)
+            if flows:
+                self.unknown[kind] = None
         return [_carried(eqn, var.aval, flows) for var in eqn.outvars]
 
     def _scan(self, eqn: Any, flows: list[Flow]) -> list[Flow]:

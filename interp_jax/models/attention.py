@@ -46,21 +46,28 @@ class Sight:
     first: int = 0
     span: int = 0
 
+    @property
+    def _begin(self) -> Array | int:
+        return self.first if self.start is None else self.start
+
+    @property
+    def _reach(self) -> Array | int | None:
+        return (self.span or None) if self.window is None else self.window
+
     def mask(self, queries: Array, keys: Array) -> Array:
         """Whether each query sees each key, bool `[*batch 1 query key]`, given their places (queries without start)."""
-        queries = queries[:, None] + (self.first if self.start is None else self.start)
+        queries = queries[:, None] + self._begin
         seen = queries >= keys if self.causal else jnp.ones((len(queries), len(keys)), bool)
-        if self.window is not None or self.span:
-            seen = seen & (queries - keys < (self.span if self.window is None else self.window))
+        if self._reach is not None:
+            seen = seen & (queries - keys < self._reach)
         seen = seen[None]
         return seen if self.real is None else seen & self.real[..., None, None, keys]
 
     def meets(self, queries: Array, keys: Array) -> Array:
         """Whether any of some queries may see any of some keys, bool `[]`, given their places in order."""
-        begin = self.first if self.start is None else self.start
-        met = queries[-1] + begin >= keys[0] if self.causal else jnp.ones((), bool)
-        if self.window is not None or self.span:
-            met = met & (queries[0] + begin - keys[-1] < (self.span if self.window is None else self.window))
+        met = queries[-1] + self._begin >= keys[0] if self.causal else jnp.ones((), bool)
+        if self._reach is not None:
+            met = met & (queries[0] + self._begin - keys[-1] < self._reach)
         return met
 
     def near(self, span: int) -> "Sight":
@@ -104,10 +111,7 @@ def _attend_by_blocks(q: Array, k: Array, v: Array, sight: Sight, scale: float, 
         """What a block of queries gets from a block of keys: the largest score, the sum of exponentials, the values."""
         at, of = places(number, QUERIES), places(j, KEYS)
         mask = sight.mask(at, of) & (of < n_key) if n_key % KEYS else sight.mask(at, of)
-        scores = ops.scores(q, k, mask, scale, cap).astype(jnp.float32)
-        top = lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True, initial=jnp.finfo(jnp.float32).min))
-        weights = jnp.exp(scores - top)
-        total = jnp.sum(weights, axis=-1, keepdims=True)
+        top, weights, total = ops.exponentials(ops.scores(q, k, mask, scale, cap))
         return _by_query(top), _by_query(total), ops.mix(weights.astype(q.dtype), v).astype(jnp.float32)
 
     @jax.checkpoint
@@ -117,7 +121,7 @@ def _attend_by_blocks(q: Array, k: Array, v: Array, sight: Sight, scale: float, 
             return lax.cond(seen, lambda sums: _together(sums, met(number, q, *scanned)), lambda sums: sums, sums), None
 
         (_, total, z), _ = lax.scan(more, met(number, q, each[0], keys[0], values[0]), (each[1:], keys[1:], values[1:]))
-        return (z / jnp.where(total == 0, 1, total)).astype(q.dtype)
+        return ops.over(z, total).astype(q.dtype)
 
     _, z = lax.scan(lambda _, x: (None, block(*x)), None, (jnp.arange(len(queries), dtype=jnp.int32), queries))
     z = jnp.moveaxis(z, 0, -4)

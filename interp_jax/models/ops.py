@@ -195,13 +195,24 @@ def scores(q: Array, k: Array, mask: Array, scale: float, cap: float) -> Array:
 
 
 @jax.jit
+def exponentials(scores: Array) -> tuple[Array, Array, Array]:
+    """The largest of `[... key]`, `[... 1]`, the exponentials relative to it, and their sum `[... 1]`, in float32."""
+    x = scores.astype(jnp.float32)
+    top = lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=jnp.finfo(jnp.float32).min))
+    weights = jnp.exp(x - top)
+    return top, weights, jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def over(x: Array, total: Array) -> Array:
+    """`x / total`, and zero where nothing was summed."""
+    return x / jnp.where(total == 0, 1, total)
+
+
+@jax.jit
 def softmax(scores: Array) -> Array:
     """Over the keys. A query that sees nothing (padding) gets zeros, with a zero gradient."""
-    x = scores.astype(jnp.float32)
-    limits = jnp.finfo(jnp.float32)
-    x = jnp.exp(x - lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True, initial=limits.min)))
-    total = jnp.sum(x, axis=-1, keepdims=True)
-    return (x / jnp.where(total == 0, 1, total)).astype(scores.dtype)
+    _, weights, total = exponentials(scores)
+    return over(weights, total).astype(scores.dtype)
 
 
 @jax.jit
