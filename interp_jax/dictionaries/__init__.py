@@ -3,7 +3,7 @@
 from interp_jax.dictionaries.archetypal import Archetypal
 from interp_jax.dictionaries.baseline import NeuronBasis, RandomDirections
 from interp_jax.dictionaries.batchtopk import BatchTopK
-from interp_jax.dictionaries.checkpoint import load, load_metadata, save
+from interp_jax.dictionaries.checkpoint import load, load_metadata, load_state, save
 from interp_jax.dictionaries.clt import CrossLayerTranscoder
 from interp_jax.dictionaries.comparison import (
     Matching,
@@ -75,6 +75,7 @@ __all__ = [
     "identifiability",
     "load",
     "load_metadata",
+    "load_state",
     "match",
     "mean_max_cosine",
     "plausibility",

@@ -18,7 +18,17 @@ from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
-from interp_jax.dictionaries.dictionary import Dictionary, Values, bias, check_sizes, unit_rows
+from interp_jax.dictionaries.dictionary import (
+    Dictionary,
+    Values,
+    Whole,
+    bias,
+    check_sizes,
+    past,
+    unit_rows,
+    with_fields,
+)
+from interp_jax.dictionaries.reviving import published_k_aux
 from interp_jax.dictionaries.topk import TopK
 
 START = 0.05  # weight of the point where a row starts, among many: nearer to 1, the softmax hardly lets go of it
@@ -47,7 +57,7 @@ class Archetypal(Dictionary):
     relaxation: Any
     points: Any
     b_dec: Any
-    k: int = field(metadata={"static": True})
+    k: Whole = field(metadata={"static": True})
     delta: float = field(metadata={"static": True})
     limit: Any = None
 
@@ -57,9 +67,9 @@ class Archetypal(Dictionary):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
-        k: int,
+        d_in: Whole,
+        d_sae: Whole,
+        k: Whole,
         *,
         points: Float[Values, "n_points d_in"],
         delta: float = 0.0,
@@ -115,5 +125,11 @@ class Archetypal(Dictionary):
     def d_sae(self) -> int:
         return self.W_enc.shape[-1]
 
+    def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> TopK:
+        """As every dictionary's, as a `TopK`: its rows are then no longer made from the points."""
+        k_aux = published_k_aux(self.d_in, self.d_sae)
+        plain = TopK(self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.k, k_aux, self.limit)
+        return with_fields(plain, **past(self)).with_features_scaled(norms)
+
     activate = TopK.activate
-    _kept = TopK._kept
+    _kept, _largest = TopK._kept, TopK._largest

@@ -19,9 +19,12 @@ import numpy as np
 
 from interp_jax.dictionaries.dictionary import (
     Dictionary,
+    Inputs,
     Values,
+    Whole,
     bias,
     check_sizes,
+    with_fields,
 )
 
 
@@ -32,7 +35,7 @@ class Baseline(Dictionary):
       k: how many features are active for an input; all where it is None.
     """
 
-    k: int | None
+    k: Whole | None
 
     in_units: ClassVar[tuple[str, ...]] = ("b_dec",)
 
@@ -45,9 +48,18 @@ class Baseline(Dictionary):
         """The coefficients, or those k of them that are largest in magnitude with their signs; the others are zero."""
         if self.k is None:
             return pre
-        indices = lax.top_k(jnp.abs(pre), self.k)[1]
+        indices = lax.top_k(jnp.abs(self.ranked(pre)), self.k)[1]
         kept = jnp.take_along_axis(pre, indices, axis=-1)
         return jnp.put_along_axis(jnp.zeros_like(pre), indices, kept, axis=-1, inplace=False)
+
+    def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
+        """Itself, where all rows have unit norm by construction."""
+        return self
+
+    def with_both_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
+        """As every dictionary's, of one with an encoder of its own; which are the k largest stays as it is."""
+        fields = {"W_enc": self.W_enc * norms, "W_dec": self.W_dec / norms[:, None]}
+        return with_fields(self, **fields, folded_norms=self.with_norms_folded(norms))
 
 
 @jax.tree_util.register_dataclass
@@ -61,7 +73,7 @@ class NeuronBasis(Baseline):
     """
 
     b_dec: Any
-    k: int | None = field(metadata={"static": True})
+    k: Whole | None = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "neuron_basis"
 
@@ -69,10 +81,10 @@ class NeuronBasis(Baseline):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int | None = None,
+        d_in: Whole,
+        d_sae: Whole | None = None,
         *,
-        k: int | None = None,
+        k: Whole | None = None,
         b_dec: Float[Values, " d_in"] | None = None,
     ) -> "NeuronBasis":
         """The neuron basis of a site, as in Cunningham et al. 2023, https://arxiv.org/abs/2309.08600.
@@ -113,13 +125,13 @@ class NeuronBasis(Baseline):
         """The identity `[d_in d_in]`."""
         return self.W_dec
 
-    def pre_activations(self, x: Float[Values, "..."]) -> Float[Array, "*batch d_in"]:
+    def pre_activations(self, x: Inputs) -> Float[Array, "*batch d_in"]:
         """`x - b_dec`, `[*batch d_in]`, without a product that an accelerator would round."""
         return self.inputs(x) - self.b_dec
 
-    def decode(self, features: Float[Values, "*batch d_in"]) -> Float[Array, "*batch d_in"]:
+    def decode(self, features: Inputs) -> Float[Array, "*batch d_in"]:
         """`features + b_dec`, `[*batch d_in]`."""
-        return features + self.b_dec
+        return jnp.asarray(features) + self.b_dec
 
 
 @jax.tree_util.register_dataclass
@@ -137,18 +149,19 @@ class RandomDirections(Baseline):
     W_enc: Any
     W_dec: Any
     b_dec: Any
-    k: int | None = field(metadata={"static": True})
+    k: Whole | None = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "random_directions"
+    with_features_scaled = Baseline.with_both_scaled
 
     @classmethod
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
-        k: int | None = None,
+        k: Whole | None = None,
         b_dec: Float[Values, " d_in"] | None = None,
     ) -> "RandomDirections":
         """Directions that are uniform on the sphere, as in Cunningham et al. 2023, https://arxiv.org/abs/2309.08600.
@@ -182,13 +195,13 @@ class RandomDirections(Baseline):
         return cls(W_enc, jnp.linalg.pinv(W_enc), bias(b_dec, d_in), k)
 
 
-def check_baseline(kind: type, d_in: int, d_sae: int, k: int | None) -> None:
+def check_baseline(kind: type, d_in: Whole, d_sae: Whole, k: Whole | None) -> None:
     """Raises ValueError if a size is not positive, or k is larger than d_sae."""
     check_sizes(kind, ("k",), d_in=d_in, d_sae=d_sae, k=d_sae if k is None else k)
 
 
 def fitted_inputs(
-    kind: type, x: Float[Values, "n d_in"], d_in: int, d_sae: int, k: int | None
+    kind: type, x: Float[Values, "n d_in"], d_in: Whole, d_sae: Whole, k: Whole | None
 ) -> Float[np.ndarray, "n d_in"]:
     """The inputs of a fit, `[n d_in]` in float64, checked together with the sizes.
 

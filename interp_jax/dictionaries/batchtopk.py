@@ -1,12 +1,13 @@
 """BatchTopK sparse autoencoder: the n k largest activations of a batch of n are kept, few here and many there.
 
     training:   f = the n k largest of ReLU(W_enc (x - b_dec) + b_enc) over the whole batch
-    inference:  f = z H(z - theta),    theta = running mean of the smallest kept activation
+    inference:  f = z H(z - theta),    theta = mean of the smallest kept activation over the last steps
     loss = |x - x'|^2 + a aux    (see `reviving`)
 
 Bussmann et al. 2024, BatchTopK sparse autoencoders, https://arxiv.org/abs/2412.06410.
 Caveat: the batch is the global one, so that one sharded over devices gives what one device gives. Activations that
-tie with the smallest kept one are kept too.
+tie with the smallest kept one are kept too. A running mean of constant rate is full of its start for hundreds of steps;
+this one is over the last tenth of the steps, until these are a hundred.
 """
 
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from interp_jax.dictionaries.dictionary import (
     Scalar,
     Terms,
     Values,
+    Whole,
     bias,
     check_sizes,
     random_rows,
@@ -30,7 +32,8 @@ from interp_jax.dictionaries.dictionary import (
 )
 from interp_jax.dictionaries.reviving import aux_loss, published_k_aux
 
-RATE = 0.01  # of the running mean
+RATE = 0.01  # of the running mean in the end
+SHARE = 9  # the first steps' rate is (1 + SHARE) / (step + SHARE), so that it reaches over some tenth of them
 
 
 @jax.tree_util.register_dataclass
@@ -43,7 +46,7 @@ class BatchTopK(Dictionary):
       b_enc: `[d_sae]`.
       W_dec: `[d_sae d_in]`, rows of unit norm.
       b_dec: `[d_in]`.
-      threshold: `[]`, of inference; below 0 before the first step.
+      threshold: float32 `[]`, of inference; below 0 before the first step. `[d_sae]` where decoder norms were folded.
       k: mean number of active features of an input.
       k_aux: how many dead features the auxiliary loss uses.
       limit: `[]`, the k of this one, where `train_many` trains several k in one program; None where it is `k`.
@@ -54,23 +57,24 @@ class BatchTopK(Dictionary):
     W_dec: Any
     b_dec: Any
     threshold: Any
-    k: int = field(metadata={"static": True})
-    k_aux: int = field(metadata={"static": True})
+    k: Whole = field(metadata={"static": True})
+    k_aux: Whole = field(metadata={"static": True})
     limit: Any = field(default=None, kw_only=True)
 
     architecture: ClassVar[str] = "batchtopk"
     unit_rows = True
     in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "threshold")
+    precise: ClassVar[tuple[str, ...]] = ("threshold",)
 
     @classmethod
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
-        k: int,
+        d_in: Whole,
+        d_sae: Whole,
+        k: Whole,
         *,
-        k_aux: int | None = None,
+        k_aux: Whole | None = None,
         b_dec: Float[Values, " d_in"] | None = None,
     ) -> "BatchTopK":
         """A new dictionary: random unit decoder rows, the encoder their transpose.
@@ -102,14 +106,14 @@ class BatchTopK(Dictionary):
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
         """The pre-activations above the threshold; the others are zero."""
-        return jnp.where(pre > self.threshold, jax.nn.relu(pre), jnp.zeros_like(pre))
+        return jnp.where(pre.astype(self.threshold.dtype) > self.threshold, jax.nn.relu(pre), jnp.zeros_like(pre))
 
     def largest_of_batch(self, pre: Float[Array, "n d_sae"]) -> Float[Array, "n d_sae"]:
         """The features of training: the n k largest positive pre-activations of the batch."""
         positive = jax.nn.relu(pre)
         k = self.k if self.limit is None else lax.stop_gradient(self.limit).astype(jnp.int32)
-        smallest = nth_largest(lax.stop_gradient(positive), pre.shape[0] * k)
-        return jnp.where(positive >= smallest, positive, jnp.zeros_like(pre))
+        ranks = lax.stop_gradient(self.ranked(positive))
+        return jnp.where(ranks >= nth_largest(ranks, pre.shape[0] * k), positive, jnp.zeros_like(pre))
 
     def loss(
         self,
@@ -132,15 +136,22 @@ class BatchTopK(Dictionary):
         error = self.decode(features) - x
         aux = aux_loss(self, x, lax.stop_gradient(pre), lax.stop_gradient(-error), dead)
         loss, terms = total(error, features, aux=aux, aux_coefficient=aux_coefficient)
-        smallest = jnp.min(lax.stop_gradient(features), where=features > 0, initial=jnp.inf)
+        smallest = jnp.min(lax.stop_gradient(self.ranked(features)), where=features > 0, initial=jnp.inf)
         return features, loss, terms | {"smallest": smallest}
 
     def stepped(self, terms: dict[str, Array]) -> Any:
         """Unit rows, and the running mean of the smallest kept activation."""
-        smallest = terms["smallest"].astype(self.threshold.dtype)
+        smallest, norms = terms["smallest"].astype(self.threshold.dtype), self.folded_norms
+        smallest = smallest if norms is None else smallest * norms
         kept = jnp.where(jnp.isfinite(smallest), smallest, self.threshold)
-        mean = jnp.where(self.threshold < 0, kept, (1 - RATE) * self.threshold + RATE * kept)
+        rate = jnp.clip((1 + SHARE) / (terms["step"].astype(jnp.float32) + 1 + SHARE), RATE, 1.0)
+        mean = jnp.where(self.threshold < 0, kept, (1 - rate) * self.threshold + rate * kept)
         return with_fields(self.normalized(), threshold=mean)
+
+    def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
+        """As every dictionary's; which features are active stays as it is."""
+        folded = with_fields(super().with_features_scaled(norms), folded_norms=self.with_norms_folded(norms))
+        return with_fields(folded, threshold=self.threshold * norms)
 
 
 def nth_largest(values: Float[Array, "*shape"], n: Int[Array, ""] | int) -> Float[Array, ""]:

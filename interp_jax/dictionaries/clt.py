@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import (
+    Inputs,
     Scalar,
     Terms,
-    Values,
+    Whole,
     check_sizes,
     mean_sum,
     root,
@@ -39,8 +40,8 @@ class CrossLayerTranscoder(Thresholded):
       b_enc: `[layer d_sae]`.
       W_dec: `[layer to_layer d_sae d_out]`, zero where `to_layer < layer`.
       b_dec: `[layer d_out]`.
-      log_threshold: `[layer d_sae]`.
-      bandwidth: `[]`, width of the kernel of the straight-through gradients; it is not trained.
+      threshold: float32 `[layer d_sae]`, at least 0.
+      bandwidth: float32 `[]`, width of the kernel of the straight-through gradients; it is not trained.
       c: steepness of the penalty.
     """
 
@@ -48,11 +49,13 @@ class CrossLayerTranscoder(Thresholded):
     b_enc: Any
     W_dec: Any
     b_dec: Any
-    log_threshold: Any
+    threshold: Any
     bandwidth: Any
     c: float = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "clt"
+    reads_pair = True
+    event = ("layer", "d_in")
     # With c = 4, of the same penalty in a JumpReLU autoencoder: SAELens's example for inputs scaled as here
     # (docs/training_saes.md), after Anthropic's January 2025 update.
     sparsity_coefficient: ClassVar[float] = 5.0
@@ -61,11 +64,11 @@ class CrossLayerTranscoder(Thresholded):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
-        n_layers: int,
-        d_out: int | None = None,
+        n_layers: Whole,
+        d_out: Whole | None = None,
         threshold: float = 0.03,
         bandwidth: float = 1.0,
         c: float = 4.0,
@@ -103,7 +106,7 @@ class CrossLayerTranscoder(Thresholded):
             jnp.zeros((n_layers, d_sae)),
             W_dec,
             jnp.zeros((n_layers, d_out)),
-            jnp.full((n_layers, d_sae), jnp.log(threshold)),
+            jnp.full((n_layers, d_sae), threshold, jnp.float32),
             jnp.asarray(bandwidth, jnp.float32),
             c,
         )
@@ -117,35 +120,46 @@ class CrossLayerTranscoder(Thresholded):
     def feature_shape(self) -> tuple[int, ...]:
         return (self.n_layers, self.d_sae)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.n_layers, self.d_in)
+
+    def decoder_norms(self) -> Float[Array, "layer d_sae"]:
+        """`[layer d_sae]`, over all layers that a feature writes to; 1 of one that writes nothing."""
+        norms = self._norms()
+        return jnp.where(norms > 0, norms, jnp.ones_like(norms))
+
+    def with_features_scaled(self, norms: Float[Array, "layer d_sae"]) -> Any:
+        """As every dictionary's."""
+        W_dec = self.W_dec / norms[:, None, :, None]
+        return with_fields(super().with_features_scaled(norms), W_dec=W_dec)
+
     def causal(self) -> Float[Array, "layer to_layer d_sae d_out"]:
         """`W_dec` with what writes to earlier layers put to zero."""
         forward = jnp.triu(jnp.ones((self.n_layers, self.n_layers), bool))[..., None, None]
         return jnp.where(forward, self.W_dec, jnp.zeros_like(self.W_dec))
 
-    def inputs(self, x: Float[Values, "*batch layer d_in"]) -> Float[Array, "*batch layer d_in"]:
+    def inputs(self, x: Inputs) -> Float[Array, "*batch layer d_in"]:
         """`x` in the transcoder's dtype.
 
         Raises:
           ValueError: its last axes are not `[layer d_in]`.
         """
+        x = jnp.asarray(x)
         if x.shape[-2:] != (self.n_layers, self.d_in):
             raise ValueError(
                 f"CrossLayerTranscoder: inputs of shape {tuple(x.shape)} for {self.n_layers} layers with "
                 f"d_in={self.d_in}; stack the layers on the axis before the last"
             )
-        return jnp.asarray(x, self.W_dec.dtype)
+        return x.astype(self.W_dec.dtype)
 
-    def pre_activations(self, x: Float[Values, "*batch layer d_in"]) -> Float[Array, "*batch layer d_sae"]:
+    def pre_activations(self, x: Inputs) -> Float[Array, "*batch layer d_sae"]:
         """`W_enc^l x^l + b_enc^l` of every layer."""
         return jnp.einsum("...ld,ldf->...lf", self.inputs(x), self.W_enc) + self.b_enc
 
-    def decode(self, features: Float[Values, "*batch layer d_sae"]) -> Float[Array, "*batch layer d_out"]:
+    def decode(self, features: Inputs) -> Float[Array, "*batch layer d_out"]:
         """The outputs of every layer `[*batch layer d_out]` from features `[*batch layer d_sae]`."""
-        return jnp.einsum("...mf,mlfd->...ld", features, self.causal()) + self.b_dec
-
-    def __call__(self, x: Float[Values, "*batch layer d_in"]) -> Float[Array, "*batch layer d_out"]:
-        """`y'` of `x`, in the dtype of `x`."""
-        return self.decode(self.encode(x)).astype(x.dtype)
+        return jnp.einsum("...mf,mlfd->...ld", jnp.asarray(features), self.causal()) + self.b_dec
 
     def loss(
         self,
@@ -164,10 +178,12 @@ class CrossLayerTranscoder(Thresholded):
         """
         inputs, targets = x
         features = self.encode(inputs)
-        norms = root(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
-        penalty = mean_sum(jnp.tanh(self.c * norms * features))
+        penalty = mean_sum(jnp.tanh(self.c * self._norms() * features))
         error = self.decode(features) - targets.astype(self.b_dec.dtype)
         return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)
+
+    def _norms(self) -> Array:
+        return root(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
 
     def fold_scale(
         self, factor: Scalar | Float[Array, " layer"], out: Scalar | Float[Array, " layer"] | None = None
@@ -187,6 +203,7 @@ class CrossLayerTranscoder(Thresholded):
             b_enc=self.b_enc / inside[:, None],
             W_dec=self.W_dec * (inside[:, None] / outside)[..., None, None],
             b_dec=self.b_dec / outside[:, None],
-            log_threshold=self.log_threshold - jnp.log(inside)[:, None],
+            threshold=self.threshold / inside[:, None],
             bandwidth=self.bandwidth / inside.mean(),
+            mean_norm=None if self.mean_norm is None else self.mean_norm * (1 / inside).mean(),
         )

@@ -16,11 +16,13 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import (
     Dictionary,
+    Inputs,
     Scalar,
     Terms,
-    Values,
+    Whole,
     check_sizes,
     mean_sum,
+    root,
     row_norms,
     total,
     unit_rows,
@@ -46,12 +48,13 @@ class Crosscoder(Dictionary):
     b_dec: Any
 
     architecture: ClassVar[str] = "crosscoder"
+    event = ("site", "d_in")
     apply_b_dec_to_input = False
     # Of two sites, in github.com/ckkissane/crosscoder-model-diff-replication.
     sparsity_coefficient: ClassVar[float] = 2.0
 
     @classmethod
-    def create(cls, key: PRNGKeyArray, d_in: int, d_sae: int, *, n_sites: int) -> "Crosscoder":
+    def create(cls, key: PRNGKeyArray, d_in: Whole, d_sae: Whole, *, n_sites: Whole) -> "Crosscoder":
         """A new crosscoder: random decoder rows of norm 0.1, the encoder their transpose.
 
         Args:
@@ -79,26 +82,36 @@ class Crosscoder(Dictionary):
     def n_sites(self) -> int:
         return self.W_dec.shape[-3]
 
-    def inputs(self, x: Float[Values, "*batch site d_in"]) -> Float[Array, "*batch site d_in"]:
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.n_sites, self.d_in)
+
+    def decoder_norms(self) -> Float[Array, " d_sae"]:
+        """`[d_sae]`, over all sites together; 1 of a feature that writes nothing."""
+        norms = root(jnp.sum(self.W_dec**2, axis=(-3, -1)))
+        return jnp.where(norms > 0, norms, jnp.ones_like(norms))
+
+    def inputs(self, x: Inputs) -> Float[Array, "*batch site d_in"]:
         """`x` in the dictionary's dtype.
 
         Raises:
           ValueError: its last axes are not `[site d_in]`.
         """
+        x = jnp.asarray(x)
         if x.shape[-2:] != (self.n_sites, self.d_in):
             raise ValueError(
                 f"Crosscoder: inputs of shape {tuple(x.shape)} for {self.n_sites} sites with d_in={self.d_in}; "
                 "stack the sites on the axis before the last"
             )
-        return jnp.asarray(x, self.W_dec.dtype)
+        return x.astype(self.W_dec.dtype)
 
-    def pre_activations(self, x: Float[Values, "*batch site d_in"]) -> Float[Array, "*batch d_sae"]:
+    def pre_activations(self, x: Inputs) -> Float[Array, "*batch d_sae"]:
         """`sum_l W_enc^l x^l + b_enc`."""
         return jnp.einsum("...ld,ldf->...f", self.inputs(x), self.W_enc) + self.b_enc
 
-    def decode(self, features: Float[Values, "*batch d_sae"]) -> Float[Array, "*batch site d_in"]:
+    def decode(self, features: Inputs) -> Float[Array, "*batch site d_in"]:
         """Reconstruction of every site `[*batch site d_in]` from features `[*batch d_sae]`."""
-        return jnp.einsum("...f,lfd->...ld", features, self.W_dec) + self.b_dec
+        return jnp.einsum("...f,lfd->...ld", jnp.asarray(features), self.W_dec) + self.b_dec
 
     def fold_scale(self, factor: Scalar | Float[Array, " site"]) -> "Crosscoder":
         """As every dictionary's; factors `[site]` may differ, and features then shrink by their mean."""
@@ -106,7 +119,8 @@ class Crosscoder(Dictionary):
         shared = super().fold_scale(factors.mean())
         ratio = (factors / factors.mean())[:, None]
         fields = {"W_enc": ratio[..., None] * self.W_enc, "W_dec": self.W_dec / ratio[..., None]}
-        return with_fields(shared, **fields, b_dec=shared.b_dec / ratio)
+        norm = None if self.mean_norm is None else self.mean_norm * (1 / factors).mean()
+        return with_fields(shared, **fields, b_dec=shared.b_dec / ratio, mean_norm=norm)
 
     def loss(
         self,

@@ -5,8 +5,10 @@
 An architecture adds its activation, its own loss and `create`. Sites with a head axis are flattened to head d_head.
 """
 
-from dataclasses import replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+import operator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 from jax import Array
@@ -15,18 +17,49 @@ from jaxtyping import Bool, Float
 import numpy as np
 
 Values = Array | np.ndarray
+Inputs = Any  # what can be made an array: arrays of jax and numpy, nested lists
+if TYPE_CHECKING:
+    Whole = int
+else:
+    Whole = int | np.integer
 Scalar = Float[Array, ""] | float | int
 Terms = tuple[Float[Array, ""], dict[str, Array]]
 
 
-class Dictionary:
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What a dictionary knows of the activations that it was trained on; every kind has these fields.
+
+    Attributes:
+      sites: the address that it was trained at, the pair of a transcoder's, or None where nobody said.
+      mean_norm: float32 `[]`, the mean norm of an input (of each site's); None where nobody measured it.
+      normalization: "layer_norm" where each input is brought to mean 0 and deviation 1 before it is encoded, and its
+        reconstruction back, as in SAELens and OpenAI's dictionaries; else "none".
+      folded_norms: `[d_sae]`, decoder norms that `fold_decoder_norms` took away where the k largest are chosen, since
+        they are chosen by what they were; None where there are none.
+    """
+
+    sites: str | tuple[str, ...] | None = field(default=None, metadata={"static": True})
+    mean_norm: Any = None
+    normalization: str = field(default="none", metadata={"static": True})
+    folded_norms: Any = None
+
+
+NORMALIZATIONS = ("none", "layer_norm")
+EPS = 1e-5  # of the deviation, as in SAELens
+
+
+class Dictionary(Past):
     """The face that every architecture shares; arrays are named `W_enc`, `b_enc`, `W_dec` and `b_dec`.
 
     Attributes:
       architecture: its name in a checkpoint.
       apply_b_dec_to_input: whether `b_dec` is taken from the input before it is encoded.
       unit_rows: whether training keeps the rows of `W_dec` at unit norm.
+      reads_pair: whether it reads one site and reconstructs another, so that a batch is a pair.
+      event: the names of the axes of one input.
       in_units: the arrays that are measured in the units of the inputs, such as biases and thresholds.
+      precise: the arrays that stay float32 whatever the dtype of the others, since they move by less than it holds.
       sparsity_coefficient: the published weight of the sparsity term, for inputs with E|x| = sqrt(d).
       resampled_fields: the arrays of a feature that `resample` starts again; none where it has no form of it.
     """
@@ -34,7 +67,10 @@ class Dictionary:
     architecture: ClassVar[str]
     apply_b_dec_to_input = True
     unit_rows = False
+    reads_pair: ClassVar[bool] = False
+    event: ClassVar[tuple[str, ...]] = ("d_in",)
     in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
+    precise: ClassVar[tuple[str, ...]] = ()
     sparsity_coefficient: ClassVar[float] = 0.0
     resampled_fields: ClassVar[tuple[str, ...]] = ()
 
@@ -42,6 +78,20 @@ class Dictionary:
     b_enc: Any
     W_dec: Any
     b_dec: Any
+
+    def __post_init__(self) -> None:
+        for name, whole in _static(type(self)):
+            value = getattr(self, name)
+            plain = _plain(value)
+            if whole and plain is not None and not isinstance(plain, int):
+                raise ValueError(
+                    f"{type(self).__name__}: {name}={plain!r} must be a whole number, such as {int(plain)}"
+                )
+            if plain is not value:
+                object.__setattr__(self, name, plain)
+        if self.normalization not in NORMALIZATIONS or (self.normalization != "none" and self.event != ("d_in",)):
+            known = ", ".join(NORMALIZATIONS) if self.event == ("d_in",) else "none"
+            raise ValueError(f"{type(self).__name__}: normalization={self.normalization!r}; it takes {known}")
 
     @property
     def d_in(self) -> int:
@@ -56,44 +106,104 @@ class Dictionary:
         """The shape of one input's features."""
         return (self.d_sae,)
 
-    def inputs(self, x: Float[Values, "..."]) -> Float[Array, "..."]:
-        """`x` `[*batch d_in]` or `[*batch head d_head]` as `[*batch d_in]` in the dictionary's dtype.
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input."""
+        return (self.d_in,)
+
+    def inputs(self, x: Inputs) -> Float[Array, "..."]:
+        """`x` `[*batch d_in]` as an array of the dictionary's dtype; an axis of heads is flattened.
+
+        Args:
+          x: an array or nested lists, `[*batch d_in]`, or `[*batch head d_head]` with at least one axis of a batch.
 
         Raises:
-          ValueError: its last axes are not d_in.
+          ValueError: its last axes are not those of one input.
         """
-        heads = x.ndim > 1 and x.shape[-1] != self.d_in and x.shape[-2] * x.shape[-1] == self.d_in
-        if not heads and x.shape[-1:] != (self.d_in,):
+        x, d_in = jnp.asarray(x), self.d_in
+        heads = x.ndim > 2 and x.shape[-1] != d_in and x.shape[-2] * x.shape[-1] == d_in
+        if not heads and x.shape[-1:] != (d_in,):
+            one = f"; if it is one input with {x.shape[0]} heads, give x.reshape(-1)" if x.size == d_in else ""
             raise ValueError(
-                f"{type(self).__name__}: inputs of shape {tuple(x.shape)} for a dictionary with d_in={self.d_in}; "
-                "it was trained at another site or model"
+                f"{type(self).__name__}: inputs of shape {x.shape} for a dictionary with d_in={d_in}; "
+                f"it was trained at another site or model{one}"
             )
-        return jnp.asarray(x.reshape(*x.shape[:-2], self.d_in) if heads else x, self.W_dec.dtype)
+        return (x.reshape(*x.shape[:-2], d_in) if heads else x).astype(self.W_dec.dtype)
 
-    def pre_activations(self, x: Float[Values, "..."]) -> Float[Array, "*batch d_sae"]:
+    def entering(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """What is encoded of inputs: themselves, or at mean 0 and deviation 1 (`normalization`)."""
+        if self.normalization == "none":
+            return x
+        shift, scale = moments(x)
+        return (x - shift) / (scale + EPS)
+
+    def pre_activations(self, x: Inputs) -> Float[Array, "*batch d_sae"]:
         """`W_enc (x - b_dec) + b_enc`, or without `b_dec` where the architecture has it so.
 
         Raises:
           ValueError: the last axis of `x` is not d_in.
         """
-        x = self.inputs(x)
+        x = self.entering(self.inputs(x))
         return (x - self.b_dec if self.apply_b_dec_to_input else x) @ self.W_enc + self.b_enc
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
         """The features that pre-activations become, `ReLU(pre)` by default; in inference, where training differs."""
         return jax.nn.relu(pre)
 
-    def encode(self, x: Float[Values, "..."]) -> Float[Array, "*batch d_sae"]:
+    def encode(self, x: Inputs) -> Float[Array, "*batch d_sae"]:
         """Features `[*batch d_sae]` of inputs `[*batch d_in]`, in the dictionary's dtype."""
         return self.activate(self.pre_activations(x))
 
-    def decode(self, features: Float[Values, "*batch d_sae"]) -> Float[Array, "*batch d_out"]:
+    def decode(self, features: Inputs) -> Float[Array, "*batch d_out"]:
         """Reconstruction `[*batch d_in]` from features `[*batch d_sae]`."""
-        return features @ self.W_dec + self.b_dec
+        return jnp.asarray(features) @ self.W_dec + self.b_dec
 
-    def __call__(self, x: Float[Values, "..."]) -> Float[Array, "..."]:
-        """Reconstruction of `x`, in its shape and dtype."""
-        return self.decode(self.encode(x)).reshape(x.shape).astype(x.dtype)
+    def output(self, x: Inputs, features: Inputs) -> Float[Array, "..."]:
+        """What features stand for where the input was `x`: `decode`, and what goes around the features.
+
+        That is a transcoder's skip, and the mean and deviation of each input under `normalization`.
+        """
+        decoded = self.decode(features)
+        if self.normalization == "none":
+            return decoded
+        shift, scale = moments(self.inputs(x))
+        return decoded * scale + shift
+
+    def __call__(self, x: Inputs) -> Float[Array, "..."]:
+        """Reconstruction of `x`, in its shape and dtype; integers are computed with in the dictionary's dtype."""
+        x = jnp.asarray(x)
+        out = self.output(x, self.encode(x))
+        out = out if self.reads_pair else out.reshape(x.shape)
+        return out.astype(x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else out.dtype)
+
+    def check_batch(self, batch: Any) -> None:
+        """Checks a batch of training at the door.
+
+        Raises:
+          ValueError: it is a pair where one array is wanted or the other way round, has other axes than
+            `[n *input_shape]`, is empty, or holds integers; says what to give.
+        """
+        kind, wanted = type(self).__name__, ", ".join(("n", *map(str, self.input_shape)))
+        if isinstance(batch, tuple) != self.reads_pair or isinstance(batch, dict):
+            one = f"one array [{wanted}]: it reconstructs what it reads; a transcoder takes pairs"
+            pair = f"a pair (inputs [{wanted}], targets): it reads one site and reconstructs another"
+            raise ValueError(
+                f"{kind}: a batch is {pair if self.reads_pair else one}; this one is {_described(batch)}"
+                + (", as harvest gives it for two sites" if self.reads_pair else "")
+            )
+        x, *targets = batch if self.reads_pair else (batch,)
+        if x.ndim != 1 + len(self.event) or x.shape[1:] != self.input_shape or not len(x):
+            raise ValueError(
+                f"{kind}: a batch of shape {x.shape}, wanted [{wanted}], n at least 1, with the axes "
+                f"n, {', '.join(self.event)}: one row for each token, as harvest gives them"
+            )
+        out = (*self.input_shape[:-1], self.W_dec.shape[-1])
+        if targets and (len(targets) != 1 or targets[0].shape != (len(x), *out)):
+            told = ", ".join(str(y.shape) for y in targets)
+            raise ValueError(f"{kind}: targets of shape {told} for inputs {x.shape}, wanted {(len(x), *out)}")
+        for part in (x, *targets):
+            if not jnp.issubdtype(part.dtype, jnp.floating):
+                raise ValueError(f"{kind}: a batch of {part.dtype}; give activations, float32 or bfloat16")
 
     def loss(
         self,
@@ -125,6 +235,11 @@ class Dictionary:
         along = jnp.sum(gradient.W_dec * self.W_dec, axis=-1, keepdims=True)
         return with_fields(gradient, W_dec=gradient.W_dec - along * self.W_dec)
 
+    def cast(self, dtype: Any) -> Any:
+        """The dictionary in a dtype, but for what is `precise`, and stays float32."""
+        new = jax.tree.map(lambda leaf: leaf.astype(dtype), self)
+        return with_fields(new, **{name: getattr(self, name).astype(jnp.float32) for name in self.precise})
+
     def normalized(self) -> Any:
         """The dictionary with its decoder rows scaled back to unit norm, where training keeps them so."""
         return with_fields(self, W_dec=unit_rows(self.W_dec)) if self.unit_rows else self
@@ -144,12 +259,85 @@ class Dictionary:
           >>> bool(jnp.allclose(scaled.fold_scale(10.0)(x), scaled(10.0 * x) / 10.0, atol=1e-5))
           True
         """
-        return with_fields(self, **{name: getattr(self, name) / factor for name in self.in_units})
+        norm = None if self.mean_norm is None else self.mean_norm / factor
+        if self.normalization == "layer_norm":  # which takes any scale away
+            return with_fields(self, mean_norm=norm)
+        return with_fields(self, mean_norm=norm, **{name: getattr(self, name) / factor for name in self.in_units})
+
+    def decoder_norms(self) -> Float[Array, "*features"]:
+        """`[*features]`, the norm of what each feature writes; 1 of one that writes nothing."""
+        norms = row_norms(self.W_dec)
+        return jnp.where(norms > 0, norms, jnp.ones_like(norms))
+
+    def fold_decoder_norms(self) -> Any:
+        """The dictionary whose features write rows of unit norm and that reconstructs what this one does.
+
+        Features are then as large as what they write, and thresholds go with them. A tied dictionary becomes a `ReLU`,
+        an archetypal one a `TopK`, since their own form fixes the norms.
+
+        Example:
+          >>> import jax, jax.numpy as jnp
+          >>> from interp_jax import dictionaries
+          >>> dictionary = dictionaries.ReLU.create(jax.random.key(0), 8, 32)  # rows of norm 0.1
+          >>> folded, x = dictionary.fold_decoder_norms(), jax.random.normal(jax.random.key(1), (5, 8))
+          >>> bool(jnp.allclose(folded(x), dictionary(x), atol=1e-5)), round(float(folded.decoder_norms()[0]), 3)
+          (True, 1.0)
+        """
+        return self.with_features_scaled(self.decoder_norms())
+
+    def with_features_scaled(self, norms: Float[Array, "*features"]) -> Any:
+        """The dictionary whose features are `norms` `[*features]` times as large, and their rows as much smaller."""
+        return with_fields(
+            self, W_enc=self.W_enc * norms[..., None, :], b_enc=self.b_enc * norms, W_dec=self.W_dec / norms[..., None]
+        )
+
+    def with_norms_folded(self, norms: Float[Array, "*features"]) -> Float[Array, "*features"]:
+        """`folded_norms` together with further ones."""
+        return norms if self.folded_norms is None else self.folded_norms * norms
+
+    def ranked(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """By what the k largest of pre-activations are chosen: by what they were before decoder norms were folded."""
+        return pre if self.folded_norms is None else pre / self.folded_norms
+
+
+@lru_cache
+def _static(kind: type) -> tuple[tuple[str, bool], ...]:
+    """The static fields of a kind, and whether each is a whole number."""
+    static = [f for f in fields(kind) if f.metadata.get("static")]
+    return tuple((f.name, f.type in (int, Whole, Whole | None)) for f in static)
+
+
+def _plain(value: Any) -> Any:
+    """A static value as Python has it: numpy's and jax's numbers cannot be written as JSON, nor some be hashed."""
+    if isinstance(value, tuple | list):
+        return (
+            value
+            if all(_plain(part) is part for part in value) and isinstance(value, tuple)
+            else tuple(map(_plain, value))
+        )
+    return value.item() if isinstance(value, np.generic | np.ndarray | Array) and not value.ndim else value
+
+
+def _described(batch: Any) -> str:
+    if isinstance(batch, tuple):
+        return f"a tuple of {len(batch)}"
+    return f"a {type(batch).__name__}" if not hasattr(batch, "shape") else f"an array of shape {batch.shape}"
+
+
+def moments(x: Float[Array, "*batch d"]) -> tuple[Float[Array, "*batch 1"], Float[Array, "*batch 1"]]:
+    """The mean and the (sample) deviation of each vector, `[*batch 1]` each, as SAELens takes them."""
+    shift = x.mean(-1, keepdims=True)
+    return shift, root(jnp.sum((x - shift) ** 2, axis=-1, keepdims=True) / max(1, x.shape[-1] - 1))
 
 
 def with_fields(dictionary: Any, **fields: Any) -> Any:
     """`dataclasses.replace`, for what the type checker does not know to be a dataclass."""
     return replace(dictionary, **fields)
+
+
+def past(dictionary: Dictionary) -> dict[str, Any]:
+    """The fields of `Past`, for a dictionary of another kind that does what this one does."""
+    return {f.name: getattr(dictionary, f.name) for f in fields(Past)}
 
 
 def total(
@@ -212,19 +400,23 @@ def unit_rows(rows: Float[Array, "*d_sae d"]) -> Float[Array, "*d_sae d"]:
     return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-8)
 
 
-def random_rows(key: Array, d_sae: int, d_in: int) -> Float[Array, "d_sae d_in"]:
+def random_rows(key: Array, d_sae: Whole, d_in: Whole) -> Float[Array, "d_sae d_in"]:
     """Random rows of unit norm."""
     return unit_rows(jax.random.normal(key, (d_sae, d_in)))
 
 
-def bias(value: Float[Values, " d"] | None, d: int) -> Float[Array, " d"]:
+def bias(value: Float[Values, " d"] | None, d: Whole) -> Float[Array, " d"]:
     """A bias in float32, zero by default."""
     return jnp.zeros(d) if value is None else jnp.asarray(value, jnp.float32)
 
 
-def check_sizes(kind: type, within: tuple[str, ...] = (), **sizes: int | float) -> None:
-    """Raises ValueError if a size is not positive, or one named in `within` is larger than d_sae."""
+def check_sizes(kind: type, within: tuple[str, ...] = (), **sizes: Any) -> None:
+    """Raises ValueError if a size is no whole number, not positive, or one named in `within` larger than d_sae."""
     for name, size in sizes.items():
+        try:
+            operator.index(size)
+        except TypeError:
+            raise ValueError(f"{kind.__name__}: {name}={size!r} must be a whole number") from None
         if size < 1:
             raise ValueError(f"{kind.__name__}: {name}={size} must be at least 1")
         if name in within and size > sizes["d_sae"]:

@@ -8,16 +8,17 @@ SAEBench, Karvonen et al. 2025, https://arxiv.org/abs/2503.09532, is `Evaluation
 Caveat: `ce_recovered` depends on what it is measured against; mean ablation is the stricter of the two usual ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 import math
 from typing import Any
+import warnings
 
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 import numpy as np
 import optax
 
@@ -25,9 +26,10 @@ from interp_jax import metrics
 from interp_jax.core import capture, intervene
 from interp_jax.dictionaries import saebench
 from interp_jax.dictionaries.comparison import nearest
+from interp_jax.dictionaries.masking import attending, counted, sequences
 from interp_jax.dictionaries.saebench import ratio
 from interp_jax.dictionaries.splicing import splice
-from interp_jax.interventions import at, replace, via, zero
+from interp_jax.interventions import at, replace, zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,34 +104,41 @@ class Evaluation:
 
 
 def evaluate(
-    f: Callable[[Any, Array], Array],
-    where: str | tuple[str, str],
+    f: Callable[..., Array],
+    where: str | tuple[str, str] | None,
     dictionary: Any,
     model: Any,
-    tokens: Int[Array | np.ndarray, "batch position"],
+    tokens: Any,
     *,
-    mask: Bool[Array | np.ndarray, "batch position"] | None = None,
+    mask: Any = None,
+    skip: int | Iterable[int] = (),
     batch_size: int = 16,
 ) -> Evaluation:
     """Runs the model clean, with the dictionary spliced in, and with the site ablated.
 
     Args:
       f: `(model, tokens [batch position]) -> logits [batch position d_vocab]`; it sees `batch_size` sequences at once,
-        the last of them made up where they do not divide.
+        the last of them made up where they do not divide. Where there is padding, it is also given the `mask`, as the
+        keyword `attention_mask`, if it takes one, as `models.forward` does.
       where: address of the one site the dictionary belongs to, such as `"blocks.2.resid_post"`; a head axis is
         flattened. For a transcoder the two sites that it reads and replaces: the second is spliced, ablated and x.
-      dictionary: takes the site's values `[batch position d_in]`.
+        None: where the dictionary was trained, its `sites`.
+      dictionary: takes the site's values `[batch position d_in]`; not of several sites at once.
       model: a pytree.
-      tokens: `[batch position]`.
-      mask: `[batch position]`, False at padding and special tokens: they are neither spliced, ablated, nor scored.
+      tokens: int `[batch position]`.
+      mask: bool `[batch position]`, False at padding, as `models.tokenize` gives it: the model does not attend to it.
+      skip: token ids that the model attends to and that are, as padding, neither spliced, ablated, nor scored, such as
+        the bos token's.
       batch_size: sequences that run at once.
 
     Returns:
-      An `Evaluation`.
+      An `Evaluation`. A UserWarning says where the inputs are far larger or smaller than those of training: those were
+      scaled, and the dictionary was not folded (`Scaling.fold`).
 
     Raises:
-      ValueError: the site has not one vector of the dictionary's width for each token, the address names no site (near
-        names follow), a transcoder's first site comes after its second, or the mask leaves nothing to predict.
+      ValueError: other sites than the dictionary's, a dictionary of several sites, one site of a pair's or a pair of
+        one; the site has not one vector of the dictionary's width for each token, the address names no site (near names
+        follow), a transcoder's first site comes after its second, or the mask leaves nothing to predict.
 
     Example:
       >>> import jax, jax.numpy as jnp, interp_jax as ij
@@ -142,25 +151,33 @@ def evaluate(
       >>> scores.n_tokens, scores.density.shape, sorted(scores.saebench()["sparsity"])
       (24, (32,), ['l0', 'l1'])
     """
-    tokens = jnp.asarray(tokens)
-    mask = jnp.ones(tokens.shape, bool) if mask is None else jnp.asarray(mask)
-    if tokens.ndim != 2 or mask.shape != tokens.shape or not bool((mask[:, 1:] & mask[:, :-1]).any()):
+    sites = _sites(dictionary, where)
+    whole: Any = sequences("evaluate", tokens, mask)
+    if whole is None:
+        raise ValueError("evaluate: tokens are one array, integers [batch position]")
+    wanted = counted(whole[0], whole[1], skip)
+    if not (wanted[:, 1:] & wanted[:, :-1]).any():
         raise ValueError(
-            f"evaluate: tokens {tuple(tokens.shape)} with a mask {tuple(mask.shape)} have no two real tokens in a row; "
+            f"evaluate: tokens {whole[0].shape} with a mask {whole[1].shape} have no two real tokens in a row; "
             "give both as [batch position], True at real tokens"
         )
-    batch_size = min(batch_size, len(tokens))
-    missing = ((0, -len(tokens) % batch_size), (0, 0))  # a whole last batch, so that one program does for all
-    padded, real = jnp.pad(tokens, missing), jnp.pad(mask, missing)
-    chunks = [(padded[i : i + batch_size], real[i : i + batch_size]) for i in range(0, len(padded), batch_size)]
+    options = attending(f, whole[1])
+    n, batch_size = len(wanted), min(batch_size, len(wanted))
+    chunks = []
+    for start in range(0, n, batch_size):
+        # A whole last batch, so that one program does for all: of sequences that do not count.
+        rows = np.minimum(np.arange(start, start + batch_size), n - 1)
+        some, real, count_here = (part[rows] for part in (*whole, wanted))
+        count_here[n - start :] = False
+        chunks.append((jnp.asarray(some), options(real), jnp.asarray(count_here)))
 
-    sites = where if isinstance(where, tuple) else (where, where)
-    count = int(mask.sum())
+    count = int(wanted.sum())
     sums = _mean_sums(f, sites[1])
     mean = jnp.asarray(_total([sums(model, dictionary, *chunk) for chunk in chunks]) / count, jnp.float32)
     step = _scores(f, *sites)
     results = [step(model, dictionary, mean, *chunk) for chunk in chunks]
     found = {name: _total([result[name] for result in results]) for name in results[0]}
+    _check_norm(dictionary, float(found["norm_read"] / count))
 
     ce = {name: float(found[f"ce_{name}"] / found["n_targets"]) for name in ("clean", "spliced", "mean", "zero")}
     each = {name: float(found[name] / count) for name in _MEANS}
@@ -186,6 +203,36 @@ def evaluate(
     )
 
 
+def _sites(dictionary: Any, where: Any) -> tuple[str, str]:
+    """The sites that a dictionary reads and writes, checked against those that it was trained at."""
+    kind, known = type(dictionary).__name__, dictionary.sites
+    if dictionary.event != ("d_in",):
+        raise ValueError(
+            f"evaluate: a {kind} is of several sites at once, which are not spliced together; compare dictionary(x) "
+            "with x, as from harvest, or splice it"
+        )
+    where = known if where is None else tuple(where) if isinstance(where, list) else where
+    if where is None:
+        raise ValueError(f"evaluate: a {kind} of unknown sites; give where=")
+    if known not in (None, where):
+        raise ValueError(f"evaluate: a {kind} trained at {known!r} does not belong to {where!r}; give where=None")
+    if isinstance(where, tuple) != dictionary.reads_pair or (dictionary.reads_pair and len(where) != 2):
+        wanted = "the two sites that it reads and writes" if dictionary.reads_pair else "one site"
+        raise ValueError(f"evaluate: where={where!r} for a {kind}; it wants {wanted}")
+    return where if isinstance(where, tuple) else (where, where)
+
+
+def _check_norm(dictionary: Any, norm: float) -> None:
+    trained = None if dictionary.mean_norm is None else float(dictionary.mean_norm)
+    if trained and not 1 / FAR < norm / trained < FAR:
+        warnings.warn(
+            f"evaluate: inputs of mean norm {norm:.3g} for a dictionary trained on {trained:.3g}: fold the scale that "
+            "it was trained at, Scaling.fold(dictionary), or choose its own site",
+            stacklevel=3,
+        )
+
+
+FAR = 2.0  # a ratio of norms from which on inputs are not what was trained on
 _MEANS = (
     *("kl_spliced", "kl_mean", "kl_zero", "explained_variance_legacy", "mse", "cosine"),
     *("l2_norm_in", "l2_norm_out", "l2_ratio", "l1"),
@@ -213,22 +260,11 @@ def _mean_sums(f: Callable[..., Array], where: str) -> Callable[..., Array]:
     read = capture(f, where, output=False)
 
     @jax.jit
-    def sums(model: Any, dictionary: Any, tokens: Array, real: Array) -> Array:
-        x = _vectors(read(model, tokens), where, tokens, dictionary.W_dec.shape[-1])
+    def sums(model: Any, dictionary: Any, tokens: Array, options: dict[str, Array], real: Array) -> Array:
+        x = _vectors(read(model, tokens, **options), where, tokens, dictionary.W_dec.shape[-1])
         return jnp.sum(jnp.where(real[..., None], x, 0.0), axis=(0, 1))
 
     return sums
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class _Output:
-    """What a transcoder puts in the place of a site's value, as `via` wants it."""
-
-    transcoder: Any
-
-    def __call__(self, value: Array, x: Array) -> Array:
-        return self.transcoder(x).reshape(value.shape).astype(value.dtype)
 
 
 @lru_cache(maxsize=8)
@@ -236,18 +272,21 @@ def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., d
     """The sums over a batch's real tokens of what is averaged, under the names of the fields."""
 
     @jax.jit
-    def scores(model: Any, dictionary: Any, mean: Array, tokens: Array, real: Array) -> dict[str, Array]:
-        clean, captured = capture(f, list(dict.fromkeys((read, written))))(model, tokens)
+    def scores(
+        model: Any, dictionary: Any, mean: Array, tokens: Array, options: dict[str, Array], real: Array
+    ) -> dict[str, Array]:
+        clean, captured = capture(f, list(dict.fromkeys((read, written))))(model, tokens, **options)
         site = captured[written]
-        same = read == written
         edits = {
-            "spliced": splice(dictionary, keep_error=False) if same else via({"x": read}, _Output(dictionary)),
+            "spliced": splice(
+                dictionary, keep_error=False, sites=(read, written) if dictionary.reads_pair else written
+            ),
             "mean": replace(jnp.broadcast_to(mean.reshape(site.shape[2:]).astype(site.dtype), site.shape)),
             "zero": zero(),
         }
         logits = {"clean": clean}
         for name, edit in edits.items():
-            logits[name] = intervene(f, {written: at(edit, mask=real)})(model, tokens)
+            logits[name] = intervene(f, {written: at(edit, mask=real)})(model, tokens, **options)
 
         def total(values: Array) -> Array:
             return jnp.sum(jnp.where(real, values, 0.0))
@@ -270,6 +309,7 @@ def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., d
             "variance": total(spread),
             "explained_variance_legacy": total(1.0 - square / spread),
             "cosine": total(dot / jnp.maximum(norm_in * norm_out, 1e-12)),
+            "norm_read": total(jnp.linalg.norm(inputs, axis=-1)),
             "l2_norm_in": total(norm_in),
             "l2_norm_out": total(norm_out),
             "l2_ratio": total(norm_out / jnp.where(norm_in < 1e-4, 1.0, norm_in)),  # as SAEBench has it

@@ -19,12 +19,14 @@ from interp_jax.dictionaries.dictionary import (
     Scalar,
     Terms,
     Values,
+    Whole,
     bias,
     check_sizes,
     mean_square,
     mean_sum,
     random_rows,
     total,
+    with_fields,
 )
 
 
@@ -58,7 +60,7 @@ class Gated(Dictionary):
 
     @classmethod
     def create(
-        cls, key: PRNGKeyArray, d_in: int, d_sae: int, *, b_dec: Float[Values, " d_in"] | None = None
+        cls, key: PRNGKeyArray, d_in: Whole, d_sae: Whole, *, b_dec: Float[Values, " d_in"] | None = None
     ) -> "Gated":
         """A new dictionary: random unit decoder rows, the encoder their transpose.
 
@@ -91,6 +93,11 @@ class Gated(Dictionary):
         """The magnitudes of the features whose gate `pre` is open; the others are zero."""
         magnitude = jax.nn.relu((pre - self.b_gate) * jnp.exp(self.r_mag) + self.b_mag)
         return jnp.where(pre > 0, magnitude, jnp.zeros_like(pre))
+
+    def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
+        """As every dictionary's, by the magnitudes; the gates stay as they are."""
+        fields = {"r_mag": self.r_mag + jnp.log(norms), "b_mag": self.b_mag * norms}
+        return with_fields(self, **fields, W_dec=self.W_dec / norms[:, None])
 
     def loss(
         self,

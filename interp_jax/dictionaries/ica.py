@@ -17,7 +17,7 @@ from jaxtyping import Float, PRNGKeyArray
 import numpy as np
 
 from interp_jax.dictionaries.baseline import Baseline, fitted_inputs, seed
-from interp_jax.dictionaries.dictionary import Values
+from interp_jax.dictionaries.dictionary import Values, Whole
 
 
 @jax.tree_util.register_dataclass
@@ -35,19 +35,20 @@ class ICA(Baseline):
     W_enc: Any
     W_dec: Any
     b_dec: Any
-    k: int | None = field(metadata={"static": True})
+    k: Whole | None = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "ica"
+    with_features_scaled = Baseline.with_both_scaled
 
     @classmethod
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
         x: Float[Values, "n d_in"],
-        k: int | None = None,
+        k: Whole | None = None,
         max_iter: int = 200,
     ) -> "ICA":
         """d_sae independent components of inputs, by scikit-learn's FastICA in float64.

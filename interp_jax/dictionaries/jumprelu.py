@@ -1,12 +1,13 @@
 """JumpReLU sparse autoencoder: each feature has its own threshold, trained against the number of active features.
 
-    f = z H(z - theta),  z = W_enc x + b_enc,  theta = exp(log_threshold)
+    f = z H(z - theta),  z = W_enc x + b_enc,  theta >= 0
     loss = |x - x'|^2 + s sum_i H(z_i - theta_i)
     df/dtheta = -(theta / e) K((z - theta) / e),    dH/dtheta = -(1 / e) K((z - theta) / e),    K(u) = [|u| < 1/2]
 
 Rajamanoharan et al. 2024, Jumping ahead, https://arxiv.org/abs/2407.14435.
-Caveat: the paper's bandwidth e = 0.001 and first threshold belong to inputs with E|x|^2 = 1; the defaults here are
-those times sqrt(d_in), for inputs with E|x| = sqrt(d_in). The straight-through gradients go to the threshold alone.
+Caveat: the paper trains log theta. Adam moves a parameter by about the learning rate a step, so that theta then moves
+by theta times it and is hardly learned (SAELens's change 718); here theta itself is the parameter, float32 always.
+The straight-through gradients go to the threshold alone.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from interp_jax.dictionaries.dictionary import (
     Scalar,
     Terms,
     Values,
+    Whole,
     bias,
     check_sizes,
     mean_sum,
@@ -30,6 +32,8 @@ from interp_jax.dictionaries.dictionary import (
     with_fields,
 )
 
+THRESHOLD, BANDWIDTH = 0.1, 0.2  # where thresholds start, and the kernel's width, for inputs with E|x| = sqrt(d)
+
 
 @jax.custom_vjp
 def jump(
@@ -37,12 +41,14 @@ def jump(
 ) -> Float[Array, "*batch d_sae"]:
     """`z` where it is above the threshold, else 0, with the straight-through gradient for the threshold.
 
+    Thresholds are float32, and compared in it, whatever the dtype of `z`.
+
     Example:
       >>> import jax.numpy as jnp
       >>> jump(jnp.array([0.4, 0.6]), jnp.array([0.5, 0.5]), jnp.array(0.1)).tolist()
       [0.0, 0.6000000238418579]
     """
-    return jnp.where(z > threshold, z, jnp.zeros_like(z))
+    return jnp.where(_above(z, threshold), z, jnp.zeros_like(z))
 
 
 @jax.custom_vjp
@@ -50,26 +56,29 @@ def step(
     z: Float[Array, "*batch d_sae"], threshold: Float[Array, "*d_sae"], bandwidth: Float[Array, ""]
 ) -> Float[Array, "*batch d_sae"]:
     """1 where `z` is above the threshold, else 0, with the straight-through gradient for the threshold alone."""
-    return (z > threshold).astype(z.dtype)
+    return _above(z, threshold).astype(jnp.float32)
 
 
-def _kernel(z: Array, threshold: Array, bandwidth: Array) -> Array:
-    return (jnp.abs((z - threshold) / bandwidth) < 0.5).astype(z.dtype) / bandwidth
+def _above(z: Array, threshold: Array) -> Array:
+    return z.astype(threshold.dtype) > threshold
 
 
-def _sum_to(x: Array, shape: tuple[int, ...]) -> Array:
-    return jnp.sum(x, axis=tuple(range(x.ndim - len(shape))))
+def _near(g: Array, z: Array, threshold: Array, bandwidth: Array) -> Array:
+    """The kernel's mean of `g` around each threshold, summed over the batch, in the thresholds' dtype and shape."""
+    near = jnp.abs(z.astype(threshold.dtype) - threshold) < 0.5 * bandwidth
+    summed = jnp.sum(jnp.where(near, g.astype(threshold.dtype), 0), axis=tuple(range(z.ndim - threshold.ndim)))
+    return summed / bandwidth
 
 
 def _jump_bwd(saved: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
     z, threshold, bandwidth = saved
-    dz = jnp.where(z > threshold, g, jnp.zeros_like(g))
-    return dz, _sum_to(-threshold * _kernel(*saved) * g, threshold.shape), jnp.zeros_like(bandwidth)
+    dz = jnp.where(_above(z, threshold), g, jnp.zeros_like(g))
+    return dz, -threshold * _near(g, *saved), jnp.zeros_like(bandwidth)
 
 
 def _step_bwd(saved: tuple[Array, ...], g: Array) -> tuple[Array, Array, Array]:
-    z, threshold, bandwidth = saved
-    return jnp.zeros_like(z), _sum_to(-_kernel(*saved) * g, threshold.shape), jnp.zeros_like(bandwidth)
+    z, _, bandwidth = saved
+    return jnp.zeros_like(z), -_near(g, *saved), jnp.zeros_like(bandwidth)
 
 
 jump.defvjp(lambda *args: (jump(*args), args), _jump_bwd)
@@ -80,29 +89,28 @@ class Thresholded(Dictionary):
     """What dictionaries with a trained threshold for each feature have in common.
 
     Attributes:
-      log_threshold: `[*d_sae]`.
-      bandwidth: `[]`, width of the kernel of the straight-through gradients; it is not trained.
+      threshold: float32 `[*features]`, at least 0.
+      bandwidth: float32 `[]`, width of the kernel of the straight-through gradients; it is not trained.
     """
 
     apply_b_dec_to_input = False
-    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "bandwidth")
+    in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec", "threshold", "bandwidth")
+    precise: ClassVar[tuple[str, ...]] = ("threshold", "bandwidth")
 
-    log_threshold: Any
+    threshold: Any
     bandwidth: Any
-
-    @property
-    def threshold(self) -> Float[Array, "*d_sae"]:
-        """`[*d_sae]`, positive."""
-        return jnp.exp(self.log_threshold)
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
         """The pre-activations above their thresholds; the others are zero."""
         return jump(pre, self.threshold, lax.stop_gradient(self.bandwidth))
 
-    def fold_scale(self, factor: Scalar) -> Any:
+    def stepped(self, terms: dict[str, Array]) -> Any:
+        """Unit rows, where training keeps them, and thresholds of at least 0."""
+        return with_fields(self.normalized(), threshold=jnp.maximum(self.threshold, 0))
+
+    def with_features_scaled(self, norms: Float[Array, "*features"]) -> Any:
         """As every dictionary's, thresholds included."""
-        folded = super().fold_scale(factor)
-        return with_fields(folded, log_threshold=self.log_threshold - jnp.log(factor))
+        return with_fields(super().with_features_scaled(norms), threshold=self.threshold * norms)
 
 
 @jax.tree_util.register_dataclass
@@ -115,31 +123,32 @@ class JumpReLU(Thresholded):
       b_enc: `[d_sae]`.
       W_dec: `[d_sae d_in]`, rows of unit norm.
       b_dec: `[d_in]`.
-      log_threshold: `[d_sae]`.
-      bandwidth: `[]`, width of the kernel of the straight-through gradients; it is not trained.
+      threshold: float32 `[d_sae]`, at least 0.
+      bandwidth: float32 `[]`, width of the kernel of the straight-through gradients; it is not trained.
     """
 
     W_enc: Any
     b_enc: Any
     W_dec: Any
     b_dec: Any
-    log_threshold: Any
+    threshold: Any
     bandwidth: Any
 
     architecture: ClassVar[str] = "jumprelu"
     unit_rows = True
-    # SAELens's example for inputs scaled as here (docs/training_saes.md).
-    sparsity_coefficient: ClassVar[float] = 5.0
+    # For inputs with E|x| = sqrt(d): above 1 the thresholds rise as fast as Adam lets them, whatever the weight, and
+    # below 0.001 they fall to 0 (experiments/sparsity_sweep.py); SAELens's 5 belongs to thresholds that hardly move.
+    sparsity_coefficient: ClassVar[float] = 0.3
 
     @classmethod
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
-        threshold: float | None = None,
-        bandwidth: float | None = None,
+        threshold: float = THRESHOLD,
+        bandwidth: float = BANDWIDTH,
         b_dec: Float[Values, " d_in"] | None = None,
     ) -> "JumpReLU":
         """A new dictionary: random unit decoder rows, the encoder their transpose.
@@ -148,8 +157,8 @@ class JumpReLU(Thresholded):
           key: for the decoder rows.
           d_in: width of the inputs.
           d_sae: number of features.
-          threshold: where every threshold starts, in the units of the inputs; 0.001 sqrt(d_in) by default.
-          bandwidth: of the straight-through gradients, in the same units; 0.001 sqrt(d_in) by default.
+          threshold: where every threshold starts, in the units of the inputs.
+          bandwidth: of the straight-through gradients, in the same units.
           b_dec: `[d_in]`; zero by default.
 
         Raises:
@@ -164,14 +173,11 @@ class JumpReLU(Thresholded):
           True
         """
         check_sizes(cls, d_in=d_in, d_sae=d_sae)
-        published = 0.001 * d_in**0.5
-        theta = published if threshold is None else threshold
-        width = published if bandwidth is None else bandwidth
-        for name, value in {"threshold": theta, "bandwidth": width}.items():
+        for name, value in {"threshold": threshold, "bandwidth": bandwidth}.items():
             if not value > 0:
                 raise ValueError(f"JumpReLU: {name}={value} must be positive")
         W_dec = random_rows(key, d_sae, d_in)
-        starts = jnp.full(d_sae, jnp.log(theta)), jnp.asarray(width, jnp.float32)
+        starts = jnp.full(d_sae, threshold, jnp.float32), jnp.asarray(bandwidth, jnp.float32)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), *starts)
 
     def loss(

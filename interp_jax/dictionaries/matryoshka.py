@@ -6,6 +6,7 @@
 Bussmann et al. 2025, Learning multi-level features with matryoshka sparse autoencoders, https://arxiv.org/abs/2503.17547.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from interp_jax.dictionaries.batchtopk import BatchTopK
-from interp_jax.dictionaries.dictionary import Scalar, Terms, Values, mean_square
+from interp_jax.dictionaries.dictionary import Scalar, Terms, Values, Whole, mean_square
 
 
 @jax.tree_util.register_dataclass
@@ -27,7 +28,7 @@ class Matryoshka(BatchTopK):
       widths: sizes of the nested prefixes, rising; the last is d_sae.
     """
 
-    widths: tuple[int, ...] = field(metadata={"static": True})
+    widths: tuple[Whole, ...] = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "matryoshka"
 
@@ -35,12 +36,12 @@ class Matryoshka(BatchTopK):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
-        k: int,
+        d_in: Whole,
+        d_sae: Whole,
+        k: Whole,
         *,
-        widths: tuple[int, ...] | None = None,
-        k_aux: int | None = None,
+        widths: Sequence[Whole] | None = None,
+        k_aux: Whole | None = None,
         b_dec: Float[Values, " d_in"] | None = None,
     ) -> "Matryoshka":
         """A new dictionary: random unit decoder rows, the encoder their transpose.

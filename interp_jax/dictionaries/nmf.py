@@ -17,7 +17,13 @@ import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
 from interp_jax.dictionaries.baseline import Baseline, fitted_inputs, seed
-from interp_jax.dictionaries.dictionary import Values, check_sizes, unit_rows
+from interp_jax.dictionaries.dictionary import (
+    Inputs,
+    Values,
+    Whole,
+    check_sizes,
+    unit_rows,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -34,7 +40,7 @@ class NMF(Baseline):
 
     W_dec: Any
     b_dec: Any
-    k: int | None = field(metadata={"static": True})
+    k: Whole | None = field(metadata={"static": True})
     n_steps: int = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "nmf"
@@ -43,11 +49,11 @@ class NMF(Baseline):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
         x: Float[Values, "n d_in"],
-        k: int | None = None,
+        k: Whole | None = None,
         n_steps: int = 500,
         max_iter: int = 1000,
     ) -> "NMF":
@@ -87,7 +93,7 @@ class NMF(Baseline):
         """The rows' transpose, of which the encoder's gradients are made."""
         return jnp.swapaxes(self.W_dec, -1, -2)
 
-    def pre_activations(self, x: Float[Values, "..."]) -> Float[Array, "*batch d_sae"]:
+    def pre_activations(self, x: Inputs) -> Float[Array, "*batch d_sae"]:
         """The non-negative coefficients `[*batch d_sae]` that reconstruct `x` best, before k of them are chosen."""
         x = self.inputs(x)
         return nonnegative_least_squares(x - self.b_dec, self.W_dec, self.n_steps).astype(x.dtype)

@@ -21,6 +21,7 @@ from interp_jax.dictionaries.dictionary import (
     Scalar,
     Terms,
     Values,
+    Whole,
     bias,
     check_sizes,
     mean_sum,
@@ -63,8 +64,8 @@ class PAnneal(Dictionary):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
         p_end: float = 0.2,
         start: float = 0.2,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
 from interp_jax.dictionaries.baseline import Baseline, fitted_inputs
-from interp_jax.dictionaries.dictionary import Values
+from interp_jax.dictionaries.dictionary import Values, Whole
 
 
 @jax.tree_util.register_dataclass
@@ -32,13 +32,13 @@ class PCA(Baseline):
 
     W_dec: Any
     b_dec: Any
-    k: int | None = field(metadata={"static": True})
+    k: Whole | None = field(metadata={"static": True})
 
     architecture: ClassVar[str] = "pca"
 
     @classmethod
     def create(
-        cls, key: PRNGKeyArray, d_in: int, d_sae: int, *, x: Float[Values, "n d_in"], k: int | None = None
+        cls, key: PRNGKeyArray, d_in: Whole, d_sae: Whole, *, x: Float[Values, "n d_in"], k: Whole | None = None
     ) -> "PCA":
         """The first d_sae principal components of inputs, by scikit-learn in float64.
 

@@ -21,6 +21,7 @@ from interp_jax.dictionaries.dictionary import (
     Scalar,
     Terms,
     Values,
+    Whole,
     bias,
     check_sizes,
     mean_sum,
@@ -61,8 +62,8 @@ class ReLU(Dictionary):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
         form: str = "april_2024",
         b_dec: Float[Values, " d_in"] | None = None,

@@ -2,6 +2,7 @@
 
     inputs are drawn with probability proportional to |x - x'|^4
     W_dec row <- (x - b_dec) scaled to the rows' norm,  W_enc column <- 0.2 mean |alive columns| along it,  biases <- 0
+    (where none is alive: the mean of all)
 
 Bricken et al. 2023, Towards Monosemanticity, appendix "Neuron Resampling", four times in a run; also used for gated
 dictionaries. Adam's moments of what is reset are set to zero.
@@ -46,7 +47,8 @@ def resample(key: PRNGKeyArray, state: TrainState, x: Float[Array, "n d_in"]) ->
     if not dictionary.resampled_fields:
         raise ValueError(f"resample: {type(dictionary).__name__} has no form of it; use an auxiliary loss instead")
     dead = state.steps_since_fired >= state.hyperparameters.dead_after
-    centred = dictionary.inputs(x) - dictionary.b_dec
+    x = dictionary.inputs(x)
+    centred = dictionary.entering(x) - dictionary.b_dec
     error = jnp.sum(jnp.square(dictionary(x) - x), axis=-1)
     chosen = jax.random.categorical(key, 2 * jnp.log(error + 1e-20), shape=dead.shape)
     rows = unit_rows(centred[chosen])
@@ -66,8 +68,11 @@ def resample(key: PRNGKeyArray, state: TrainState, x: Float[Array, "n d_in"]) ->
 
 
 def _fresh(dictionary: Any, rows: Array, alive: Array) -> dict[str, Array]:
+    counted = alive | ~alive.any()
+
     def mean_of_alive(norms: Array) -> Array:
-        return jnp.sum(jnp.where(alive, norms, 0.0)) / jnp.maximum(jnp.sum(alive, dtype=norms.dtype), 1.0)
+        mean = jnp.mean(norms, where=counted)
+        return jnp.where(mean > 0, mean, jnp.ones_like(mean))  # else what starts again stays at zero for ever
 
     values = {name: jnp.zeros_like(getattr(dictionary, name)) for name in dictionary.resampled_fields}
     norm = 1.0 if dictionary.unit_rows else mean_of_alive(row_norms(dictionary.W_dec))

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from interp_jax.dictionaries import sparse
-from interp_jax.dictionaries.dictionary import mean_square
+from interp_jax.dictionaries.dictionary import Whole, mean_square
 
 
-def published_k_aux(d_in: int, d_sae: int) -> int:
+def published_k_aux(d_in: Whole, d_sae: Whole) -> Whole:
     """How many dead features the paper's auxiliary loss uses: half of `d_in`, at most all."""
     return min(max(1, d_in // 2), d_sae)
 

@@ -2,10 +2,13 @@
 
     apply_b_dec_to_input            b_enc -+ b_dec W_enc, where our form differs from the folder's
     rescale_acts_by_decoder_norm    W_enc |W_dec,i|, b_enc |W_dec,i|, W_dec,i / |W_dec,i|
-    expected_average_only_in        nothing, as there: inputs are scaled by whoever makes them (see `fold_scale`)
+    expected_average_only_in        nothing, as there: inputs are scaled by whoever makes them (see `fold_scale`), and
+                                    the dictionary knows the norm that they had, sqrt(d_in)
+    layer_norm                      `normalization`, of every kind but transcoders
 
 BatchTopK and Matryoshka are saved as jumprelu, their inference form. https://decoderesearch.github.io/SAELens
-Caveat: input normalisations that depend on the single input (layer_norm, constant_norm_rescale) are refused.
+Caveat: constant_norm_rescale and covariance_whitening are refused. Thresholds are float32 here, whatever the file's
+dtype, which holds them exactly.
 """
 
 from collections.abc import Mapping
@@ -18,9 +21,9 @@ import jax.numpy as jnp
 
 from interp_jax import io
 from interp_jax.dictionaries.batchtopk import BatchTopK
-from interp_jax.dictionaries.dictionary import row_norms
+from interp_jax.dictionaries.dictionary import row_norms, unit_rows, with_fields
 from interp_jax.dictionaries.gated import Gated
-from interp_jax.dictionaries.jumprelu import JumpReLU
+from interp_jax.dictionaries.jumprelu import BANDWIDTH, JumpReLU
 from interp_jax.dictionaries.panneal import PAnneal
 from interp_jax.dictionaries.relu import ReLU
 from interp_jax.dictionaries.reviving import published_k_aux
@@ -38,7 +41,7 @@ ARRAYS = {
     "transcoder": AFFINE,
     "skip_transcoder": (*AFFINE, "W_skip"),
 }
-NORMALIZATIONS = ("none", "expected_average_only_in")
+NORMALIZATIONS = ("none", "expected_average_only_in", "layer_norm")
 RENAMED = {"hook_name": "site", "hook_name_out": "site_out", "model_name": "model"}
 
 
@@ -51,10 +54,20 @@ def load(path: str | Path) -> Any:
     arrays, config = io.sae_lens.read(path)
     _check(path, arrays, config)
     if "threshold" not in arrays and "log_threshold" in arrays:
-        arrays["threshold"] = jnp.exp(arrays.pop("log_threshold"))
+        arrays["threshold"] = jnp.exp(arrays.pop("log_threshold").astype(jnp.float32))
     transcoder = "transcoder" in config["architecture"]
     centered = config.get("apply_b_dec_to_input", not transcoder)
-    return LOADERS[config["architecture"]](arrays, config, centered)
+    dictionary = LOADERS[config["architecture"]](arrays, config, centered)
+    about, normalization = load_metadata(path), config.get("normalize_activations", "none")
+    sites = about.get("site") or None
+    if dictionary.reads_pair:
+        sites = (sites, about["site_out"]) if sites and about.get("site_out") else None
+    return with_fields(
+        dictionary,
+        sites=sites,
+        normalization="layer_norm" if normalization == "layer_norm" else "none",
+        mean_norm=jnp.float32(config["d_in"] ** 0.5) if normalization == "expected_average_only_in" else None,
+    )
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:
@@ -77,15 +90,22 @@ def save(path: str | Path, dictionary: Any, metadata: Mapping[str, Any]) -> None
       FileExistsError: `path` is there and is something else.
     """
     architecture, options, arrays = _form(dictionary)
+    if dictionary.folded_norms is not None and architecture == "topk":
+        raise ValueError(
+            f"save: SAELens has no form of a {type(dictionary).__name__} whose decoder norms were folded, since its k "
+            "largest are chosen by what they were before; save it before folding, or use format='orbax'"
+        )
+    site = dictionary.sites if isinstance(dictionary.sites, tuple) else (dictionary.sites,)
+    known = {name: at for name, at in zip(("site", "site_out"), site, strict=False) if at} | dict(metadata)
     back = {ours: theirs for theirs, ours in RENAMED.items()}
-    about = {back.get(key, key): hook_name(v) if key.startswith("site") else v for key, v in metadata.items()}
+    about = {back.get(key, key): hook_name(v) if key.startswith("site") else v for key, v in known.items()}
     config = {
         "architecture": architecture,
         "d_in": dictionary.d_in,
         "d_sae": dictionary.d_sae,
         "dtype": str(dictionary.W_dec.dtype),
         "device": "cpu",
-        "normalize_activations": "none",
+        "normalize_activations": dictionary.normalization,
         "reshape_activations": "none",
         **options,
         "metadata": {"sae_lens_version": VERSION, "sae_lens_training_version": None, **about},
@@ -122,6 +142,8 @@ def _check(path: str | Path, arrays: Mapping[str, Array], config: Mapping[str, A
     if normalization not in NORMALIZATIONS:
         known = ", ".join(NORMALIZATIONS)
         raise ValueError(f"{path}: normalize_activations {normalization!r} is not supported; supported: {known}")
+    if normalization == "layer_norm" and "transcoder" in architecture:
+        raise ValueError(f"{path}: normalize_activations 'layer_norm' of a {architecture} is not supported")
     wanted = set(ARRAYS[architecture])
     found = {"threshold" if name == "log_threshold" else name for name in arrays}
     if wanted != found:
@@ -132,31 +154,30 @@ def _check(path: str | Path, arrays: Mapping[str, Array], config: Mapping[str, A
         raise ValueError(f"{path}: W_enc {arrays['W_enc'].shape} does not fit d_in={d_in} and d_sae={d_sae}")
 
 
-def _standard(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> ReLU:
+def _standard(arrays: dict[str, Any], config: Mapping[str, Any], centered: bool) -> ReLU:
     return ReLU(**arrays, apply_b_dec_to_input=centered, unit_rows=False)
 
 
-def _topk(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> TopK:
+def _topk(arrays: dict[str, Any], config: Mapping[str, Any], centered: bool) -> TopK:
     d_in, d_sae, k = config["d_in"], config["d_sae"], config.get("k")
     if not isinstance(k, int) or not 1 <= k <= d_sae:
         raise ValueError(f"sae_lens: k={k!r} of a topk config must be from 1 to d_sae={d_sae}")
     W_enc, b_enc, W_dec, b_dec = (arrays[name] for name in AFFINE)
     b_enc = b_enc if centered else b_enc + b_dec @ W_enc
     if config.get("rescale_acts_by_decoder_norm", False):
-        norms = row_norms(W_dec)
-        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
+        norms = row_norms(W_dec)  # a feature that writes nothing is never active
+        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, unit_rows(W_dec)
     return TopK(W_enc, b_enc, W_dec, b_dec, k=k, k_aux=published_k_aux(d_in, d_sae))
 
 
-def _jumprelu(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> JumpReLU:
+def _jumprelu(arrays: dict[str, Any], config: Mapping[str, Any], centered: bool) -> JumpReLU:
     W_enc, b_enc, W_dec, b_dec = (arrays[name] for name in AFFINE)
     b_enc = b_enc - b_dec @ W_enc if centered else b_enc
-    log_threshold = jnp.log(jnp.maximum(arrays["threshold"], 0))  # a negative one acts as 0: a ReLU comes before
-    bandwidth = jnp.asarray(0.001 * config["d_in"] ** 0.5, W_dec.dtype)
-    return JumpReLU(W_enc, b_enc, W_dec, b_dec, log_threshold, bandwidth)
+    threshold = jnp.maximum(arrays["threshold"].astype(jnp.float32), 0)  # a negative one acts as 0: a ReLU comes before
+    return JumpReLU(W_enc, b_enc, W_dec, b_dec, threshold, jnp.float32(BANDWIDTH))
 
 
-def _gated(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> Gated:
+def _gated(arrays: dict[str, Any], config: Mapping[str, Any], centered: bool) -> Gated:
     shift = jnp.zeros_like(arrays["b_gate"]) if centered else arrays["b_dec"] @ arrays["W_enc"]
     shifted = {
         "b_gate": arrays["b_gate"] + shift,
@@ -165,12 +186,12 @@ def _gated(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) 
     return Gated(**arrays | shifted)
 
 
-def _transcoder(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> Transcoder:
+def _transcoder(arrays: dict[str, Any], config: Mapping[str, Any], centered: bool) -> Transcoder:
     _refuse_centered(centered)
     return Transcoder(**arrays)
 
 
-def _skip_transcoder(arrays: dict[str, Array], config: Mapping[str, Any], centered: bool) -> SkipTranscoder:
+def _skip_transcoder(arrays: dict[str, Any], config: Mapping[str, Any], centered: bool) -> SkipTranscoder:
     _refuse_centered(centered)
     return SkipTranscoder(**arrays)
 

@@ -15,7 +15,15 @@ from jax import lax
 import jax.numpy as jnp
 
 from interp_jax.dictionaries.dictionary import Dictionary, with_fields
-from interp_jax.dictionaries.training import ABSENT, TrainInfo, TrainState, check, run, train_step
+from interp_jax.dictionaries.training import (
+    ABSENT,
+    TrainInfo,
+    TrainState,
+    check,
+    placed,
+    run,
+    train_step,
+)
 
 
 def train_many(
@@ -23,6 +31,7 @@ def train_many(
     batches: Iterable[Any],
     *,
     chunk: int | None = None,
+    until: int | None = None,
     report: Callable[[Sequence[TrainState], TrainInfo, Any], None] | None = None,
     every: int = 20,
 ) -> list[TrainState]:
@@ -33,6 +42,7 @@ def train_many(
       batches: activations `[n d_in]`, or what `train_step` takes, all of one shape; every run sees each of them.
       chunk: how many runs one call of the compiled program steps; by default all of them on an accelerator, and one
         on a CPU, whose caches hold one.
+      until: the step at which to pause; the end of the longest run by default.
       report: as `train`'s, with the list of states, and infos with a leading axis of runs.
       every: how often to look.
 
@@ -57,6 +67,7 @@ def train_many(
     """
     if not states:
         return []
+    states = [placed(state, batches) for state in states]
     size = chunk or (1 if jax.default_backend() == "cpu" else len(states))
     program = _step_of_one if size == 1 else _step_of_all
 
@@ -76,7 +87,7 @@ def train_many(
         if report is not None:
             report(taken(chunks), info, batch)
 
-    return taken(run(step, _chunks(states, size), batches, look, every))
+    return taken(run(step, _chunks(states, size), batches, look, every, until))
 
 
 # One of each for the process: a second sweep of the same shapes compiles nothing.

@@ -13,7 +13,19 @@ from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, PRNGKeyArray
 
-from interp_jax.dictionaries.dictionary import Dictionary, Scalar, Terms, check_sizes, mean_sum, random_rows, total
+from interp_jax.dictionaries.dictionary import (
+    Dictionary,
+    Scalar,
+    Terms,
+    Whole,
+    check_sizes,
+    mean_sum,
+    past,
+    random_rows,
+    total,
+    with_fields,
+)
+from interp_jax.dictionaries.relu import ReLU
 
 
 @jax.tree_util.register_dataclass
@@ -38,7 +50,7 @@ class Tied(Dictionary):
     resampled_fields: ClassVar[tuple[str, ...]] = ("W_dec", "b_enc")
 
     @classmethod
-    def create(cls, key: PRNGKeyArray, d_in: int, d_sae: int) -> "Tied":
+    def create(cls, key: PRNGKeyArray, d_in: Whole, d_sae: Whole) -> "Tied":
         """A new dictionary of random unit rows.
 
         Args:
@@ -67,6 +79,12 @@ class Tied(Dictionary):
     def b_dec(self) -> Float[Array, " d_in"]:
         """Zero."""
         return jnp.zeros_like(self.W_dec[..., 0, :])
+
+    def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> ReLU:
+        """As every dictionary's, as a `ReLU`: its encoder is then no longer the rows' transpose."""
+        W_enc, W_dec = self.W_enc * norms, self.W_dec / norms[:, None]
+        untied = ReLU(W_enc, self.b_enc * norms, W_dec, self.b_dec, False, False)
+        return with_fields(untied, **past(self))
 
     def loss(
         self,

@@ -15,7 +15,19 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int, PRNGKeyArray
 
 from interp_jax.dictionaries import sparse
-from interp_jax.dictionaries.dictionary import Dictionary, Scalar, Terms, Values, bias, check_sizes, random_rows, total
+from interp_jax.dictionaries.dictionary import (
+    Dictionary,
+    Inputs,
+    Scalar,
+    Terms,
+    Values,
+    Whole,
+    bias,
+    check_sizes,
+    random_rows,
+    total,
+    with_fields,
+)
 from interp_jax.dictionaries.reviving import aux_loss, published_k_aux
 
 
@@ -38,8 +50,8 @@ class TopK(Dictionary):
     b_enc: Any
     W_dec: Any
     b_dec: Any
-    k: int = field(metadata={"static": True})
-    k_aux: int = field(metadata={"static": True})
+    k: Whole = field(metadata={"static": True})
+    k_aux: Whole = field(metadata={"static": True})
     limit: Any = None
 
     architecture: ClassVar[str] = "topk"
@@ -49,11 +61,11 @@ class TopK(Dictionary):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
-        k: int,
+        d_in: Whole,
+        d_sae: Whole,
+        k: Whole,
         *,
-        k_aux: int | None = None,
+        k_aux: Whole | None = None,
         b_dec: Float[Values, " d_in"] | None = None,
     ) -> "TopK":
         """A new dictionary: random unit decoder rows, the encoder their transpose.
@@ -85,9 +97,15 @@ class TopK(Dictionary):
         W_dec = random_rows(key, d_sae, d_in)
         return cls(W_dec.T, jnp.zeros(d_sae), W_dec, bias(b_dec, d_in), k=k, k_aux=k_aux)
 
-    def encode_sparse(self, x: Float[Values, "*batch d_in"]) -> tuple[Float[Array, "*batch k"], Int[Array, "*batch k"]]:
+    def encode_sparse(self, x: Inputs) -> tuple[Float[Array, "*batch k"], Int[Array, "*batch k"]]:
         """The k active features: their values in falling order and their indices, both `[*batch k]`."""
-        values, indices = lax.top_k(self.pre_activations(x), self.k)
+        return self._largest(self.pre_activations(x))
+
+    def _largest(self, pre: Float[Array, "*batch d_sae"]) -> tuple[Float[Array, "*batch k"], Int[Array, "*batch k"]]:
+        """The values of the k largest that are positive, else zero, in the order in which they are chosen; indices."""
+        values, indices = lax.top_k(self.ranked(pre), self.k)
+        if self.folded_norms is not None:
+            values = jnp.take_along_axis(pre, indices, axis=-1)
         return jax.nn.relu(self._kept(values)), indices
 
     def _kept(self, values: Float[Array, "*batch k"]) -> Float[Array, "*batch k"]:
@@ -99,8 +117,8 @@ class TopK(Dictionary):
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
         """The k largest pre-activations, those of them that are positive; the others are zero."""
-        values, indices = lax.top_k(pre, self.k)
-        return jnp.put_along_axis(jnp.zeros_like(pre), indices, jax.nn.relu(self._kept(values)), axis=-1, inplace=False)
+        values, indices = self._largest(pre)
+        return jnp.put_along_axis(jnp.zeros_like(pre), indices, values, axis=-1, inplace=False)
 
     def decode_sparse(
         self, values: Float[Array, "*batch k"], indices: Int[Array, "*batch k"]
@@ -109,6 +127,10 @@ class TopK(Dictionary):
         k = values.shape[-1]
         rows = sparse.weighted_rows(values.reshape(-1, k), indices.reshape(-1, k), self.W_dec)
         return rows.reshape(*values.shape[:-1], self.d_in) + self.b_dec
+
+    def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
+        """As every dictionary's; which features are the k largest stays as it is."""
+        return with_fields(super().with_features_scaled(norms), folded_norms=self.with_norms_folded(norms))
 
     def loss(
         self,
@@ -131,7 +153,7 @@ class TopK(Dictionary):
         """
         x = self.inputs(x)
         pre = lax.stop_gradient(self.pre_activations(x))
-        indices = lax.top_k(pre, self.k)[1]
+        indices = lax.top_k(self.ranked(pre), self.k)[1]
         bound = None if self.limit is None else sparse.largest(lax.stop_gradient(self.limit))
         values = sparse.selected(pre, indices, x - self.b_dec, self.W_enc, self.b_enc, bound)
         values = jax.nn.relu(self._kept(values))

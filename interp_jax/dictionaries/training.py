@@ -10,12 +10,17 @@ Caveat: a batch whose loss is not finite leaves the state as it was; `check` (an
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+import warnings
 
 import jax
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from interp_jax.dictionaries.dictionary import Dictionary as Face
+from interp_jax.dictionaries.dictionary import with_fields
+from interp_jax.dictionaries.sources import Batches
 
 Dictionary = Any  # a pytree with the face of `dictionary.Dictionary`
 Batch = Any  # activations `[n d_in]`, or a pair of inputs and targets for what maps one site to another
@@ -131,8 +136,11 @@ class TrainState:
             ),
             dead_after=jnp.asarray(max(1, min(1000, n_steps // 10)) if dead_after is None else dead_after, jnp.int32),
         )
+        precise = {name: jnp.asarray(getattr(dictionary, name), jnp.float32) for name in dictionary.precise}
+        dictionary = with_fields(dictionary, **precise, mean_norm=jnp.zeros(()))
         never = jnp.zeros(dictionary.feature_shape, jnp.int32)
-        return cls(dictionary, _adam().init(dictionary), never, jnp.zeros((), jnp.int32), hyperparameters)
+        moments = _adam().init(_float32(dictionary))
+        return cls(dictionary, moments, never, jnp.zeros((), jnp.int32), hyperparameters)
 
 
 @jax.tree_util.register_dataclass
@@ -163,18 +171,24 @@ def _adam() -> optax.GradientTransformation:
     return optax.scale_by_adam()
 
 
-@jax.jit
+def _float32(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+
+
 def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
     """One step of training. Pure: `jit` it with the state donated to update in place, `vmap` it over seeds or rates.
 
     Args:
       state: from `TrainState.create` or the step before.
-      batch: activations `[n d_in]`, float32 or bfloat16, in which the loss is computed, while parameters and moments
-        stay as they are; may be sharded over `n`. A pair of inputs and targets for a transcoder, `[n site d_in]` for a
-        crosscoder.
+      batch: activations `[n d_in]`, float32 or bfloat16, in which the loss is computed, while parameters stay as they
+        are, and moments and thresholds float32; may be sharded over `n`. A pair of inputs and targets for a
+        transcoder, `[n site d_in]` for a crosscoder.
 
     Returns:
       `(state, info)`; where the loss is not finite, the state is the one given (see `check`).
+
+    Raises:
+      ValueError: a batch of another shape, structure or dtype than the dictionary trains on.
 
     Example:
       >>> import jax
@@ -185,6 +199,19 @@ def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
       >>> int(state.step), float(info.l0)
       (1, 4.0)
     """
+    batch = _as_arrays(batch)
+    state.dictionary.check_batch(batch)
+    return _train_step(state, batch)
+
+
+def _as_arrays(batch: Batch) -> Batch:
+    if isinstance(batch, dict):
+        return {name: _as_arrays(part) for name, part in batch.items()}
+    return tuple(map(jnp.asarray, batch)) if isinstance(batch, tuple) else jnp.asarray(batch)
+
+
+@jax.jit
+def _train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
     mesh = jax.typeof(jax.tree.leaves(batch)[0]).sharding.mesh
     if jax.sharding.AxisType.Explicit not in mesh.axis_types:
         return _step(state, batch)
@@ -200,21 +227,26 @@ def _step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainInfo]:
     progress = state.step.astype(jnp.float32) / hyper.n_steps.astype(jnp.float32)
     dead = state.steps_since_fired >= hyper.dead_after
 
-    dtype = jax.tree.leaves(batch)[0].dtype
+    x, target = batch if isinstance(batch, tuple) else (batch, batch)
+    norm = jnp.mean(jnp.linalg.norm(x.astype(jnp.float32), axis=-1))
+    if state.dictionary.normalization != "none":
+        batch = target = state.dictionary.entering(x)
 
     def loss_fn(dictionary: Dictionary) -> tuple[Array, dict[str, Array]]:
-        dictionary = jax.tree.map(lambda leaf: leaf.astype(dtype), dictionary)
+        dictionary = with_fields(dictionary.cast(x.dtype), normalization="none")  # the batch is normalised already
         return dictionary.loss(batch, dead, hyper.aux_coefficient, hyper.sparsity(state.step), progress)
 
     (loss, out), gradient = jax.value_and_grad(loss_fn, has_aux=True)(state.dictionary)
     with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
-        updates, opt_state = _adam().update(state.dictionary.tangent(gradient), state.opt_state)
+        updates, opt_state = _adam().update(_float32(state.dictionary.tangent(gradient)), state.opt_state)
     rate = hyper.rate(state.step)
-    moved = jax.tree.map(lambda p, u: p - (rate * u.astype(jnp.float32)).astype(p.dtype), state.dictionary, updates)
+    moved = jax.tree.map(lambda p, u: p - (rate * u).astype(p.dtype), state.dictionary, updates)
+    moved = moved.stepped(out | {"step": state.step})
+    gone = state.step.astype(jnp.float32)
+    moved = with_fields(moved, mean_norm=(state.dictionary.mean_norm * gone + norm) / (gone + 1))
     since = jnp.where(out["fired"], 0, state.steps_since_fired + 1)
-    after = TrainState(moved.stepped(out), opt_state, since, state.step + 1, hyper)
+    after = TrainState(moved, opt_state, since, state.step + 1, hyper)
 
-    target = batch[1] if isinstance(batch, tuple) else batch
     error = out["error"].astype(jnp.float32)
     x = target.reshape(error.shape).astype(jnp.float32)
     info = TrainInfo(
@@ -246,23 +278,27 @@ def train(
     state: Any,
     batches: Iterable[Batch],
     *,
+    until: int | None = None,
     report: Callable[[Any, Any, Batch], None] | None = None,
     every: int = 20,
 ) -> Any:
-    """Takes one step for each batch, until the run is over or there are no more.
+    """Takes one step for each batch, until the run is over.
 
     Args:
-      state: where to start, or a dict of states for several sites at once; its arrays stay as they are.
+      state: where to start, or a dict of states for several sites at once; its arrays stay as they are. To go on later:
+        `save(path, state)`, then `load_state(path)` and `harvest(..., start=int(state.step))`.
       batches: activations `[n d_in]`, or what `train_step` takes, all of one shape; a dict where `state` is one. May
-        be endless: no more are taken than the run has steps left.
+        be endless: no more are taken than the run has steps left. From `harvest` they say where they were read, and the
+        dictionary remembers it as its `sites`.
+      until: the step at which to pause; the end of the run by default.
       report: called with the state, the info and the batch of every `every`-th step, such as a `Monitor`.
       every: how often to look; in between nothing waits for the device.
 
     Returns:
-      The last state.
+      The last state. Where the batches end before the run does, a UserWarning says so.
 
     Raises:
-      ValueError: there is no batch.
+      ValueError: there is no batch; batches of other sites than the dictionary's; as `train_step`.
       FloatingPointError: the loss of a step is not finite; names the step.
 
     Example:
@@ -282,7 +318,8 @@ def train(
             report(state, info, batch)
 
     # The steps give up their arrays, and those given here may be somebody else's.
-    return run(jax.jit(_train_step_of_each, donate_argnums=0), jax.tree.map(jnp.copy, state), batches, look, every)
+    state = placed(jax.tree.map(jnp.copy, state), batches)
+    return run(_step_of_each, state, batches, look, every, until)
 
 
 def run(
@@ -291,27 +328,65 @@ def run(
     batches: Iterable[Batch],
     look: Callable[[Any, Any, Batch], None],
     every: int,
+    until: int | None = None,
 ) -> Any:
     """The loop of `train`, over any step from states and a batch to states and infos, which `look` looks at."""
     states = jax.tree.leaves(state, is_leaf=_is_state)
     n_left = max(int(jnp.max(one.hyperparameters.n_steps - one.step)) for one in states)
+    if until is not None:
+        n_left = min(n_left, max(until - int(jnp.max(one.step)) for one in states))
     i, info, batch = 0, None, None
     for i, batch in zip(range(1, n_left + 1), batches, strict=False):
-        state, info = step(state, batch)
+        state, info = step(state, _as_arrays(batch))
         if i % every == 0 or i == n_left:
             look(state, info, batch)
     if i == 0 and n_left > 0:
         raise ValueError("train: there is no batch; give activations")
     if i % every and i != n_left:
         look(state, info, batch)
+    if i < n_left:
+        warnings.warn(
+            f"train: the batches ended after {i} of {n_left} steps, before the rate was lowered; give more, such as "
+            "harvest(...) without epochs, or a smaller n_steps",
+            stacklevel=3,
+        )
     return state
+
+
+def placed(state: Any, batches: Iterable[Batch]) -> Any:
+    """The states, whose dictionaries know from now on where the batches were read.
+
+    Raises:
+      ValueError: a dictionary was trained at other sites.
+    """
+    if not isinstance(batches, Batches) or batches.where is None:
+        return state
+    if not _is_state(state):
+        return {name: _placed(one, batches.where[name]) for name, one in state.items()}
+    return _placed(state, batches.where)
+
+
+def _placed(state: TrainState, where: Any) -> TrainState:
+    where, known = tuple(where) if isinstance(where, list) else where, state.dictionary.sites
+    if known not in (None, where):
+        raise ValueError(f"train: a dictionary trained at {known!r}, and batches of {where!r}; harvest its own sites")
+
+    def at(node: Any) -> Any:
+        return with_fields(node, sites=where) if isinstance(node, Face) else node
+
+    return jax.tree.map(at, state, is_leaf=lambda node: isinstance(node, Face))
 
 
 def _train_step_of_each(states: Any, batch: Any) -> tuple[Any, Any]:
     if _is_state(states):
         return train_step(states, batch)
+    if not isinstance(batch, dict) or set(states) - set(batch):
+        raise ValueError(f"train: states of {', '.join(states)} want a dict with a batch for each of them")
     steps = {name: train_step(state, batch[name]) for name, state in states.items()}
     return {name: step[0] for name, step in steps.items()}, {name: step[1] for name, step in steps.items()}
+
+
+_step_of_each = jax.jit(_train_step_of_each, donate_argnums=0)
 
 
 def _is_state(node: Any) -> bool:

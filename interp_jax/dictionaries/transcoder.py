@@ -17,9 +17,11 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import (
     Dictionary,
+    Inputs,
     Scalar,
     Terms,
     Values,
+    Whole,
     bias,
     check_sizes,
     mean_sum,
@@ -49,16 +51,17 @@ class Transcoder(Dictionary):
 
     architecture: ClassVar[str] = "transcoder"
     apply_b_dec_to_input = False
+    reads_pair = True
     sparsity_coefficient: ClassVar[float] = 5.0
 
     @classmethod
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
-        d_out: int | None = None,
+        d_out: Whole | None = None,
         b_dec: Float[Values, " d_out"] | None = None,
     ) -> "Transcoder":
         """A new transcoder: random unit encoder columns and decoder rows of norm 0.1, independent of each other.
@@ -92,14 +95,6 @@ class Transcoder(Dictionary):
     def d_out(self) -> int:
         return self.W_dec.shape[-1]
 
-    def output(self, x: Float[Array, "*batch d_in"], features: Float[Array, "*batch d_sae"]) -> Array:
-        """`y'` `[*batch d_out]` from an input and its features."""
-        return self.decode(features)
-
-    def __call__(self, x: Float[Values, "*batch d_in"]) -> Float[Array, "*batch d_out"]:
-        """`y'` of `x`, in the dtype of `x`."""
-        return self.output(self.inputs(x), self.encode(x)).astype(x.dtype)
-
     def fold_scale(self, factor: Scalar, out: Scalar | None = None) -> Any:
         """The transcoder of `x` and `y` that does what this one does with `factor * x` and `out * y`.
 
@@ -125,7 +120,7 @@ class Transcoder(Dictionary):
         """
         inputs, targets = x
         features = self.encode(inputs)
-        error = self.output(self.inputs(inputs), features) - targets.astype(self.b_dec.dtype)
+        error = self.output(inputs, features) - targets.astype(self.b_dec.dtype)
         penalty = mean_sum(features * row_norms(self.W_dec))
         return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)
 
@@ -147,10 +142,10 @@ class SkipTranscoder(Transcoder):
     def create(
         cls,
         key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
+        d_in: Whole,
+        d_sae: Whole,
         *,
-        d_out: int | None = None,
+        d_out: Whole | None = None,
         b_dec: Float[Values, " d_out"] | None = None,
     ) -> "SkipTranscoder":
         """As `Transcoder.create`; the skip starts at zero.
@@ -168,6 +163,6 @@ class SkipTranscoder(Transcoder):
         """As `Transcoder.fold_scale`."""
         return with_fields(super().fold_scale(factor, out), W_skip=self.W_skip * (1.0 if out is None else factor / out))
 
-    def output(self, x: Float[Array, "*batch d_in"], features: Float[Array, "*batch d_sae"]) -> Array:
+    def output(self, x: Inputs, features: Inputs) -> Float[Array, "..."]:
         """`y'` `[*batch d_out]` from an input and its features, the skip included."""
-        return self.decode(features) + x @ self.W_skip.T
+        return self.decode(features) + self.inputs(x) @ self.W_skip.T

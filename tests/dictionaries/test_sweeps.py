@@ -72,7 +72,7 @@ def test_every_kind_is_here():
 
 
 def test_a_sweep_that_goes_on_is_a_sweep_in_one_go():
-    halfway = dictionaries.train_many([start("topk", i) for i in (0, 1)], list(batches("topk"))[:4])
+    halfway = dictionaries.train_many([start("topk", i) for i in (0, 1)], list(batches("topk")), until=4)
     resumed = dictionaries.train_many(halfway, list(batches("topk"))[4:])
     whole = dictionaries.train_many([start("topk", i) for i in (0, 1)], batches("topk"))
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)

@@ -44,8 +44,8 @@ def test_planted_features_are_recovered(dtype):
 
 
 def test_a_run_repeats_bit_for_bit():
-    first = dictionaries.train(start(), batches(5))
-    second = dictionaries.train(start(), batches(5))
+    first = dictionaries.train(start(), batches(5), until=5)
+    second = dictionaries.train(start(), batches(5), until=5)
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
@@ -132,7 +132,7 @@ def test_a_bfloat16_batch_is_computed_in_bfloat16_and_parameters_stay_float32(ki
 def test_a_batch_with_nan_is_refused_and_the_state_kept():
     good = batches(7)
     bad = good[2].at[3, 4].set(jnp.nan)
-    before = dictionaries.train(start(), good[:2])
+    before = dictionaries.train(start(), good[:2], until=2)
     state, info = dictionaries.train_step(before, bad)
     jax.tree.map(np.testing.assert_array_equal, state, before)
     with pytest.raises(FloatingPointError, match="step 2: the loss is not finite"):
