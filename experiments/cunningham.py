@@ -59,13 +59,13 @@ def baselines(cfg: Study, x: np.ndarray, d_sae: int, k: int) -> dict[str, list]:
         }
 
 
-def scores(model: Any, site: str, kinds: dict[str, list], tokens: np.ndarray, mask: np.ndarray) -> dict[str, dict]:
+def scores(model: Any, site: str, kinds: dict[str, list], tokens: Any, mask: Any, **told: Any) -> dict[str, dict]:
     """By kind and column a number for each dictionary."""
     x, words, found = read(model, site, tokens, mask), tokens[mask], {}
     fitted, frequent = np.arange(len(x)) % 2 == 0, np.argsort(-np.bincount(words))[:10]
     for name, each in kinds.items():
-        told = [ds.evaluate(models.forward, site, d, model, tokens, mask=mask).numbers() for d in each]
-        found[name] = {column: [one[column] for one in told] for column in ("l0", "fvu", "ce_recovered")}
+        numbers = [ds.evaluate(models.forward, site, d, model, tokens, **told).numbers() for d in each]
+        found[name] = {column: [one[column] for one in numbers] for column in ("l0", "fvu", "ce_recovered")}
         probes = [[ds.sparse_probe(d.encode(x), words == word, fitted, k=(1,))[1] for word in frequent] for d in each]
         found[name]["tells"] = [float(np.mean([probe.auc for probe in one])) for one in probes]
         cells = [f"{np.mean(values):9.3f} ±{np.std(values):5.3f}" for values in found[name].values()]
@@ -80,6 +80,7 @@ def main(cfg: Study) -> dict[str, Any]:
     model, tokenizer = models.load(cfg.model, dtype="float32")
     text = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=64, seed=0)
     train, held = zip(*(np.split(part, [-cfg.n_heldout]) for part in (text.tokens, text.mask)), strict=True)
+    told = {"mask": text.real[-cfg.n_heldout :], "skip": text.special}
     layers, one, last = [], {}, f"tied R={cfg.ratios[-1]}"
     print(f"{'mean and spread over seeds':30}{'l0':>9}{'fvu':>16}{'ce_recovered':>16}{'tells':>16}")
     looked_at = range(0, model.config.n_layers, cfg.every)
@@ -91,10 +92,11 @@ def main(cfg: Study) -> dict[str, Any]:
             progress.begin(f"{site}: tied dictionaries")
             tied = {f"tied R={ratio}": trained(cfg.training, x, ratio, cfg.sparsity) for ratio in cfg.ratios}
             progress.begin(f"{site}: their scores")
-            found = scores(model, site, tied, *held)
+            found = scores(model, site, tied, *held, **told)
             progress.begin(f"{site}: baselines")
             k = min(x.shape[-1], max(1, round(np.mean(found[last]["l0"]))))
-            layers.append(found | scores(model, site, baselines(cfg, x, cfg.ratios[-1] * x.shape[-1], k), *held))
+            others = baselines(cfg, x, cfg.ratios[-1] * x.shape[-1], k)
+            layers.append(found | scores(model, site, others, *held, **told))
             if not one and layer >= cfg.feature_layer:
                 one = feature(model, tokenizer, site, tied[last][0], text.tokens, text.mask)
             runs.write(cfg.out / "cunningham.json", cfg, {"layers": layers, "feature": one})

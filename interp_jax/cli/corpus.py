@@ -17,12 +17,16 @@ class Corpus:
 
     Attributes:
       tokens: int32 `[sequence position]`, each row with the bos token first where the tokenizer has one.
-      mask: bool `[sequence position]`, False at special tokens and padding.
+      mask: bool `[sequence position]`, False at special tokens and padding: what counts.
+      real: bool `[sequence position]`, False at padding: what a model attends to.
+      special: the ids of the special tokens.
       openings: how some of its texts begin, for generation.
     """
 
     tokens: np.ndarray
     mask: np.ndarray
+    real: np.ndarray
+    special: tuple[int, ...]
     openings: tuple[str, ...]
 
 
@@ -34,19 +38,20 @@ def read(tokenizer: Any, file: Path | None, *, n_tokens: int, n_positions: int, 
       ValueError: it is not UTF-8, or too short.
     """
     documents = itertools.tee(_microworld(seed) if file is None else _blocks(file))
-    corpus = pack(tokenizer, documents[0], n_tokens=n_tokens, n_positions=n_positions)
-    found = int(corpus[1].sum())
+    tokens, real = pack(tokenizer, documents[0], n_tokens=n_tokens, n_positions=n_positions)
+    special = tuple(token for token in (tokenizer.bos_id, tokenizer.eos_id) if token is not None)
+    mask = real & ~np.isin(tokens, special)
+    found = int(mask.sum())
     where = "the microworld's text" if file is None else str(file)
     least = 16 * n_positions
     if found < least:
         raise ValueError(f"{where}: gives {found} tokens, at least {least} are needed; give a longer text")
-    return Corpus(*corpus, openings=tuple(itertools.islice(_openings(documents[1]), 6)))
+    return Corpus(tokens, mask, real, special, tuple(itertools.islice(_openings(documents[1]), 6)))
 
 
 def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts documents to rows `[sequence position]` of tokens, padded on the right, and their mask."""
+    """Cuts documents to rows `[sequence position]` of tokens, padded on the right, and their mask, False there."""
     prefix = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    special = [token for token in (tokenizer.bos_id, tokenizer.eos_id) if token is not None]
     width, rows, total = n_positions - len(prefix), [], 0
     for document in documents:
         ids = tokenizer.encode(document, bos=False)[: n_tokens - total]
@@ -58,7 +63,7 @@ def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions
     mask = np.zeros(tokens.shape, bool)
     for i, row in enumerate(rows):
         tokens[i, : len(row)] = row
-        mask[i, : len(row)] = ~np.isin(row, special)
+        mask[i, : len(row)] = True
     return tokens, mask
 
 

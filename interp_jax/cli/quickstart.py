@@ -53,19 +53,20 @@ def quickstart(
     with _stage("reading text"):
         read = corpus.read(looked_at.tokenizer, text, n_tokens=planned.tokens, n_positions=planned.positions, seed=seed)
     with _stage("trying how long a batch takes"):
-        speed = rate(looked_at, read.tokens, planned.per_token)
+        speed = rate(looked_at, read.tokens, read.real, planned.per_token)
     minutes = planned.seconds(read.tokens.shape, speed) / 60
     console.print(
         f"\n[bold]About {minutes:.1f} min[/]: {read.mask.sum():,} tokens, {planned.steps:,} training steps "
         "(--sizes.tokens, --sizes.steps)"
     )
-    activations = subject.harvest(looked_at, read.tokens)
+    activations = subject.harvest(looked_at, read.tokens, read.real)
     source = "the microworld's text" if text is None else str(text)
     console.print(f"\n[bold]Activations[/] of {looked_at.site} on {read.mask.sum():,} tokens of {source}")
 
     n_held_out = max(1, min(planned.held_out, len(read.tokens) // 10))
     console.print(f"\n[bold]A TopK dictionary[/] of {planned.d_sae:,} features, {planned.k} active for each token")
-    dictionary, scale = _train(activations[:-n_held_out][read.mask[:-n_held_out]], planned, seed, out / "tensorboard")
+    counted = activations[:-n_held_out][read.mask[:-n_held_out]]
+    dictionary, scale = _train(counted, planned, seed, out / "tensorboard", looked_at.site)
 
     with _stage("running the model with the dictionary in it"):
         scores = dictionaries.evaluate(
@@ -74,7 +75,8 @@ def quickstart(
             dictionary,
             looked_at.model,
             read.tokens[-n_held_out:],
-            mask=read.mask[-n_held_out:],
+            mask=read.real[-n_held_out:],
+            skip=read.special,
         )
     about = {"model": model, "site": looked_at.site, "normalisation": scale, "scores": scores.numbers()}
     dictionaries.save(out / "dictionary", dictionary, **about)
@@ -121,7 +123,7 @@ def _stage(text: str) -> Iterator[None]:
         yield
 
 
-def _train(activations: Any, planned: Plan, seed: int, log: Path) -> tuple[Any, float]:
+def _train(activations: Any, planned: Plan, seed: int, log: Path, site: str) -> tuple[Any, float]:
     """A `TopK` of activations `[token d_in]` as they are, and the scale that it was trained at."""
     import jax
 
@@ -132,11 +134,11 @@ def _train(activations: Any, planned: Plan, seed: int, log: Path) -> tuple[Any, 
     dictionary = dictionaries.TopK.create(
         jax.random.key(seed), activations.shape[-1], planned.d_sae, planned.k, b_dec=mean
     )
-    batches = dictionaries.shuffled(activations, min(planned.batch, len(activations)), seed=seed)
+    batches = dictionaries.shuffled(activations, min(planned.batch, len(activations)), seed=seed, where=site)
     with dictionaries.Monitor(log / time.strftime("%Y-%m-%d-%H%M%S")) as monitor:
         state = dictionaries.train(
             dictionaries.TrainState.create(dictionary, planned.steps),
-            map(scaling, batches),
+            batches.map(scaling),
             report=monitor,
             every=max(1, min(20, planned.steps // 10)),
         )

@@ -101,12 +101,12 @@ def _per_case(per_token: float) -> float:
     return 6 * 2 * 40 * per_token
 
 
-def rate(subject: "Subject", tokens: np.ndarray, per_token: float) -> float:
+def rate(subject: "Subject", tokens: np.ndarray, mask: np.ndarray, per_token: float) -> float:
     """Operations a second, of the model on a first batch, after its program is compiled."""
     from interp_jax.cli import subject as on
 
-    batch = tokens[: on.BATCH]
-    on.harvest(subject, batch, shown=False)
+    batch, mask = tokens[: on.BATCH], mask[: on.BATCH]
+    on.harvest(subject, batch, mask, shown=False)
     begun = time.monotonic()
-    on.harvest(subject, batch, shown=False)
+    on.harvest(subject, batch, mask, shown=False)
     return batch.size * per_token / max(time.monotonic() - begun, 1e-6)

@@ -72,15 +72,16 @@ def load(name: str, site: str | None) -> Subject:
     return Subject(name, model, tokenizer, sites, site, shape[-1])
 
 
-def harvest(subject: Subject, tokens: np.ndarray, *, shown: bool = True) -> np.ndarray:
-    """The site's values `[sequence position d_in]` in float32, for tokens `[sequence position]`."""
+def harvest(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown: bool = True) -> np.ndarray:
+    """The site's values `[sequence position d_in]` in float32, for tokens and what is attended to of them."""
     read = ij.capture(models.forward, subject.site, output=False)
     out = np.empty((*tokens.shape, subject.d_in), np.float32)
     with Progress("running the model", -(-len(tokens) // BATCH), shown=shown) as progress:
         for start in range(0, len(tokens), BATCH):
             progress.begin(f"{start * tokens.shape[1]:,} tokens")
             at = max(0, min(start, len(tokens) - BATCH))  # the last batch overlaps: one shape, one compilation
-            out[at : at + BATCH] = read(subject.model, jnp.asarray(tokens[at : at + BATCH]))[subject.site]
+            some, real = (jnp.asarray(part[at : at + BATCH]) for part in (tokens, mask))
+            out[at : at + BATCH] = read(subject.model, some, attention_mask=real)[subject.site]
     return out
 
 

@@ -7,6 +7,7 @@ checkpoint.
 from collections.abc import Sequence
 import dataclasses
 from dataclasses import dataclass, field
+from functools import partial
 import inspect
 import itertools
 import json
@@ -116,34 +117,29 @@ def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
     n_positions = min(cfg.n_positions, model.config.n_ctx)
     read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=n_positions, seed=cfg.seeds[0])
     n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
-    tokens, mask = read.tokens[:-n_held_out], read.mask[:-n_held_out]
-    where = cfg.site if cfg.site_out is None else (cfg.site, cfg.site_out)
-
-    def batches(step: int) -> Any:
-        seed = (cfg.seeds[0] << 32) + step  # what is read after a pause depends on where it was, not on what was read
-        return dictionaries.harvest(
-            models.forward, where, model, tokens, mask=mask, batch_size=cfg.batch_size, seed=seed
-        )
-
-    first = next(batches(0))
+    harvest = partial(dictionaries.harvest, models.forward, _where(cfg), model, skip=read.special)
+    train = partial(
+        harvest, read.tokens[:-n_held_out], mask=read.real[:-n_held_out], batch_size=cfg.batch_size, seed=cfg.seeds[0]
+    )
+    first = next(train())
     scaling = dictionaries.Scaling.fit(first)
     states = [_start(cfg, cls, scaling(first), **member) for member in members.values()]
     states = _resumed(cfg, states)
+    batches = train(start=int(states[0].step)).map(scaling)
     with dictionaries.Monitor(cfg.out / "tensorboard") as monitor:
         while (step := int(states[0].step)) < cfg.n_steps:
             stop = min([at for at in (*_stops(cfg), cfg.n_steps) if at > step])
-            scaled = map(scaling, itertools.islice(batches(step), stop - step))
-            states = dictionaries.train_many(states, scaled, report=monitor)
+            states = dictionaries.train_many(states, batches, until=stop, report=monitor)
             if stop in cfg.resample_at:
-                key, x = jax.random.key(stop), scaling(next(batches(stop)))
+                key, x = jax.random.key(stop), scaling(next(train(start=stop)))
                 states = [dictionaries.resample(key, state, x) for state in states]
             _checkpoint(cfg, states)
 
     scores = {}
-    held_out = read.tokens[-n_held_out:], read.mask[-n_held_out:]
+    held_out = read.tokens[-n_held_out:], read.real[-n_held_out:]
     for name, state in zip(members, states, strict=True):
         dictionary = scaling.fold(state.dictionary)
-        scores[name] = _scores(model, where, dictionary, *held_out)
+        scores[name] = _scores(harvest, model, dictionary, *held_out, read.special)
         about = {"model": cfg.model, "site": cfg.site, "site_out": cfg.site_out, "scores": scores[name]}
         factors = [np.asarray(factor).tolist() for factor in jax.tree.leaves(scaling.factor)]
         dictionaries.save(cfg.out / name, dictionary, **about, normalisation=factors, member=members[name])
@@ -156,11 +152,15 @@ def _kind(cfg: TrainDictionary) -> Any:
     trained = sorted(kind for kind, cls in ARCHITECTURES.items() if not issubclass(cls, Baseline))
     if cfg.kind not in trained:
         raise ValueError(f"kind = {cfg.kind!r}: is not an architecture that is trained; known: {', '.join(trained)}")
-    pair = "transcoder" in cfg.kind or cfg.kind == "clt"
+    pair = ARCHITECTURES[cfg.kind].reads_pair
     if pair != (cfg.site_out is not None):
         need = "needs site_out, the site that it reconstructs" if pair else "reads one site; leave site_out away"
         raise ValueError(f"kind = {cfg.kind!r}: {need}")
     return ARCHITECTURES[cfg.kind]
+
+
+def _where(cfg: TrainDictionary) -> str | tuple[str, str]:
+    return cfg.site if cfg.site_out is None else (cfg.site, cfg.site_out)
 
 
 def _members(cfg: TrainDictionary, cls: Any) -> dict[str, dict[str, Any]]:
@@ -196,6 +196,7 @@ def _start(
         taken = ", ".join(name for name in takes if hasattr(Settings, name))
         raise ValueError(f"settings.{extra[0]}: {cls.__name__} has no {extra[0]}; it takes {taken or 'none'}")
     dictionary = cls.create(jax.random.key(seed), inputs.shape[-1], d_sae, **arguments, **given)
+    dictionary = dataclasses.replace(dictionary, sites=_where(cfg))
     return dictionaries.TrainState.create(
         dictionary, cfg.n_steps, learning_rate=cfg.learning_rate, sparsity_coefficient=sparsity
     )
@@ -231,12 +232,16 @@ def _as_json(cfg: TrainDictionary) -> Any:
     return json.loads(json.dumps(dataclasses.asdict(cfg), default=str))
 
 
-def _scores(model: Any, where: Any, dictionary: Any, tokens: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def _scores(
+    harvest: Any, model: Any, dictionary: Any, tokens: np.ndarray, mask: np.ndarray, special: tuple[int, ...]
+) -> dict[str, float]:
     """What `evaluate` finds, or of several layers at once, which it cannot splice, the reconstruction alone."""
-    if not isinstance(dictionary, dictionaries.Crosscoder | dictionaries.CrossLayerTranscoder):
-        return dictionaries.evaluate(models.forward, where, dictionary, model, tokens, mask=mask).numbers()
-    batches = dictionaries.harvest(models.forward, where, model, [(tokens, mask)], batch_size=int(mask.sum()))
-    x, y = both if isinstance(both := next(batches), tuple) else (both, both)
+    if dictionary.event == ("d_in",):
+        found = dictionaries.evaluate(models.forward, None, dictionary, model, tokens, mask=mask, skip=special)
+        return found.numbers()
+    n = int((mask & ~np.isin(tokens, special)).sum())
+    both = next(harvest(tokens, mask=mask, batch_size=n, epochs=1))
+    x, y = both if isinstance(both, tuple) else (both, both)
     features = dictionary.encode(x)
     variance = jnp.sum(jnp.square(y - y.mean(0)))
     n_active = jnp.sum((features != 0).astype(jnp.float32)) / len(x)

@@ -144,7 +144,8 @@ class BatchTopK(Dictionary):
         smallest, norms = terms["smallest"].astype(self.threshold.dtype), self.folded_norms
         smallest = smallest if norms is None else smallest * norms
         kept = jnp.where(jnp.isfinite(smallest), smallest, self.threshold)
-        rate = jnp.clip((1 + SHARE) / (terms["step"].astype(jnp.float32) + 1 + SHARE), RATE, 1.0)
+        gone = terms.get("step", jnp.array((1 + SHARE) / RATE)).astype(jnp.float32)  # by default the last rate
+        rate = jnp.clip((1 + SHARE) / (gone + 1 + SHARE), RATE, 1.0)
         mean = jnp.where(self.threshold < 0, kept, (1 - rate) * self.threshold + rate * kept)
         return with_fields(self.normalized(), threshold=mean)
 

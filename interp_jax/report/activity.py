@@ -1,16 +1,15 @@
 """Where the features of a dictionary fire in a text, stored sparsely and sorted by feature.
 
 A dictionary with k active features fires k times a token, so that a million tokens fit in memory where the dense
-`[token d_sae]` would not.
+`[token d_sae]` would not. Of any kind: features of several layers are numbered one after the other, layer by layer.
 """
 
 from dataclasses import dataclass
+import math
 from typing import Any
 
 import jax
-from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
 import numpy as np
 
 
@@ -55,47 +54,51 @@ class Firings:
         return out.reshape(self.shape)
 
 
-def firings(
-    dictionary: Any,
-    activations: Float[np.ndarray | Array, "sequence position d_in"],
-    mask: Bool[np.ndarray | Array, "sequence position"],
-    *,
-    batch_size: int = 32,
-) -> Firings:
+def firings(dictionary: Any, activations: Any, mask: Any = None, *, batch_size: int = 32) -> Firings:
     """Encodes activations and sorts what fires.
 
     Args:
-      dictionary: with `encode_sparse`.
-      activations: `[sequence position d_in]`.
-      mask: `[sequence position]`, False at padding and special tokens, which are left out.
-      batch_size: sequences that are encoded at once.
+      dictionary: of any kind. Of one whose features have a sign, such as `PCA`, the positive ones fire.
+      activations: `[sequence position d_in]`; `[sequence position site d_in]` for what reads several sites.
+      mask: `[sequence position]`, False at padding and special tokens, which are left out; None: all count.
+      batch_size: sequences that are encoded at once, densely.
+
+    Raises:
+      ValueError: activations of another shape than the dictionary's inputs, or a mask of another than the tokens'.
 
     Example:
       >>> import jax, numpy as np
       >>> from interp_jax import dictionaries, report
-      >>> dictionary = dictionaries.TopK.create(jax.random.key(0), d_in=8, d_sae=32, k=4)
+      >>> dictionary = dictionaries.ReLU.create(jax.random.key(0), d_in=8, d_sae=32)
       >>> x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
-      >>> found = report.firings(dictionary, x, np.ones((2, 5), bool))
-      >>> found.shape, len(found.counts), bool(found.counts.sum() <= 2 * 5 * 4)
+      >>> found = report.firings(dictionary, x)
+      >>> found.shape, len(found.counts), int(found.counts.sum()) == int((dictionary.encode(x) > 0).sum())
       ((2, 5), 32, True)
     """
-    encode = jax.jit(lambda dictionary, x: dictionary.encode_sparse(x))
+    activations = np.asarray(activations) if isinstance(activations, list) else activations
+    n_axes = 2 + len(dictionary.input_shape)
+    if activations.ndim != n_axes or activations.shape[2:] != dictionary.input_shape or 0 in activations.shape:
+        wanted = ", ".join(("sequence", "position", *map(str, dictionary.input_shape)))
+        raise ValueError(f"firings: activations of shape {tuple(activations.shape)}, wanted [{wanted}], not empty")
+    mask = np.ones(activations.shape[:2], bool) if mask is None else np.asarray(mask, bool)
+    if mask.shape != activations.shape[:2]:
+        raise ValueError(f"firings: a mask of shape {mask.shape} for tokens {activations.shape[:2]}; they must be one")
+    encode = jax.jit(lambda dictionary, x: dictionary.encode(x).reshape(*x.shape[:2], -1))
     n_sequences, n_positions = mask.shape
     places, features, values = [], [], []
     for start in range(0, n_sequences, batch_size):
-        value, index = jax.device_get(encode(dictionary, jnp.asarray(activations[start : start + batch_size])))
-        keep = (value > 0) & np.asarray(mask[start : start + batch_size])[..., None]
-        sequence, position, _ = np.nonzero(keep)
-        places.append(((sequence + start) * n_positions + position).astype(np.int32))
-        features.append(index[keep])
-        values.append(value[keep])
+        dense = np.asarray(encode(dictionary, jnp.asarray(activations[start : start + batch_size])), np.float32)
+        found = np.nonzero((dense > 0) & mask[start : start + batch_size, :, None])
+        places.append(((found[0] + start) * n_positions + found[1]).astype(np.int32))
+        features.append(found[2])
+        values.append(dense[found])
     feature = np.concatenate(features)
     order = np.argsort(feature, kind="stable")
-    starts = np.searchsorted(feature[order], np.arange(dictionary.d_sae + 1))
+    starts = np.searchsorted(feature[order], np.arange(math.prod(dictionary.feature_shape) + 1))
     return Firings(
         np.concatenate(places)[order],
         np.concatenate(values)[order],
         starts,
         (n_sequences, n_positions),
-        int(np.asarray(mask).sum()),
+        int(mask.sum()),
     )

@@ -158,7 +158,7 @@ def _weigh(
 def telling(
     found: Firings,
     text: Words,
-    decoder: Float[np.ndarray | Array, "d_sae d_in"],
+    decoder: Float[np.ndarray | Array, "*several d_sae d_in"],
     *,
     n: int = 12,
     least_firings: int = 30,
@@ -169,13 +169,13 @@ def telling(
     Args:
       found: from `firings`.
       text: from `words`.
-      decoder: rows of unit norm `[d_sae d_in]`; a feature whose row is close to that of a better one is left out, as
-        is one whose label shares a word with it.
+      decoder: a dictionary's `W_dec`, rows of any norm, `[d_sae d_in]`, or of several sites or layers; a feature whose
+        row is close to that of a better one is left out, as is one whose label shares a word with it.
       n: how many, at most.
       least_firings: features that fire on fewer tokens are left out.
       most: so are those that fire on a larger share of them.
     """
-    decoder = np.asarray(decoder)
+    decoder = _directions(np.asarray(decoder, np.float32))
     scored = []
     for feature in np.flatnonzero((found.counts >= least_firings) & (found.densities <= most)):
         named = label(found, text, int(feature))
@@ -193,3 +193,10 @@ def telling(
         if len(chosen) == n:
             break
     return chosen
+
+
+def _directions(W_dec: np.ndarray) -> np.ndarray:
+    """What each feature writes, to all sites or layers side by side, at unit norm: `[feature d]`."""
+    rows = np.moveaxis(W_dec, -2, 1 if W_dec.ndim == 4 else 0)  # [layer to d_sae d] is of features of every layer
+    rows = rows.reshape(-1, W_dec[..., 0, :].size // (len(W_dec) if W_dec.ndim == 4 else 1))
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-8)

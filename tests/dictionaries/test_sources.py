@@ -162,3 +162,128 @@ def test_a_folded_scaling_is_the_dictionary_of_activations_as_they_are(kind):
     expected = dictionary(scaled) / factor[..., None]
     np.testing.assert_allclose(scaling.fold(dictionary)(x), expected, rtol=1e-4, atol=1e-4)
     assert (out is None) or out.shape == y.shape
+
+
+@pytest.fixture(scope="module")
+def world():
+    from interp_jax import data, models
+
+    model, tokenizer = models.load("microworld", dtype="float32")
+    texts = [text[: 20 + 7 * i] for i, text in enumerate(data.microworld.text(0, 12))]
+    return model, tokenizer, texts
+
+
+def padded(world, side):
+    from interp_jax import models
+
+    return models.tokenize(world[1], world[2], side=side)[:2]
+
+
+@pytest.mark.parametrize("where", ["blocks.2.resid_post", ("blocks.1.mlp_in", "blocks.1.mlp_out"), "blocks.resid_pre"])
+def test_both_sides_of_padding_give_the_same_rows(world, where):
+    from interp_jax import models
+
+    rows = []
+    for side in ("left", "right"):
+        tokens, mask = padded(world, side)
+        options = {"batch_size": 1, "n_buffered": 200}
+        whole = dictionaries.harvest(
+            models.forward, where, world[0], tokens, mask=mask, epochs=1, n_sequences=5, **options
+        )
+        pairs = zip(np.split(np.asarray(tokens), 3), np.split(np.asarray(mask), 3), strict=True)
+        parts = dictionaries.harvest(models.forward, where, world[0], pairs, **options)
+        for batches in (whole, parts):
+            each = [np.concatenate([np.asarray(x).ravel() for x in jax.tree.leaves(batch)]) for batch in batches]
+            rows.append(np.stack(each))
+    assert {len(some) for some in rows} == {int(mask.sum())}
+    for some in rows[1:]:
+        np.testing.assert_allclose(in_order(np.round(some, 3)), in_order(np.round(rows[0], 3)), atol=5e-3)
+
+
+def test_evaluate_says_the_same_of_both_sides_and_of_any_batch(world):
+    from interp_jax import models
+
+    d = dictionaries.TopK.create(jax.random.key(0), 128, 256, 16)
+    numbers = []
+    for side, size in (("left", 12), ("right", 12), ("left", 5)):
+        tokens, mask = padded(world, side)
+        for f in (models.forward, partial(models.forward, attention_mask=mask)):
+            found = dictionaries.evaluate(f, "blocks.2.resid_post", d, world[0], tokens, mask=mask, batch_size=size)
+            numbers.append(found.numbers())
+    for other in numbers[1:]:
+        assert other == pytest.approx(numbers[0], rel=1e-3, abs=1e-4)
+
+
+def test_special_tokens_are_attended_to_and_left_out(world):
+    from interp_jax import models
+
+    model, tokenizer, _ = world
+    tokens, mask = padded(world, "left")
+    harvest = partial(dictionaries.harvest, models.forward, "blocks.2.resid_post", model, tokens, mask=mask, epochs=1)
+    options = {"batch_size": 1, "n_buffered": 400}
+    every = np.stack([x[0] for x in harvest(**options)])
+    some = np.stack([x[0] for x in harvest(skip=tokenizer.bos_id, **options)])
+    n_bos = int((np.asarray(tokens)[np.asarray(mask)] == tokenizer.bos_id).sum())
+    assert len(some) == len(every) - n_bos > 0
+    assert np.isin(np.round(in_order(some)[:, 0], 3), np.round(in_order(every)[:, 0], 3)).mean() > 0.99
+    d = dictionaries.TopK.create(jax.random.key(0), 128, 256, 16)
+    found = dictionaries.evaluate(
+        models.forward, "blocks.2.resid_post", d, model, tokens, mask=mask, skip=(tokenizer.bos_id,)
+    )
+    assert found.n_tokens == len(some)
+
+
+@pytest.mark.parametrize("start", [1, 2, 7, 23])
+def test_a_start_gives_what_comes_there_and_does_not_run_what_comes_before(start):
+    runs = []
+
+    def counting(table, tokens):
+        jax.debug.callback(lambda: runs.append(1))
+        return model(table, tokens)
+
+    options = {"mask": MASK, "batch_size": 10, "n_sequences": 3, "n_buffered": 2, "seed": 3}
+    whole = list(itertools.islice(dictionaries.harvest(counting, "blocks.0.in", TABLE, TOKENS, **options), 30))
+    jax.effects_barrier()
+    n_whole = len(runs)
+    later = dictionaries.harvest(counting, "blocks.0.in", TABLE, TOKENS, start=start, **options)
+    np.testing.assert_array_equal(np.stack(list(itertools.islice(later, 30 - start))), np.stack(whole[start:]))
+    jax.effects_barrier()
+    assert len(runs) - n_whole <= n_whole
+    if start == 23:
+        assert len(runs) - n_whole < n_whole / 2
+    streamed = list(harvest("blocks.0.in", TABLE, chunks(4), batch_size=5, n_buffered=2))
+    if start < len(streamed):
+        resumed = list(harvest("blocks.0.in", TABLE, chunks(4), batch_size=5, n_buffered=2, start=start))
+        np.testing.assert_array_equal(np.stack(resumed), np.stack(streamed[start:]))
+
+
+def test_epochs_end_and_give_every_token_as_often():
+    batches = list(harvest("blocks.0.in", TABLE, TOKENS, mask=MASK, batch_size=1, epochs=3))
+    assert len(batches) == 3 * MASK.sum()
+
+
+def test_tokens_may_be_lists_and_chunks_bare_or_empty():
+    expected = in_order(np.asarray(TABLE)[TOKENS.ravel()])
+    empty = (TOKENS[:0], MASK[:0])
+    nothing = (TOKENS[:4], MASK[:4] & False)
+    for tokens in (TOKENS.tolist(), [TOKENS[:8], empty, jnp.asarray(TOKENS[8:]), nothing]):
+        rows = np.concatenate(list(harvest("blocks.0.in", TABLE, tokens, batch_size=1, epochs=1)))
+        np.testing.assert_array_equal(in_order(rows), expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: harvest("blocks.in", TABLE, TOKENS[0], batch_size=2), r"of shape \(6,\); give token ids"),
+        (lambda: harvest("blocks.in", TABLE, TOKENS * 1.0, batch_size=2), "tokens float64"),
+        (lambda: harvest("blocks.in", TABLE, TOKENS, mask=MASK[:3], batch_size=2), "they must be one"),
+        (lambda: harvest("blocks.in", TABLE, [[1, 2], [3]], batch_size=2), "texts of different lengths"),
+        (lambda: harvest("blocks.in", TABLE, TOKENS, batch_size=2, epochs=0), "epochs=0"),
+        (lambda: harvest("blocks.in", TABLE, chunks(), batch_size=2, epochs=2), "chunks are read once"),
+        (lambda: next(harvest("blocks.in", TABLE, ["a text"], batch_size=2)), "a chunk is tokens"),
+    ],
+)
+def test_tokens_of_another_kind_are_refused_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -57,6 +57,10 @@ def same(ours: Any, peer: Any, x: np.ndarray) -> None:
         ("standard", CENTERED),
         ("standard", NOT_CENTERED),
         ("standard", CENTERED | {"normalize_activations": "expected_average_only_in"}),
+        ("standard", CENTERED | {"normalize_activations": "layer_norm"}),
+        ("topk", NOT_CENTERED | {"k": 4, "normalize_activations": "layer_norm"}),
+        ("jumprelu", CENTERED | {"normalize_activations": "layer_norm"}),
+        ("gated", NOT_CENTERED | {"normalize_activations": "layer_norm"}),
         ("topk", CENTERED | {"k": 4}),
         ("topk", NOT_CENTERED | {"k": 4, "rescale_acts_by_decoder_norm": True}),
         ("topk", CENTERED | {"k": 4, "rescale_acts_by_decoder_norm": True}),
@@ -75,6 +79,35 @@ def test_what_it_writes_does_here_what_it_does_there(architecture: str, options:
     same(ours, peer, inputs())
     about = dictionaries.load_metadata(tmp_path)
     assert (about["site"], about["model"]) == ("blocks.2.resid_post", "stories260K")
+
+
+def test_a_row_of_zeros_whose_norm_rescales_is_silent(tmp_path: Any) -> None:
+    peer = theirs("topk", k=4, rescale_acts_by_decoder_norm=True)
+    with torch.no_grad():
+        peer.W_dec[3] = 0
+    peer.save_model(tmp_path)
+    ours = dictionaries.load(tmp_path)  # SAELens's own is NaN everywhere
+    assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves((ours, ours(inputs()))))
+
+
+@pytest.mark.parametrize("kind", ["TopK", "JumpReLU"])
+def test_layer_norm_is_written_as_it_is_read(kind: str, tmp_path: Any) -> None:
+    from sae_lens import SAE
+
+    ours = getattr(dictionaries, kind).create(jax.random.key(0), D_IN, D_SAE, **KINDS[kind])
+    ours = replace(ours, normalization="layer_norm")
+    state = dictionaries.TrainState.create(ours, 5)
+    ours = dictionaries.train_step(state, inputs())[0].dictionary
+    dictionaries.save(tmp_path / "d", ours, format="sae_lens")
+    same(ours, SAE.load_from_disk(tmp_path / "d"), inputs())
+    same(ours.fold_scale(3.0), SAE.load_from_disk(tmp_path / "d"), inputs())
+
+
+def test_a_dictionary_of_scaled_inputs_is_noticed_where_they_are_not(tmp_path: Any) -> None:
+    theirs("standard", normalize_activations="expected_average_only_in").save_model(tmp_path)
+    ours = dictionaries.load(tmp_path)
+    assert float(ours.mean_norm) == np.float32(D_IN**0.5)
+    assert ours.sites == "blocks.2.resid_post"
 
 
 KINDS = {
@@ -96,12 +129,13 @@ def test_what_we_write_does_there_what_it_does_here(kind: str, tmp_path: Any) ->
     from sae_lens import SAE
 
     made = getattr(dictionaries, kind).create(jax.random.key(0), D_IN, D_SAE, **KINDS[kind])
-    fixed = ("bandwidth", "threshold", "limit")
+    fixed = ("bandwidth", "threshold", "limit", "mean_norm", "folded_norms")
     names = [f.name for f in fields(made) if not f.metadata.get("static") and f.name not in fixed]
     keys = jax.random.split(jax.random.key(1), len(names))
     arrays = {name: getattr(made, name) for name in names}
     arrays = {n: a + 0.2 * jax.random.normal(k, a.shape) for k, (n, a) in zip(keys, arrays.items(), strict=True)}
-    ours = replace(made, **arrays, **({"threshold": jnp.array(0.4)} if "threshold" in fields_of(made) else {}))
+    threshold = {"threshold": jnp.full_like(made.threshold, 0.4)} if "threshold" in fields_of(made) else {}
+    ours = replace(made, **arrays, **threshold)
     dictionaries.save(tmp_path / "d", ours, format="sae_lens", site="blocks.2.attn.z", model="stories260K")
     peer = SAE.load_from_disk(tmp_path / "d")
     same(ours, peer, inputs())
@@ -153,7 +187,7 @@ def test_sites_with_a_head_axis(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"normalize_activations": "layer_norm"}, "normalize_activations 'layer_norm' is not supported"),
+        ({"normalize_activations": "covariance_whitening"}, "'covariance_whitening' is not supported"),
         ({"architecture": "temporal"}, "architecture 'temporal' is not supported; supported: standard"),
         ({"apply_b_dec_to_inputs": True}, "unknown key 'apply_b_dec_to_inputs'; near: 'apply_b_dec_to_input'"),
         ({"architecture": "topk", "k": 25}, "k=25 of a topk config must be from 1 to d_sae=24"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from interp_jax import report
+from tests.dictionaries.kinds import kinds, noisy
 
 STRINGS = [" Anna", " L", "ily", " ran", ".", "<script>alert(1)</script>", "\n", '" onmouseover="x']
 
@@ -20,8 +21,44 @@ class OneHot:
 
     d_sae: int = field(metadata={"static": True})
 
-    def encode_sparse(self, x):
-        return x.max(-1, keepdims=True), x.argmax(-1)[..., None]
+    @property
+    def input_shape(self):
+        return (self.d_sae,)
+
+    feature_shape = input_shape
+
+    def encode(self, x):
+        return x
+
+
+@kinds
+def test_every_kind_has_a_page(kind):
+    d, rng = noisy(kind), np.random.default_rng(0)
+    x = rng.normal(size=(40, 30, *d.input_shape)).astype(np.float32)
+    tokens, mask = rng.integers(0, len(STRINGS), (40, 30)).astype(np.int32), rng.uniform(size=(40, 30)) < 0.9
+    found = report.firings(d, x, mask, batch_size=16)
+    by_hand = np.where(mask[..., None], np.asarray(d.encode(x)).reshape(40, 30, -1), 0)
+    for feature in range(by_hand.shape[-1]):
+        np.testing.assert_allclose(found.dense(feature), np.maximum(by_hand[..., feature], 0), atol=1e-6)
+    telling = report.telling(found, report.words(tokens, mask, STRINGS), d.W_dec, n=3, least_firings=1, most=1.0)
+    assert telling
+    features = [report.describe(found, feature, label, tokens, mask, STRINGS, None) for feature, label in telling]
+    assert "<html" in report.page(features, title=kind, facts={}, densities=found.densities, steered=None, code="")
+
+
+@pytest.mark.parametrize(
+    ("x", "mask", "message"),
+    [
+        (np.ones((4, 8)), None, r"activations of shape \(4, 8\), wanted \[sequence, position, 8\]"),
+        (np.ones((2, 3, 5)), None, "wanted"),
+        (np.ones((0, 3, 8)), None, "not empty"),
+        (np.ones((2, 3, 8)), np.ones((2, 4), bool), r"a mask of shape \(2, 4\) for tokens \(2, 3\)"),
+    ],
+)
+def test_activations_of_another_shape_are_refused(x, mask, message):
+    with pytest.raises(ValueError, match=message) as error:
+        report.firings(noisy("topk"), x, mask)
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture
