@@ -1,4 +1,4 @@
-"""Training dictionaries: a TopK step beside SAELens, a sweep in one program beside its runs one by one.
+"""Training dictionaries: a step of each kind beside SAELens's, a sweep in one program beside its runs one by one.
 
     python experiments/bench/dictionaries.py            (needs the extra `bench`)
     python experiments/bench/dictionaries.py --large    (on an accelerator: d_in 2304, d_sae 65,536, bfloat16)
@@ -40,28 +40,54 @@ def stepper(step, states, x):
     return run
 
 
-def peer_step(x, d_sae, k):
+# kind -> settings of ours, SAELens's class and its settings; it trains no transcoder
+KINDS = {
+    "TopK": ({"k": 32}, "topk_sae.TopK", {"k": 32}),
+    "JumpReLU": ({}, "jumprelu_sae.JumpReLU", {}),
+    "BatchTopK": ({"k": 32}, "batchtopk_sae.BatchTopK", {"k": 32}),
+    "Gated": ({}, "gated_sae.Gated", {}),
+    "Matryoshka": (
+        {"k": 32, "widths": (512, 1024, 2048, 4096, 8192)},
+        "matryoshka_batchtopk_sae.MatryoshkaBatchTopK",
+        {"k": 32, "matryoshka_widths": [512, 1024, 2048, 4096, 8192]},
+    ),
+    "Transcoder": ({}, None, {}),
+}
+
+
+def peer_step(x, d_sae, name, settings):
     """SAELens's own step, on the same activations; its option of sparse activations does not run on a CPU."""
+    import importlib
+
     from sae_lens.config import SAETrainerConfig
-    from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
     from sae_lens.training.sae_trainer import SAETrainer
     import torch
 
-    config = TopKTrainingSAEConfig(d_in=x.shape[1], d_sae=d_sae, k=k)
-    sae, batch = TopKTrainingSAE(config), torch.tensor(np.asarray(x))
-    trainer = SAETrainer(SAETrainerConfig(10_000 * len(x), len(x), lr_end=3e-5), sae, iter([]))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    module, kind = name.split(".")
+    module = importlib.import_module(f"sae_lens.saes.{module}")
+    config = getattr(module, f"{kind}TrainingSAEConfig")(d_in=x.shape[1], d_sae=d_sae, device=device, **settings)
+    sae, batch = getattr(module, f"{kind}TrainingSAE")(config), torch.tensor(np.asarray(x), device=device)
+    training = SAETrainerConfig(10_000 * len(x), len(x), lr_end=3e-5, device=device)
+    trainer = SAETrainer(training, sae, iter([]))
     return lambda: trainer._train_step(sae, batch).loss.item()
 
 
-def beside_sae_lens(d_in=512, d_sae=8192, k=32, n=2048):
+def beside_sae_lens(d_in=512, d_sae=8192, n=2048):
     x = jax.random.normal(jax.random.key(0), (n, d_in))
-    runs = {"ours": stepper(dictionaries.train_step, [state("TopK", d_in, d_sae, k=k)], x)}
-    runs["SAELens"] = peer_step(x, d_sae, k)
-    seconds = stopwatch(runs)
-    print(f"\nTopK step, d_in {d_in}, d_sae {d_sae}, k {k}, batch {n}, float32")
-    for name, (first, steady) in seconds.items():
-        ratio = seconds[name][1] / seconds["ours"][1]
-        print(f"{name:28} {steady:8.3f}s   first {first:6.2f}s   {n / steady:9,.0f} tok/s   {ratio:5.2f}x ours")
+    print(f"\na step, d_in {d_in}, d_sae {d_sae}, k 32, batch {n}, float32")
+    for kind, (settings, peer, theirs) in KINDS.items():
+        batch = (x, x[:, ::-1]) if kind == "Transcoder" else x
+        runs = {"ours": stepper(dictionaries.train_step, [state(kind, d_in, d_sae, **settings)], batch)}
+        try:
+            runs |= {"SAELens": peer_step(x, d_sae, peer, theirs)} if peer else {}
+        except ImportError as error:
+            print(f"SAELens does not run here: {error}")
+        seconds = stopwatch(runs)
+        for name, (first, steady) in seconds.items():
+            ratio = steady / seconds["ours"][1]
+            told = f"{steady:8.4f}s   first {first:6.2f}s   {n / steady:9,.0f} tok/s   {ratio:5.2f}x ours"
+            print(f"{kind + ', ' + name:28} {told}", flush=True)
 
 
 def sweep(d_in=128, d_sae=1024, n=1024, ks=(4, 6, 8, 12, 16, 20, 24, 32)):
@@ -94,14 +120,18 @@ def large(d_in, d_sae, k, n):
     product, pre = jax.jit(jnp.matmul), x @ W
     select = jax.jit(lambda pre: lax.top_k(pre, k))
     runs = {"x W_enc": partial(product, x, W), f"top_k of {k}": partial(select, pre)}
-    runs["TopK step"] = stepper(dictionaries.train_step, [state("TopK", d_in, d_sae, k=k)], x)
-    runs["JumpReLU step"] = stepper(dictionaries.train_step, [state("JumpReLU", d_in, d_sae)], x)
     seconds = stopwatch(runs)
+    for kind, (settings, _, _) in KINDS.items():  # one after the other: their moments would not fit together
+        settings = {"k": k} if "k" in settings else {}
+        batch = (x, x[:, ::-1]) if kind == "Transcoder" else x
+        seconds |= stopwatch(
+            {f"{kind} step": stepper(dictionaries.train_step, [state(kind, d_in, d_sae, **settings)], batch)}
+        )
     rate = 2 * n * d_in * d_sae / seconds["x W_enc"][1]
     print(f"\nbfloat16, d_in {d_in}, d_sae {d_sae}, batch {n}; matrix rate {rate / 1e12:.1f} TFLOP/s")
     for name, (first, steady) in seconds.items():
         # A dense step has six products of the encoder's size, a sparse one has that one.
-        share = 2 * n * d_in * d_sae * (6 if "Jump" in name else 1) / steady / rate
+        share = 2 * n * d_in * d_sae * (1 if name in ("x W_enc", "TopK step") else 6) / steady / rate
         of = "" if name.startswith("top_k") else f"   {share:5.0%} of the matrix rate"
         print(f"{name:28} {steady:8.4f}s   first {first:6.2f}s   {n / steady:9,.0f} tok/s{of}")
     memory = jax.devices()[0].memory_stats() or {}

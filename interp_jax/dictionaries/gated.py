@@ -81,8 +81,9 @@ class Gated(Dictionary):
           (5, 32)
         """
         check_sizes(cls, d_in=d_in, d_sae=d_sae)
-        W_dec, zeros = random_rows(key, d_sae, d_in), jnp.zeros(d_sae)
-        return cls(W_dec.T, zeros, zeros, zeros, W_dec, bias(b_dec, d_in))
+        W_dec = random_rows(key, d_sae, d_in)
+        zeros = (jnp.zeros(d_sae) for _ in range(3))  # an array each, so that a step may take them all over
+        return cls(W_dec.T, *zeros, W_dec, bias(b_dec, d_in))
 
     @property
     def b_enc(self) -> Float[Array, " d_sae"]:

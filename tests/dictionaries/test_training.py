@@ -144,3 +144,12 @@ def test_a_batch_with_nan_is_refused_and_the_state_kept():
 def test_a_run_without_steps_is_refused():
     with pytest.raises(ValueError, match="n_steps=0"):
         start(n_steps=0)
+
+
+def test_a_step_may_take_over_every_array_of_a_new_state():
+    from tests.dictionaries.kinds import KEYWORDS, create
+
+    for kind in KEYWORDS:
+        state = TrainState.create(create(kind), 10)
+        leaves = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+        assert len(set(leaves)) == len(leaves), kind
