@@ -56,8 +56,7 @@ def architectures(cfg: Bench, x: jax.Array) -> dict[str, tuple]:
     return {
         "ReLU towards": (ds.ReLU, "one", {"form": "towards"}),
         "ReLU april 2024": (ds.ReLU, "one", {}),
-        **{arch.__name__: (arch, "one", {}) for arch in (ds.Tied, ds.PAnneal, ds.Gated)},
-        "JumpReLU": (ds.JumpReLU, "one", {"threshold": 0.1, "bandwidth": 1.0}),  # published: 0.006, for far more steps
+        **{arch.__name__: (arch, "one", {}) for arch in (ds.Tied, ds.PAnneal, ds.Gated, ds.JumpReLU)},
         **{arch.__name__: (arch, "one", k) for arch in (ds.TopK, ds.BatchTopK, ds.Matryoshka)},
         "A-SAE": (ds.Archetypal, "one", k | {"points": centroids}),
         "RA-SAE": (ds.Archetypal, "one", k | {"points": centroids, "delta": cfg.delta}),
