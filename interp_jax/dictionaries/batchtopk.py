@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Bool, Float, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import (
     Dictionary,
@@ -31,6 +31,7 @@ from interp_jax.dictionaries.dictionary import (
     with_fields,
 )
 from interp_jax.dictionaries.reviving import aux_loss, published_k_aux
+from interp_jax.dictionaries.selecting import nth_largest
 
 RATE = 0.01  # of the running mean in the end
 SHARE = 9  # the first steps' rate is (1 + SHARE) / (step + SHARE), so that it reaches over some tenth of them
@@ -153,24 +154,3 @@ class BatchTopK(Dictionary):
         """As every dictionary's; which features are active stays as it is."""
         folded = with_fields(super().with_features_scaled(norms), folded_norms=self.with_norms_folded(norms))
         return with_fields(folded, threshold=self.threshold * norms)
-
-
-def nth_largest(values: Float[Array, "*shape"], n: Int[Array, ""] | int) -> Float[Array, ""]:
-    """The n-th largest of values of at least 0, in their dtype, exactly: a search over the bits of a float.
-
-    Floats of at least 0 have the order of their bits, so that 31 counts find it; a sort of 2048 x 8192 values takes
-    eight times as long on a CPU.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> float(nth_largest(jnp.array([[3.0, 0.5], [7.0, 0.0]]), 2))
-      3.0
-    """
-    bits = lax.bitcast_convert_type(values.astype(jnp.float32), jnp.int32)
-
-    def step(i: Array, found: Array) -> Array:
-        tried = found | (1 << (30 - i))
-        return jnp.where(jnp.sum(bits >= tried, dtype=jnp.int32) >= n, tried, found)
-
-    found = lax.fori_loop(0, 31, step, jnp.zeros((), jnp.int32))
-    return lax.bitcast_convert_type(found, jnp.float32).astype(values.dtype)

@@ -82,8 +82,8 @@ class Gated(Dictionary):
         """
         check_sizes(cls, d_in=d_in, d_sae=d_sae)
         W_dec = random_rows(key, d_sae, d_in)
-        zeros = (jnp.zeros(d_sae) for _ in range(3))  # an array each, so that a step may take them all over
-        return cls(W_dec.T, *zeros, W_dec, bias(b_dec, d_in))
+        b_gate, b_mag, r_mag = (jnp.zeros(d_sae) for _ in range(3))  # an array each, which a step may take over
+        return cls(W_dec.T, b_gate, b_mag, r_mag, W_dec, bias(b_dec, d_in))
 
     @property
     def b_enc(self) -> Float[Array, " d_sae"]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax.dictionaries import TopK
+from interp_jax.dictionaries import TopK, selecting
 
 D_IN, D_SAE, K = 12, 40, 5
 
@@ -117,3 +117,33 @@ def test_impossible_sizes_are_refused(sizes, message):
 def test_inputs_of_another_width_are_refused():
     with pytest.raises(ValueError, match="d_in=12"):
         dictionary().encode(jnp.ones((3, 11)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("k", [1, 5, 32])
+def test_the_largest_of_each_row_are_those_that_a_sort_finds(dtype, k):
+    values = jax.nn.relu(jax.random.normal(jax.random.key(0), (64, 48))).astype(dtype)
+    values = values.at[3].set(1.0).at[4].set(0.0)  # all equal, and nothing
+    kept = selecting.are_largest(values, k)
+    top, indices = jax.lax.top_k(values, k)
+    expected = jnp.zeros(values.shape, bool).at[jnp.arange(64)[:, None], indices].set(top > 0)
+    np.testing.assert_array_equal(kept, expected)
+    many = jax.vmap(selecting.are_largest, (None, 0))(values, jnp.array([1, k]))
+    np.testing.assert_array_equal(many[1], expected)
+
+
+@pytest.mark.parametrize("limit", [None, 2.0])
+def test_the_dense_form_has_the_sparse_ones_loss_and_gradient(monkeypatch, limit):
+    d = TopK.create(jax.random.key(0), 8, 24, 4)
+    d = replace(
+        d, b_enc=0.1 * jax.random.normal(jax.random.key(3), (24,)), limit=None if limit is None else jnp.array(limit)
+    )
+    x, dead = jax.random.normal(jax.random.key(1), (32, 8)), jnp.arange(24) < 5
+    loss = lambda d: d.loss(x, dead, 0.5)  # noqa: E731
+    (sparse, terms), gradient = jax.value_and_grad(loss, has_aux=True)(d)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    (dense, others), same = jax.value_and_grad(loss, has_aux=True)(d)
+    np.testing.assert_allclose(dense, sparse, rtol=1e-6)
+    np.testing.assert_array_equal(others["fired"], terms["fired"])
+    assert float(others["l0"]) == float(terms["l0"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), same, gradient)
