@@ -130,8 +130,8 @@ def large(d_in, d_sae, k, n):
     rate = 2 * n * d_in * d_sae / seconds["x W_enc"][1]
     print(f"\nbfloat16, d_in {d_in}, d_sae {d_sae}, batch {n}; matrix rate {rate / 1e12:.1f} TFLOP/s")
     for name, (first, steady) in seconds.items():
-        # A dense step has six products of the encoder's size, a sparse one has that one.
-        share = 2 * n * d_in * d_sae * (1 if name in ("x W_enc", "TopK step") else 6) / steady / rate
+        # A step has six products of the encoder's size, a sparse one, of TopK on a CPU, that one.
+        share = 2 * n * d_in * d_sae * (6 if "step" in name else 1) / steady / rate
         of = "" if name.startswith("top_k") else f"   {share:5.0%} of the matrix rate"
         print(f"{name:28} {steady:8.4f}s   first {first:6.2f}s   {n / steady:9,.0f} tok/s{of}")
     memory = jax.devices()[0].memory_stats() or {}
