@@ -121,17 +121,13 @@ def test_inputs_of_another_width_are_refused():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("k", [1, 5, 32])
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_the_largest_of_each_row_are_those_that_a_sort_finds(dtype, k, backend, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+def test_the_largest_of_each_row_are_those_that_a_sort_finds(dtype, k):
     values = jax.nn.relu(jax.random.normal(jax.random.key(0), (64, 48))).astype(dtype)
     values = values.at[3].set(1.0).at[4].set(0.0)  # all equal, and nothing
     kept = selecting.are_largest(values, k)
     top, indices = jax.lax.top_k(values, k)
     expected = jnp.zeros(values.shape, bool).at[jnp.arange(64)[:, None], indices].set(top > 0)
     np.testing.assert_array_equal(kept, expected)
-    all_ = jnp.sort(values.ravel())[-7 * k]
-    assert selecting.nth_largest(values, 7 * k) == all_
     many = jax.vmap(selecting.are_largest, (None, 0))(values, jnp.array([1, k]))
     np.testing.assert_array_equal(many[1], expected)
 
