@@ -200,15 +200,14 @@ def check_baseline(kind: type, d_in: Whole, d_sae: Whole, k: Whole | None) -> No
     check_sizes(kind, ("k",), d_in=d_in, d_sae=d_sae, k=d_sae if k is None else k)
 
 
-def fitted_inputs(
-    kind: type, x: Float[Values, "n d_in"], d_in: Whole, d_sae: Whole, k: Whole | None
-) -> Float[np.ndarray, "n d_in"]:
+def fitted_inputs(kind: type, x: Inputs, d_in: Whole, d_sae: Whole, k: Whole | None) -> Float[np.ndarray, "n d_in"]:
     """The inputs of a fit, `[n d_in]` in float64, checked together with the sizes.
 
     Raises:
       ValueError: a size is not positive, k is larger than d_sae, or x is not finite or not `[n d_in]`.
     """
     check_baseline(kind, d_in, d_sae, k)
+    x = np.asarray(x)
     if x.ndim != 2 or x.shape[0] < 2 or x.shape[1] != d_in:
         raise ValueError(f"{kind.__name__}: x of shape {tuple(x.shape)} must be [n {d_in}] with n of at least 2")
     exact = np.asarray(x, np.float64)

@@ -180,7 +180,7 @@ class Splitting:
     children: Any
 
 
-def splitting(small: Any, large: Any, x: Float[Values, "n d_in"] | None = None, *, threshold: float = 0.7) -> Splitting:
+def splitting(small: Any, large: Any, x: Any = None, *, threshold: float = 0.7) -> Splitting:
     """Feature splitting between two dictionaries of one site: each feature of the larger under its nearest row.
 
     Args:
@@ -241,7 +241,7 @@ class Universality:
 
 
 @jax.jit
-def universality(features_a: Float[Values, "token d_a"], features_b: Float[Values, "token_b d_b"]) -> Universality:
+def universality(features_a: Any, features_b: Any) -> Universality:
     """For each feature of model A the feature of model B that goes with it best over the same tokens.
 
     Features that never vary on these tokens, which the dead ones do not, are left out on both sides.
@@ -264,12 +264,13 @@ def universality(features_a: Float[Values, "token d_a"], features_b: Float[Value
       >>> found.partner.tolist(), round(float(found.mean), 2)
       ([1, -1], 1.0)
     """
+    features_a, features_b = jnp.asarray(features_a), jnp.asarray(features_b)
     if features_a.ndim != 2 or features_b.ndim != 2 or len(features_a) != len(features_b):
         raise ValueError(
             f"universality: features of shapes {tuple(features_a.shape)} and {tuple(features_b.shape)}; "
             "give both as [token d_sae] over the same tokens"
         )
-    correlations = _standard(jnp.asarray(features_a)).T @ _standard(jnp.asarray(features_b))
+    correlations = _standard(features_a).T @ _standard(features_b)
     dead = jnp.all(jnp.isnan(correlations), axis=1)
     known = jnp.where(jnp.isnan(correlations), -jnp.inf, correlations)
     largest = jnp.where(dead, jnp.nan, known.max(axis=1))

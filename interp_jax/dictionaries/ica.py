@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 import numpy as np
 
 from interp_jax.dictionaries.baseline import Baseline, fitted_inputs, seed
-from interp_jax.dictionaries.dictionary import Values, Whole
+from interp_jax.dictionaries.dictionary import Inputs, Whole
 
 
 @jax.tree_util.register_dataclass
@@ -47,7 +47,7 @@ class ICA(Baseline):
         d_in: Whole,
         d_sae: Whole,
         *,
-        x: Float[Values, "n d_in"],
+        x: Inputs,
         k: Whole | None = None,
         max_iter: int = 200,
     ) -> "ICA":

@@ -19,7 +19,6 @@ from jaxtyping import Float, PRNGKeyArray
 from interp_jax.dictionaries.baseline import Baseline, fitted_inputs, seed
 from interp_jax.dictionaries.dictionary import (
     Inputs,
-    Values,
     Whole,
     check_sizes,
     unit_rows,
@@ -52,7 +51,7 @@ class NMF(Baseline):
         d_in: Whole,
         d_sae: Whole,
         *,
-        x: Float[Values, "n d_in"],
+        x: Inputs,
         k: Whole | None = None,
         n_steps: int = 500,
         max_iter: int = 1000,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
 from interp_jax.dictionaries.baseline import Baseline, fitted_inputs
-from interp_jax.dictionaries.dictionary import Values, Whole
+from interp_jax.dictionaries.dictionary import Inputs, Whole
 
 
 @jax.tree_util.register_dataclass
@@ -37,9 +37,7 @@ class PCA(Baseline):
     architecture: ClassVar[str] = "pca"
 
     @classmethod
-    def create(
-        cls, key: PRNGKeyArray, d_in: Whole, d_sae: Whole, *, x: Float[Values, "n d_in"], k: Whole | None = None
-    ) -> "PCA":
+    def create(cls, key: PRNGKeyArray, d_in: Whole, d_sae: Whole, *, x: Inputs, k: Whole | None = None) -> "PCA":
         """The first d_sae principal components of inputs, by scikit-learn in float64.
 
         Args:

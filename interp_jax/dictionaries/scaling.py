@@ -30,7 +30,7 @@ class Scaling:
         """The scale of activations.
 
         Args:
-          x: `[n d_in]` or `[n site d_in]`, or a pytree of these: some batches' worth, or all of them.
+          x: `[n d_in]` or `[n site d_in]`, or a tuple or dict of these: some batches' worth, or all of them.
 
         Raises:
           ValueError: a site's activations are all zero or not finite.
@@ -46,11 +46,11 @@ class Scaling:
           >>> bool(jnp.allclose(scaling.fold(dictionary)(x), dictionary(scaling(x)) / scaling.factor, atol=1e-4))
           True
         """
-        return cls(jax.tree.map(_factor, x))
+        return cls(jax.tree.map(_factor, x, is_leaf=_is_list))
 
     def __call__(self, x: Any) -> Any:
         """The activations at the scale of training, in float32."""
-        return jax.tree.map(_scaled, self.factor, x)
+        return jax.tree.map(_scaled, self.factor, x)  # lists stand where a factor does
 
     def fold(self, dictionary: Any) -> Any:
         """The dictionary of activations as they are, from the one of scaled activations; see its `fold_scale`.
@@ -63,8 +63,13 @@ class Scaling:
         return dictionary.fold_scale(*factors)
 
 
+def _is_list(x: Any) -> bool:
+    return isinstance(x, list)
+
+
 def _factor(x: Any) -> jax.Array:
-    norms = np.linalg.norm(np.asarray(x, np.float32), axis=-1).mean(0)
+    x = np.asarray(x, np.float32)
+    norms = np.linalg.norm(x, axis=-1).mean(0)
     if not (np.isfinite(norms).all() and (norms > 0).all()):
         raise ValueError("Scaling: activations that are all zero or not finite; choose another site or more tokens")
     return jnp.asarray(np.sqrt(x.shape[-1]) / norms, jnp.float32)

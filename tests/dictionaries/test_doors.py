@@ -53,6 +53,14 @@ def test_lists_and_numpy_arrays_are_inputs_like_any_other(kind):
     assert d(np.ones(x.shape, np.int32)).dtype == jnp.float32
 
 
+def test_lists_are_fitted_scaled_and_compared_too():
+    x = np.asarray(batch("relu"), np.float64)
+    np.testing.assert_allclose(dictionaries.Scaling.fit(x.tolist())(x.tolist()), dictionaries.Scaling.fit(x)(x))
+    np.testing.assert_allclose(dictionaries.PCA.create(jax.random.key(0), 8, 8, x=x.tolist())(x), x, atol=1e-4)
+    child = lambda x: dictionaries.splitting(create("relu"), create("relu"), x).correlation  # noqa: E731
+    np.testing.assert_allclose(child(x.tolist()), child(x), atol=1e-5)
+
+
 def test_lists_are_batches_too():
     x = np.asarray(batch("relu"))
     after, _ = train_step(state("relu"), x.tolist())
