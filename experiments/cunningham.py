@@ -80,13 +80,12 @@ def main(cfg: Study) -> dict[str, Any]:
     model, tokenizer = models.load(cfg.model, dtype="float32")
     text = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=64, seed=0)
     train, held = zip(*(np.split(part, [-cfg.n_heldout]) for part in (text.tokens, text.mask)), strict=True)
-    told = {"mask": text.real[-cfg.n_heldout :], "skip": text.special}
-    layers, one, last = [], {}, f"tied R={cfg.ratios[-1]}"
+    told, layers, one = {"mask": text.real[-cfg.n_heldout :], "skip": text.special}, [], {}
+    last = f"tied R={cfg.ratios[-1]}"
     print(f"{'mean and spread over seeds':30}{'l0':>9}{'fvu':>16}{'ce_recovered':>16}{'tells':>16}")
     looked_at = range(0, model.config.n_layers, cfg.every)
     with Progress("cunningham", 4 * len(looked_at) + 1) as progress:
-        for layer in looked_at:
-            site = f"blocks.{layer}.resid_post"
+        for site, layer in ((f"blocks.{layer}.resid_post", layer) for layer in looked_at):
             progress.begin(f"{site}: activations")
             x = read(model, site, *train)
             progress.begin(f"{site}: tied dictionaries")
@@ -94,9 +93,8 @@ def main(cfg: Study) -> dict[str, Any]:
             progress.begin(f"{site}: their scores")
             found = scores(model, site, tied, *held, **told)
             progress.begin(f"{site}: baselines")
-            k = min(x.shape[-1], max(1, round(np.mean(found[last]["l0"]))))
-            others = baselines(cfg, x, cfg.ratios[-1] * x.shape[-1], k)
-            layers.append(found | scores(model, site, others, *held, **told))
+            k, n_wide = min(x.shape[-1], max(1, round(np.mean(found[last]["l0"])))), cfg.ratios[-1] * x.shape[-1]
+            layers.append(found | scores(model, site, baselines(cfg, x, n_wide, k), *held, **told))
             if not one and layer >= cfg.feature_layer:
                 one = feature(model, tokenizer, site, tied[last][0], text.tokens, text.mask)
             runs.write(cfg.out / "cunningham.json", cfg, {"layers": layers, "feature": one})

@@ -100,7 +100,7 @@ def tell(label: str, found: np.ndarray) -> None:
     fall, moved = mean[:, 0].max() / max(mean[:, 0].min(), 1e-6), mean[:, 2].max()
     for name, column, end in (("L0", 0, f"{fall:12.1f}{moved:8.2f}"), ("FVU", 1, "")):
         cells = [f"{m:9.3f} ±{s:5.2f}" for m, s in zip(mean[:, column], spread[:, column], strict=True)]
-        print(f"{label if name == 'L0' else '':20}{name:4}{''.join(cells)}{end}", flush=True)
+        print(f"{label if name == 'L0' else '':24}{name:4}{''.join(cells)}{end}", flush=True)
 
 
 def draw(cfg: Sweep, found: dict[str, np.ndarray]) -> None:

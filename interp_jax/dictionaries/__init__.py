@@ -33,10 +33,11 @@ from interp_jax.dictionaries.resampling import resample
 from interp_jax.dictionaries.scaling import Scaling
 from interp_jax.dictionaries.sources import harvest, shuffled
 from interp_jax.dictionaries.splicing import Splice, splice
+from interp_jax.dictionaries.state import TrainInfo, TrainState
 from interp_jax.dictionaries.sweeps import train_many
 from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
-from interp_jax.dictionaries.training import TrainInfo, TrainState, check, train, train_step
+from interp_jax.dictionaries.training import check, train, train_step
 from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
 
 __all__ = [

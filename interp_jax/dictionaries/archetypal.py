@@ -24,10 +24,10 @@ from interp_jax.dictionaries.dictionary import (
     Whole,
     bias,
     check_sizes,
-    past,
     unit_rows,
     with_fields,
 )
+from interp_jax.dictionaries.past import past
 from interp_jax.dictionaries.reviving import published_k_aux
 from interp_jax.dictionaries.topk import TopK
 

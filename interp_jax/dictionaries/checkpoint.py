@@ -26,9 +26,9 @@ from interp_jax.dictionaries.nmf import NMF
 from interp_jax.dictionaries.panneal import PAnneal
 from interp_jax.dictionaries.pca import PCA
 from interp_jax.dictionaries.relu import ReLU
+from interp_jax.dictionaries.state import TrainState
 from interp_jax.dictionaries.tied import Tied
 from interp_jax.dictionaries.topk import TopK
-from interp_jax.dictionaries.training import TrainState
 from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
 
 KINDS = (

@@ -5,10 +5,9 @@
 An architecture adds its activation, its own loss and `create`. Sites with a head axis are flattened to head d_head.
 """
 
-from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from dataclasses import replace
 import operator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import jax
 from jax import Array
@@ -16,37 +15,12 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 import numpy as np
 
+from interp_jax.dictionaries.past import EPS, Past, Whole, moments
+
 Values = Array | np.ndarray
 Inputs = Any  # what can be made an array: arrays of jax and numpy, nested lists
-if TYPE_CHECKING:
-    Whole = int
-else:
-    Whole = int | np.integer
 Scalar = Float[Array, ""] | float | int
 Terms = tuple[Float[Array, ""], dict[str, Array]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Past:
-    """What a dictionary knows of the activations that it was trained on; every kind has these fields.
-
-    Attributes:
-      sites: the address that it was trained at, the pair of a transcoder's, or None where nobody said.
-      mean_norm: float32 `[]`, the mean norm of an input (of each site's); None where nobody measured it.
-      normalization: "layer_norm" where each input is brought to mean 0 and deviation 1 before it is encoded, and its
-        reconstruction back, as in SAELens and OpenAI's dictionaries; else "none".
-      folded_norms: `[d_sae]`, decoder norms that `fold_decoder_norms` took away where the k largest are chosen, since
-        they are chosen by what they were; None where there are none.
-    """
-
-    sites: str | tuple[str, ...] | None = field(default=None, metadata={"static": True})
-    mean_norm: Any = None
-    normalization: str = field(default="none", metadata={"static": True})
-    folded_norms: Any = None
-
-
-NORMALIZATIONS = ("none", "layer_norm")
-EPS = 1e-5  # of the deviation, as in SAELens
 
 
 class Dictionary(Past):
@@ -68,7 +42,6 @@ class Dictionary(Past):
     apply_b_dec_to_input = True
     unit_rows = False
     reads_pair: ClassVar[bool] = False
-    event: ClassVar[tuple[str, ...]] = ("d_in",)
     in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     precise: ClassVar[tuple[str, ...]] = ()
     sparsity_coefficient: ClassVar[float] = 0.0
@@ -78,20 +51,6 @@ class Dictionary(Past):
     b_enc: Any
     W_dec: Any
     b_dec: Any
-
-    def __post_init__(self) -> None:
-        for name, whole in _static(type(self)):
-            value = getattr(self, name)
-            plain = _plain(value)
-            if whole and plain is not None and not isinstance(plain, int):
-                raise ValueError(
-                    f"{type(self).__name__}: {name}={plain!r} must be a whole number, such as {int(plain)}"
-                )
-            if plain is not value:
-                object.__setattr__(self, name, plain)
-        if self.normalization not in NORMALIZATIONS or (self.normalization != "none" and self.event != ("d_in",)):
-            known = ", ".join(NORMALIZATIONS) if self.event == ("d_in",) else "none"
-            raise ValueError(f"{type(self).__name__}: normalization={self.normalization!r}; it takes {known}")
 
     @property
     def d_in(self) -> int:
@@ -175,35 +134,6 @@ class Dictionary(Past):
         out = self.output(x, self.encode(x))
         out = out if self.reads_pair else out.reshape(x.shape)
         return out.astype(x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else out.dtype)
-
-    def check_batch(self, batch: Any) -> None:
-        """Checks a batch of training at the door.
-
-        Raises:
-          ValueError: it is a pair where one array is wanted or the other way round, has other axes than
-            `[n *input_shape]`, is empty, or holds integers; says what to give.
-        """
-        kind, wanted = type(self).__name__, ", ".join(("n", *map(str, self.input_shape)))
-        if isinstance(batch, tuple) != self.reads_pair or isinstance(batch, dict):
-            one = f"one array [{wanted}]: it reconstructs what it reads; a transcoder takes pairs"
-            pair = f"a pair (inputs [{wanted}], targets): it reads one site and reconstructs another"
-            raise ValueError(
-                f"{kind}: a batch is {pair if self.reads_pair else one}; this one is {_described(batch)}"
-                + (", as harvest gives it for two sites" if self.reads_pair else "")
-            )
-        x, *targets = batch if self.reads_pair else (batch,)
-        if x.ndim != 1 + len(self.event) or x.shape[1:] != self.input_shape or not len(x):
-            raise ValueError(
-                f"{kind}: a batch of shape {x.shape}, wanted [{wanted}], n at least 1, with the axes "
-                f"n, {', '.join(self.event)}: one row for each token, as harvest gives them"
-            )
-        out = (*self.input_shape[:-1], self.W_dec.shape[-1])
-        if targets and (len(targets) != 1 or targets[0].shape != (len(x), *out)):
-            told = ", ".join(str(y.shape) for y in targets)
-            raise ValueError(f"{kind}: targets of shape {told} for inputs {x.shape}, wanted {(len(x), *out)}")
-        for part in (x, *targets):
-            if not jnp.issubdtype(part.dtype, jnp.floating):
-                raise ValueError(f"{kind}: a batch of {part.dtype}; give activations, float32 or bfloat16")
 
     def loss(
         self,
@@ -300,44 +230,9 @@ class Dictionary(Past):
         return pre if self.folded_norms is None else pre / self.folded_norms
 
 
-@lru_cache
-def _static(kind: type) -> tuple[tuple[str, bool], ...]:
-    """The static fields of a kind, and whether each is a whole number."""
-    static = [f for f in fields(kind) if f.metadata.get("static")]
-    return tuple((f.name, f.type in (int, Whole, Whole | None)) for f in static)
-
-
-def _plain(value: Any) -> Any:
-    """A static value as Python has it: numpy's and jax's numbers cannot be written as JSON, nor some be hashed."""
-    if isinstance(value, tuple | list):
-        return (
-            value
-            if all(_plain(part) is part for part in value) and isinstance(value, tuple)
-            else tuple(map(_plain, value))
-        )
-    return value.item() if isinstance(value, np.generic | np.ndarray | Array) and not value.ndim else value
-
-
-def _described(batch: Any) -> str:
-    if isinstance(batch, tuple):
-        return f"a tuple of {len(batch)}"
-    return f"a {type(batch).__name__}" if not hasattr(batch, "shape") else f"an array of shape {batch.shape}"
-
-
-def moments(x: Float[Array, "*batch d"]) -> tuple[Float[Array, "*batch 1"], Float[Array, "*batch 1"]]:
-    """The mean and the (sample) deviation of each vector, `[*batch 1]` each, as SAELens takes them."""
-    shift = x.mean(-1, keepdims=True)
-    return shift, root(jnp.sum((x - shift) ** 2, axis=-1, keepdims=True) / max(1, x.shape[-1] - 1))
-
-
 def with_fields(dictionary: Any, **fields: Any) -> Any:
     """`dataclasses.replace`, for what the type checker does not know to be a dataclass."""
     return replace(dictionary, **fields)
-
-
-def past(dictionary: Dictionary) -> dict[str, Any]:
-    """The fields of `Past`, for a dictionary of another kind that does what this one does."""
-    return {f.name: getattr(dictionary, f.name) for f in fields(Past)}
 
 
 def total(

@@ -223,13 +223,10 @@ def _sites(dictionary: Any, where: Any) -> tuple[str, str]:
 
 
 def _check_norm(dictionary: Any, norm: float) -> None:
-    trained = None if dictionary.mean_norm is None else float(dictionary.mean_norm)
+    trained = 0.0 if dictionary.mean_norm is None else float(dictionary.mean_norm)
     if trained and not 1 / FAR < norm / trained < FAR:
-        warnings.warn(
-            f"evaluate: inputs of mean norm {norm:.3g} for a dictionary trained on {trained:.3g}: fold the scale that "
-            "it was trained at, Scaling.fold(dictionary), or choose its own site",
-            stacklevel=3,
-        )
+        told = f"inputs of mean norm {norm:.3g} for a dictionary trained on {trained:.3g}"
+        warnings.warn(f"evaluate: {told}: fold the scale of training, Scaling.fold, or choose its site", stacklevel=3)
 
 
 FAR = 2.0  # a ratio of norms from which on inputs are not what was trained on

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
 from interp_jax.dictionaries.dictionary import Dictionary, row_norms, unit_rows, with_fields
-from interp_jax.dictionaries.training import TrainState
+from interp_jax.dictionaries.state import TrainState
 
 
 @jax.jit

@@ -15,15 +15,8 @@ from jax import lax
 import jax.numpy as jnp
 
 from interp_jax.dictionaries.dictionary import Dictionary, with_fields
-from interp_jax.dictionaries.training import (
-    ABSENT,
-    TrainInfo,
-    TrainState,
-    check,
-    placed,
-    run,
-    train_step,
-)
+from interp_jax.dictionaries.state import ABSENT, TrainInfo, TrainState
+from interp_jax.dictionaries.training import check, placed, run, train_step
 
 
 def train_many(

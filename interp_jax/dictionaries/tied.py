@@ -20,11 +20,11 @@ from interp_jax.dictionaries.dictionary import (
     Whole,
     check_sizes,
     mean_sum,
-    past,
     random_rows,
     total,
     with_fields,
 )
+from interp_jax.dictionaries.past import past
 from interp_jax.dictionaries.relu import ReLU
 
 
