@@ -1,7 +1,7 @@
 """`interp-jax train-dictionary`: dictionaries of one kind on a model's activations, from a TOML file.
 
 Seeds, widths, k and sparsities of a sweep train together in one program. A run that was cut off goes on from its last
-checkpoint.
+checkpoint; at each of them the dictionaries are written as they are then.
 """
 
 from collections.abc import Sequence
@@ -133,19 +133,24 @@ def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
             if stop in cfg.resample_at:
                 key, x = jax.random.key(stop), scaling(next(train(start=stop)))
                 states = [dictionaries.resample(key, state, x) for state in states]
+            for (name, member), state in zip(members.items(), states, strict=True):  # to look at while it trains
+                _save(cfg, name, scaling, state, member=member, step=stop)
             _checkpoint(cfg, states)
 
     scores = {}
     held_out = read.tokens[-n_held_out:], read.real[-n_held_out:]
     for name, state in zip(members, states, strict=True):
-        dictionary = scaling.fold(state.dictionary)
-        scores[name] = _scores(harvest, model, dictionary, *held_out, read.special)
-        about = {"model": cfg.model, "site": cfg.site, "site_out": cfg.site_out, "scores": scores[name]}
-        factors = [np.asarray(factor).tolist() for factor in jax.tree.leaves(scaling.factor)]
-        dictionaries.save(cfg.out / name, dictionary, **about, normalisation=factors, member=members[name])
+        scores[name] = _scores(harvest, model, scaling.fold(state.dictionary), *held_out, read.special)
+        _save(cfg, name, scaling, state, member=members[name], scores=scores[name])
         print(f"{name:32}", *(f"  {key} {scores[name][key]:.4g}" for key in TOLD if key in scores[name]))
     (cfg.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
+
+
+def _save(cfg: TrainDictionary, name: str, scaling: Any, state: Any, **about: Any) -> None:
+    factors = [np.asarray(factor).tolist() for factor in jax.tree.leaves(scaling.factor)]
+    about = {"model": cfg.model, "site": cfg.site, "site_out": cfg.site_out, "normalisation": factors, **about}
+    dictionaries.save(cfg.out / name, scaling.fold(state.dictionary), **about)
 
 
 def _kind(cfg: TrainDictionary) -> Any:

@@ -83,6 +83,10 @@ def test_a_cross_layer_transcoder_writes_to_every_layer_from_all_before(f, edit,
         out = jnp.tanh(x @ W[layer])
         x = x + (out + after - before if keep_error else after)
     np.testing.assert_allclose(spliced(W, X), x, atol=1e-4)
+    later = dictionaries.splice(d, edit=at(EDITS[edit], axis=-2, index=1))  # of the second layer's features alone
+    moved = ij.capture(ij.intervene(f, later), "blocks.mlp_out", output=False)(W, X)["blocks.mlp_out"]
+    change = jnp.abs(moved - ij.capture(f, "blocks.mlp_out", output=False)(W, X)["blocks.mlp_out"]).max((1, 2, 3))
+    assert float(change[0]) == 0.0 or edit == "off" and float(change.max()) == 0.0
     untouched = ij.intervene(f, dict(dictionaries.splice(d)))
     np.testing.assert_array_equal(untouched(W, X), f(W, X))
 
