@@ -127,12 +127,18 @@ def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
     states = _resumed(cfg, states)
     batches = train(start=int(states[0].step)).map(scaling)
     with dictionaries.Monitor(cfg.out / "tensorboard") as monitor:
+        x = scaling(first)
+
+        def report(states: Any, info: Any, batch: Any) -> None:
+            nonlocal x
+            x = batch  # at hand where training pauses
+            monitor(states, info, batch)
+
         while (step := int(states[0].step)) < cfg.n_steps:
             stop = min([at for at in (*_stops(cfg), cfg.n_steps) if at > step])
-            states = dictionaries.train_many(states, batches, until=stop, report=monitor)
+            states = dictionaries.train_many(states, batches, until=stop, report=report)
             if stop in cfg.resample_at:
-                key, x = jax.random.key(stop), scaling(next(train(start=stop)))
-                states = [dictionaries.resample(key, state, x) for state in states]
+                states = [dictionaries.resample(jax.random.key(stop), state, x) for state in states]
             for (name, member), state in zip(members.items(), states, strict=True):  # to look at while it trains
                 _save(cfg, name, scaling, state, member=member, step=stop)
             _checkpoint(cfg, states)

@@ -28,6 +28,7 @@ from interp_jax.dictionaries import saebench
 from interp_jax.dictionaries.comparison import nearest
 from interp_jax.dictionaries.masking import attending, counted, sequences
 from interp_jax.dictionaries.saebench import ratio
+from interp_jax.dictionaries.sources import check_numbers
 from interp_jax.dictionaries.splicing import splice
 from interp_jax.interventions import at, replace, zero
 
@@ -152,6 +153,7 @@ def evaluate(
       (24, (32,), ['l0', 'l1'])
     """
     sites = _sites(dictionary, where)
+    check_numbers("evaluate", 1, batch_size=batch_size)
     whole: Any = sequences("evaluate", tokens, mask)
     if whole is None:
         raise ValueError("evaluate: tokens are one array, integers [batch position]")
@@ -274,10 +276,9 @@ def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., d
     ) -> dict[str, Array]:
         clean, captured = capture(f, list(dict.fromkeys((read, written))))(model, tokens, **options)
         site = captured[written]
+        sites = (read, written) if dictionary.reads_pair else written
         edits = {
-            "spliced": splice(
-                dictionary, keep_error=False, sites=(read, written) if dictionary.reads_pair else written
-            ),
+            "spliced": splice(dictionary, keep_error=False, sites=sites),
             "mean": replace(jnp.broadcast_to(mean.reshape(site.shape[2:]).astype(site.dtype), site.shape)),
             "zero": zero(),
         }

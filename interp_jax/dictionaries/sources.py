@@ -57,14 +57,15 @@ def shuffled(x: Any, batch_size: int, *, seed: int = 0, start: int = 0, where: A
     """Batches of activations in memory, in a new order each time round, without end.
 
     Args:
-      x: `[n d_in]`, or a pytree of arrays whose rows belong together, such as a pair of inputs and targets.
+      x: `[n d_in]`, or a pytree of arrays whose rows belong together, such as a pair of inputs and targets. A list is
+        one array.
       batch_size: rows in a batch; what is left of a round is not used.
       seed: of the orders.
       start: the first batch, so that a run that was cut off goes on: batch `i` depends on `seed` and `i` alone.
       where: the address that `x` was captured at, for the dictionary to remember; for a pair both.
 
     Raises:
-      ValueError: fewer rows than one batch, or arrays of different lengths.
+      ValueError: fewer rows than one batch, arrays without rows or of different lengths, a start below 0.
 
     Example:
       >>> import numpy as np
@@ -73,7 +74,10 @@ def shuffled(x: Any, batch_size: int, *, seed: int = 0, start: int = 0, where: A
       >>> next(batches).shape, next(batches).shape
       ((4, 1), (4, 1))
     """
-    x = np.asarray(x) if isinstance(x, list) else x
+    check_numbers("shuffled", 0, start=start)
+    x = jax.tree.map(lambda leaf: leaf if hasattr(leaf, "shape") else np.asarray(leaf), x, is_leaf=_is_list)
+    if any(leaf.ndim == 0 for leaf in jax.tree.leaves(x)):
+        raise ValueError("shuffled: a number has no rows; give activations [n d_in]")
     lengths = {len(leaf) for leaf in jax.tree.leaves(x)}
     if len(lengths) != 1:
         raise ValueError(f"shuffled: arrays of {sorted(lengths)} rows; give arrays whose rows belong together")
@@ -81,6 +85,17 @@ def shuffled(x: Any, batch_size: int, *, seed: int = 0, start: int = 0, where: A
     if batch_size < 1 or n < batch_size:
         raise ValueError(f"shuffled: {n} rows for batches of {batch_size}; give more, or a smaller batch_size")
     return Batches(_shuffled(x, n, batch_size, seed, start), where)
+
+
+def _is_list(x: Any) -> bool:
+    return isinstance(x, list)
+
+
+def check_numbers(name: str, least: int, **numbers: Any) -> None:
+    """Raises ValueError, in the name of `name`, for what is no whole number of at least `least`."""
+    for key, number in numbers.items():
+        if not isinstance(number, int | np.integer) or number < least:
+            raise ValueError(f"{name}: {key}={number!r} must be a whole number, at least {least}")
 
 
 def _shuffled(x: Any, n: int, batch_size: int, seed: int, start: int) -> Iterator[Any]:
@@ -153,12 +168,12 @@ def harvest(
       >>> [len(x) for x in dictionaries.harvest(f, "resid", W, tokens, batch_size=100, epochs=1)]
       [100, 100, 100]
     """
-    for name, number in {"batch_size": batch_size, "n_buffered": n_buffered, "n_sequences": n_sequences}.items():
-        if number < 1:
-            raise ValueError(f"harvest: {name}={number} must be at least 1")
-    if (epochs is not None and epochs < 1) or start < 0:
-        raise ValueError(f"harvest: epochs={epochs} must be at least 1, start={start} at least 0")
+    rounds = 1 if epochs is None else epochs
+    check_numbers("harvest", 1, batch_size=batch_size, n_buffered=n_buffered, n_sequences=n_sequences, epochs=rounds)
+    check_numbers("harvest", 0, start=start)
     whole: Any = sequences("harvest", tokens, mask)
+    if whole is None and (not isinstance(tokens, Iterable) or _are_arrays(tokens)):
+        raise ValueError("harvest: tokens are one array, its mask is mask=mask; or a list or iterator of chunks")
     if whole is None and (mask is not None or epochs not in (None, 1)):
         raise ValueError("harvest: chunks are read once, each with its own mask; leave out mask= and epochs=")
     if whole is None:
@@ -181,9 +196,15 @@ def harvest(
     return Batches((jax.tree.unflatten(structure, list(map(jnp.asarray, leaves))) for leaves in batches), where)
 
 
+def _are_arrays(tokens: Any) -> bool:
+    """Whether these are tokens beside their mask, as `models.tokenize` gives them, which are no chunks."""
+    return isinstance(tokens, tuple) and any(hasattr(part, "shape") for part in tokens)
+
+
 def _chunks(tokens: Iterable[Any], skip: int | Iterable[int]) -> Iterator[Chunk]:
     for chunk in tokens:
-        some, real = sequences("harvest", *(chunk if isinstance(chunk, tuple) else (chunk, None)), chunk=True)
+        pair = chunk if isinstance(chunk, tuple) and len(chunk) == 2 else (chunk, None)
+        some, real = sequences("harvest", *pair, chunk=True)
         yield some, real, counted(some, real, skip)
 
 
@@ -251,7 +272,7 @@ def _buffered(
         given += n_given
         parts = [[leaf[order[n_given * batch_size :]] for leaf in buffer]]
         n -= n_given * batch_size
-        if asleep:
+        if asleep and more:
             kept = {chunk: kept[chunk] for chunk in np.unique(parts[0][0][:, 0]).tolist()}
     if not given:
         _check_enough(n, batch_size)

@@ -207,6 +207,10 @@ def test_refusals():
         toy_scores(dictionaries.TopK.create(jax.random.key(2), 5, 30, 4))
     with pytest.raises(ValueError, match="no two real tokens"):
         toy_scores(dictionary, mask=jnp.zeros(TOKENS.shape, bool))
+    with pytest.raises(ValueError, match="evaluate: batch_size=0 must be a whole number, at least 1"):
+        toy_scores(dictionary, batch_size=0)
+    with pytest.raises(ValueError, match="tokens float64"):
+        toy_scores(dictionary, tokens=np.ones((4, 7)))
     transcoder = dictionaries.Transcoder.create(jax.random.key(2), 6, 30)
     assert toy_scores(transcoder, ("resid", "late")).n_tokens == 28
     with pytest.raises(ValueError, match="resid"):

@@ -99,6 +99,9 @@ def test_shuffled_gives_each_row_once_a_round_and_goes_on_where_it_was():
         rows = np.concatenate([batch["a"] for batch in batches[at : at + 3]])
         assert len(set(rows.tolist())) == 18
     assert (batches[0]["a"] != batches[3]["a"]).any()
+    assert [jnp.shape(leaf) for leaf in next(dictionaries.shuffled(([[1.0, 2.0]] * 4, [[3.0]] * 4), 2))] == [
+        *((2, 2), (2, 1))
+    ]
     assert all((batch["b"] == 2 * batch["a"]).all() for batch in batches)
     later = next(dictionaries.shuffled(x, 6, seed=1, start=4))
     np.testing.assert_array_equal(later["a"], batches[4]["a"])
@@ -110,6 +113,9 @@ def test_shuffled_gives_each_row_once_a_round_and_goes_on_where_it_was():
         (lambda: dictionaries.shuffled(np.ones((3, 2)), 4), "shuffled: 3 rows for batches of 4; give more, or"),
         (lambda: dictionaries.shuffled(np.ones((0, 2)), 4), "shuffled: 0 rows"),
         (lambda: dictionaries.shuffled((np.ones((3, 2)), np.ones((4, 2))), 2), r"arrays of \[3, 4\] rows"),
+        (lambda: dictionaries.shuffled(np.float32(1), 2), "a number has no rows"),
+        (lambda: dictionaries.shuffled(np.ones((4, 2)), 2, start=-1), "start=-1 must be a whole number, at least 0"),
+        (lambda: next(harvest("blocks.in", TABLE, [], batch_size=2, start=3)), "harvest: 0 real tokens"),
         (lambda: next(harvest("blocks.in", TABLE, chunks(), batch_size=1000)), "real tokens for batches of 1000"),
         (lambda: next(harvest("blocks.in", TABLE, [], batch_size=2)), "harvest: 0 real tokens"),
         (lambda: next(harvest("blocks.in", TABLE, TOKENS, mask=MASK & False, batch_size=2)), "harvest: 0 real tokens"),
@@ -281,6 +287,9 @@ def test_tokens_may_be_lists_and_chunks_bare_or_empty():
         (lambda: harvest("blocks.in", TABLE, TOKENS, batch_size=2, epochs=0), "epochs=0"),
         (lambda: harvest("blocks.in", TABLE, chunks(), batch_size=2, epochs=2), "chunks are read once"),
         (lambda: next(harvest("blocks.in", TABLE, ["a text"], batch_size=2)), "a chunk is tokens"),
+        (lambda: next(harvest("blocks.in", TABLE, [(TOKENS, MASK, MASK)], batch_size=2)), "a chunk is tokens"),
+        (lambda: harvest("blocks.in", TABLE, (TOKENS, MASK), batch_size=2), "its mask is mask=mask"),
+        (lambda: harvest("blocks.in", TABLE, None, batch_size=2), "tokens are one array"),
     ],
 )
 def test_tokens_of_another_kind_are_refused_in_one_line(call, message):
