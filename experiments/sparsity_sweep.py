@@ -105,12 +105,18 @@ def tell(label: str, found: np.ndarray) -> None:
 
 def draw(cfg: Sweep, found: dict[str, np.ndarray]) -> None:
     table = [
-        {"kind": kind, "factor": factor, "score": score, "value": each[:, i, j].mean()}
+        {
+            "kind": kind.removeprefix("SAELens "),
+            "by": "SAELens" if kind.startswith("SAELens ") else "interp_jax",
+            "factor": factor,
+            "score": score,
+            "value": each[:, i, j].mean(),
+        }
         for kind, each in found.items()
         for i, factor in enumerate(cfg.factors)
         for j, score in enumerate(("L0", "FVU"))
     ]
-    options = {"color": "kind", "facet_row": "score", "log_x": True, "markers": True, "height": 900}
+    options = {"color": "kind", "line_dash": "by", "facet_row": "score", "log_x": True, "markers": True, "height": 900}
     figure = express.line(table, "factor", "value", **options).update_yaxes(matches=None)
     figure.write_html(cfg.out / "sparsity_sweep.html")
 
