@@ -1,7 +1,7 @@
 """`interp-jax train-dictionary`: dictionaries of one kind on a model's activations, from a TOML file.
 
 Seeds, widths, k and sparsities of a sweep train together in one program. A run that was cut off goes on from its last
-checkpoint; at each of them the dictionaries are written as they are then.
+checkpoint; the dictionaries as they were then are in the folder `intermediate`.
 """
 
 from collections.abc import Sequence
@@ -140,7 +140,7 @@ def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
             if stop in cfg.resample_at:
                 states = [dictionaries.resample(jax.random.key(stop), state, x) for state in states]
             for (name, member), state in zip(members.items(), states, strict=True):  # to look at while it trains
-                _save(cfg, name, scaling, state, member=member, step=stop)
+                _save(cfg, f"intermediate/{name}", scaling, state, member=member, step=stop)
             _checkpoint(cfg, states)
 
     scores = {}

@@ -159,10 +159,7 @@ def evaluate(
         raise ValueError("evaluate: tokens are one array, integers [batch position]")
     wanted = counted(whole[0], whole[1], skip)
     if not (wanted[:, 1:] & wanted[:, :-1]).any():
-        raise ValueError(
-            f"evaluate: tokens {whole[0].shape} with a mask {whole[1].shape} have no two real tokens in a row; "
-            "give both as [batch position], True at real tokens"
-        )
+        raise ValueError(f"evaluate: no two real tokens in a row of {whole[0].shape}; a mask is True at real tokens")
     options = attending(f, whole[1])
     n, batch_size = len(wanted), min(batch_size, len(wanted))
     chunks = []
@@ -302,7 +299,7 @@ def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., d
         features, y = dictionary.encode(inputs).astype(jnp.float32), dictionary(inputs)
         norm_in, norm_out, dot = jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(y, axis=-1), jnp.sum(x * y, axis=-1)
         square, spread = jnp.sum((x - y) ** 2, axis=-1), jnp.sum((x - mean) ** 2, axis=-1)
-        out |= {
+        return out | {
             "mse": total(square),
             "variance": total(spread),
             "explained_variance_legacy": total(1.0 - square / spread),
@@ -316,6 +313,5 @@ def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., d
             "l1": total(jnp.sum(jnp.abs(features), axis=-1)),
             "fired": jnp.sum((features != 0) & real[..., None], axis=(0, 1), dtype=jnp.float32),
         }
-        return out
 
     return scores

@@ -91,7 +91,8 @@ def test_a_run_that_was_cut_off_goes_on(run, monkeypatch):
         out, code, _ = run(rest.replace("5", "5\nseeds = [0]"), "--out", str(run()[0].with_name("other")))
         assert code == 130
     again = out.with_name("other")
-    assert (dictionaries.load(again / "tied").W_dec != whole.W_dec).any()  # as it was when training was cut off
+    assert not (again / "tied").exists()
+    assert (dictionaries.load(again / "intermediate" / "tied").W_dec != whole.W_dec).any()
     assert run(rest, "--out", str(again))[1] == 0
     resumed = dictionaries.load(again / "tied")
     assert (resumed.W_dec == whole.W_dec).all()
