@@ -8,7 +8,7 @@ SAEBench, Karvonen et al. 2025, https://arxiv.org/abs/2503.09532, is `Evaluation
 Caveat: `ce_recovered` depends on what it is measured against; mean ablation is the stricter of the two usual ones.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 import math
@@ -26,7 +26,7 @@ from interp_jax import metrics
 from interp_jax.core import capture, intervene
 from interp_jax.dictionaries import saebench
 from interp_jax.dictionaries.comparison import nearest
-from interp_jax.dictionaries.masking import attending, counted, sequences
+from interp_jax.dictionaries.masking import attending, counted, sequences, skipped
 from interp_jax.dictionaries.saebench import ratio
 from interp_jax.dictionaries.sources import check_numbers
 from interp_jax.dictionaries.splicing import splice
@@ -112,7 +112,7 @@ def evaluate(
     tokens: Any,
     *,
     mask: Any = None,
-    skip: int | Iterable[int] = (),
+    skip: Any = (),
     batch_size: int = 16,
 ) -> Evaluation:
     """Runs the model clean, with the dictionary spliced in, and with the site ablated.
@@ -139,7 +139,8 @@ def evaluate(
     Raises:
       ValueError: other sites than the dictionary's, a dictionary of several sites, one site of a pair's or a pair of
         one; the site has not one vector of the dictionary's width for each token, the address names no site (near names
-        follow), a transcoder's first site comes after its second, or the mask leaves nothing to predict.
+        follow), a transcoder's first site comes after its second, the mask leaves nothing to predict, or has padding
+        before a token and `f` takes no mask, or is bound to `f` and not given here.
 
     Example:
       >>> import jax, jax.numpy as jnp, interp_jax as ij
@@ -157,10 +158,10 @@ def evaluate(
     whole: Any = sequences("evaluate", tokens, mask)
     if whole is None:
         raise ValueError("evaluate: tokens are one array, integers [batch position]")
-    wanted = counted(whole[0], whole[1], skip)
+    wanted = counted(whole[0], whole[1], skipped("evaluate", skip))
     if not (wanted[:, 1:] & wanted[:, :-1]).any():
         raise ValueError(f"evaluate: no two real tokens in a row of {whole[0].shape}; a mask is True at real tokens")
-    options = attending(f, whole[1])
+    options = attending("evaluate", f, whole[1])
     n, batch_size = len(wanted), min(batch_size, len(wanted))
     chunks = []
     for start in range(0, n, batch_size):

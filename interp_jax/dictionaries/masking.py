@@ -1,6 +1,7 @@
 """What a model attends to and what counts: padding and special tokens, in one meaning for `harvest` and `evaluate`."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 import inspect
 from typing import Any
 
@@ -40,26 +41,61 @@ def _are_rows(tokens: Any) -> bool:
     )
 
 
-def counted(tokens: Int[np.ndarray, "..."], mask: Bool[np.ndarray, "..."], skip: int | Iterable[int]) -> Mask:
+def skipped(name: str, skip: Any) -> list[int]:
+    """The token ids that are left out, of one or several; None is none, as `tokenizer.bos_id` may be.
+
+    Raises:
+      ValueError: something else than ids; in the name of `name`.
+    """
+    ids = np.asarray(skip).ravel().tolist() if hasattr(skip, "shape") else skip
+    ids = list(ids) if isinstance(ids, Iterable) else [ids]
+    ids = [id for id in ids if id is not None]
+    if not all(isinstance(id, int | np.integer) and not isinstance(id, bool) for id in ids):
+        raise ValueError(f"{name}: skip={skip!r:.60} are no token ids; give such as tokenizer.bos_id")
+    return ids
+
+
+def counted(tokens: Int[np.ndarray, "..."], mask: Bool[np.ndarray, "..."], skip: list[int]) -> Mask:
     """Which tokens count: real ones but for those to skip."""
-    ids = [skip] if isinstance(skip, int | np.integer) else [id for id in skip if id is not None]
-    return mask & ~np.isin(tokens, ids) if ids else mask
+    return mask & ~np.isin(tokens, skip) if skip else mask
 
 
-def attending(f: Callable[..., Any], mask: Mask | None) -> Callable[[np.ndarray], dict[str, Any]]:
+def attending(name: str, f: Callable[..., Any], mask: Mask | None) -> Callable[[np.ndarray], dict[str, Any]]:
     """How `f` is told what to attend to: a function from the mask of some sequences to keywords of `f`.
 
     Args:
-      f: `(model, tokens)`, which is told if it takes a keyword `attention_mask`; one that
-        is bound by `partial` gives way.
+      name: of who asks, for errors.
+      f: `(model, tokens)`, which is told if it takes a keyword `attention_mask`; one that is bound by `partial` gives
+        way.
       mask: of all sequences, or None where they are not known yet. Where nothing is padding there is nothing to tell.
+
+    Raises:
+      ValueError: padding before a token, here or where the function is called, and `f` cannot be told; a mask that is
+        bound, and no other is given, since it would stay as it is while the sequences change.
     """
-    told = _takes_mask(f) and not (mask is not None and mask.all())
-    return lambda real: {"attention_mask": jnp.asarray(real)} if told else {}
+    if mask is not None and mask.all():
+        if isinstance(f, partial) and f.keywords.get("attention_mask") is not None:
+            raise ValueError(f"{name}: f has bound an attention_mask of all sequences; give it as mask= instead")
+        return lambda real: {}
+    if _takes_mask(f):
+        return lambda real: {"attention_mask": jnp.asarray(real)}
+
+    def untold(real: np.ndarray) -> dict[str, Any]:
+        if (real[:, 1:] & ~real[:, :-1]).any():
+            raise ValueError(
+                f"{name}: padding before tokens, which f, without a keyword attention_mask, would attend to; pad on "
+                "the right, or let f take it; special tokens are left out by skip="
+            )
+        return {}
+
+    if mask is not None:
+        untold(mask)
+    return untold
 
 
 def _takes_mask(f: Callable[..., Any]) -> bool:
     try:
-        return "attention_mask" in inspect.signature(f).parameters
+        parameters = inspect.signature(f).parameters.values()
     except (TypeError, ValueError):  # of what is built in
         return False
+    return any(p.name == "attention_mask" or p.kind is p.VAR_KEYWORD for p in parameters)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax.core import capture
-from interp_jax.dictionaries.masking import attending, counted, sequences
+from interp_jax.dictionaries.masking import attending, counted, sequences, skipped
 
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens, what is attended to, what is trained on: [batch position]
 
@@ -115,7 +115,7 @@ def harvest(
     tokens: Any,
     *,
     mask: Any = None,
-    skip: int | Iterable[int] = (),
+    skip: Any = (),
     batch_size: int,
     epochs: int | None = None,
     start: int = 0,
@@ -130,7 +130,7 @@ def harvest(
     Args:
       f: `(model, tokens [batch position])`, with sites; where there is padding, it is also given the `mask`, as the
         keyword `attention_mask`, if it takes one, as `models.forward` does. An `f` that takes none attends to padding:
-        then pad on the right, where a causal model does not look.
+        it wants it on the right, where a causal model does not look.
       where: an address, or a pytree of addresses that batches take their structure from: `("blocks.2.mlp_in",
         "blocks.2.mlp_out")` for a transcoder, `{"a": ..., "b": ...}` for several sites at once. An address of every
         layer gives `[n layer d_in]`; a head axis is flattened to head d_head.
@@ -139,8 +139,8 @@ def harvest(
         as a streamed data set, each `(tokens, mask)` or tokens alone, `[batch position]`.
       mask: bool `[sequence position]`, False at padding, as `models.tokenize` gives it: the model does not attend to
         it, and nothing is trained on it.
-      skip: token ids that the model attends to and nothing is trained on: `skip=tokenizer.bos_id`, whose activations
-        are often far larger than the others.
+      skip: token ids, one or several, that the model attends to and nothing is trained on: `skip=tokenizer.bos_id`,
+        whose activations are often far larger than the others. None is none.
       batch_size: activations in a batch.
       epochs: how many times the tokens are read.
       start: the first batch that is given, so that a run that was cut off goes on: batch `i` is the same whatever the
@@ -153,9 +153,10 @@ def harvest(
       An iterator of batches, float32 or the site's dtype, which knows `where` it reads.
 
     Raises:
-      ValueError: a number below 1, tokens that are no integers `[sequence position]`, a mask of another shape; fewer
-        tokens to train on than one batch; (at the first batch) a site that is not one vector for each token, or an
-        address that names no site (near names follow).
+      ValueError: a number below 1, tokens that are no integers `[sequence position]`, a mask of another shape, one with
+        padding before a token where `f` takes none, or one that is bound to `f` and not given here; fewer tokens to
+        train on than one batch; (at the first batch) a site that is not one vector for each token, or an address that
+        names no site (near names follow).
 
     Example:
       >>> import jax, interp_jax as ij
@@ -176,16 +177,17 @@ def harvest(
         raise ValueError("harvest: tokens are one array, its mask is mask=mask; or a list or iterator of chunks")
     if whole is None and (mask is not None or epochs not in (None, 1)):
         raise ValueError("harvest: chunks are read once, each with its own mask; leave out mask= and epochs=")
+    left_out = skipped("harvest", skip)
     if whole is None:
-        chunks = _chunks(tokens, skip)
+        chunks = _chunks(tokens, left_out)
     else:
-        wanted = counted(whole[0], whole[1], skip)
+        wanted = counted(whole[0], whole[1], left_out)
         _check_enough(int(wanted.sum()), batch_size)
         chunks = _rounds((*whole, wanted), n_sequences, seed, epochs)
     addresses, structure = jax.tree.flatten(where)
     # The reducer sees the value of one layer, so that a layer axis can be told from a batch of as many sequences.
     read = jax.jit(capture(f, dict.fromkeys(addresses, _flat), output=False))
-    options = attending(f, None if whole is None else whole[1])
+    options = attending("harvest", f, None if whole is None else whole[1])
 
     def run(some: np.ndarray, real: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:
         captured = read(model, jnp.asarray(some), **options(real))
@@ -201,7 +203,7 @@ def _are_arrays(tokens: Any) -> bool:
     return isinstance(tokens, tuple) and any(hasattr(part, "shape") for part in tokens)
 
 
-def _chunks(tokens: Iterable[Any], skip: int | Iterable[int]) -> Iterator[Chunk]:
+def _chunks(tokens: Iterable[Any], skip: list[int]) -> Iterator[Chunk]:
     for chunk in tokens:
         pair = chunk if isinstance(chunk, tuple) and len(chunk) == 2 else (chunk, None)
         some, real = sequences("harvest", *pair, chunk=True)

@@ -100,7 +100,7 @@ def test_a_dictionary_of_another_width_is_refused(model):
 
 
 def test_evaluate_equals_its_definition(dictionary, model):
-    mask = jnp.arange(9)[None] >= jnp.array([1, 1, 2, 1, 3, 1])[:, None]
+    mask = jnp.arange(9)[None] < jnp.array([8, 8, 7, 8, 6, 8])[:, None]
     scores = dictionaries.evaluate(f, "resid", dictionary, model, TOKENS, mask=mask, batch_size=4)
 
     x = np.asarray(values(model))
