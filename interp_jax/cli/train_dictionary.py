@@ -22,6 +22,7 @@ from interp_jax import config, dictionaries, io, models
 from interp_jax.cli import corpus, subject
 from interp_jax.dictionaries.baseline import Baseline
 from interp_jax.dictionaries.checkpoint import ARCHITECTURES
+from interp_jax.dictionaries.masking import counted
 
 HELD_OUT = 128  # sequences, at most
 TOLD = ("l0", "fvu", "ce_recovered", "kl_spliced", "dead")  # of the scores that scores.json has
@@ -250,7 +251,7 @@ def _scores(
     if dictionary.event == ("d_in",):
         found = dictionaries.evaluate(models.forward, None, dictionary, model, tokens, mask=mask, skip=special)
         return found.numbers()
-    n = int((mask & ~np.isin(tokens, special)).sum())
+    n = int(counted(tokens, mask, list(special)).sum())
     both = next(harvest(tokens, mask=mask, batch_size=n, epochs=1))
     x, y = both if isinstance(both, tuple) else (both, both)
     features = dictionary.encode(x)

@@ -124,10 +124,9 @@ class CrossLayerTranscoder(Thresholded):
     def input_shape(self) -> tuple[int, ...]:
         return (self.n_layers, self.d_in)
 
-    def decoder_norms(self) -> Float[Array, "layer d_sae"]:
-        """`[layer d_sae]`, over all layers that a feature writes to; 1 of one that writes nothing."""
-        norms = self._norms()
-        return jnp.where(norms > 0, norms, jnp.ones_like(norms))
+    def written_norms(self) -> Float[Array, "layer d_sae"]:
+        """`[layer d_sae]`, over all layers that a feature writes to."""
+        return root(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
 
     def with_features_scaled(self, norms: Float[Array, "layer d_sae"]) -> Any:
         """As every dictionary's."""
@@ -178,12 +177,9 @@ class CrossLayerTranscoder(Thresholded):
         """
         inputs, targets = x
         features = self.encode(inputs)
-        penalty = mean_sum(jnp.tanh(self.c * self._norms() * features))
+        penalty = mean_sum(jnp.tanh(self.c * self.written_norms() * features))
         error = self.decode(features) - targets.astype(self.b_dec.dtype)
         return total(error, features, sparsity=penalty, sparsity_coefficient=sparsity_coefficient)
-
-    def _norms(self) -> Array:
-        return root(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
 
     def fold_scale(
         self, factor: Scalar | Float[Array, " layer"], out: Scalar | Float[Array, " layer"] | None = None

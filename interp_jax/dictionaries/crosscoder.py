@@ -86,10 +86,9 @@ class Crosscoder(Dictionary):
     def input_shape(self) -> tuple[int, ...]:
         return (self.n_sites, self.d_in)
 
-    def decoder_norms(self) -> Float[Array, " d_sae"]:
-        """`[d_sae]`, over all sites together; 1 of a feature that writes nothing."""
-        norms = root(jnp.sum(self.W_dec**2, axis=(-3, -1)))
-        return jnp.where(norms > 0, norms, jnp.ones_like(norms))
+    def written_norms(self) -> Float[Array, " d_sae"]:
+        """`[d_sae]`, over all sites together."""
+        return root(jnp.sum(self.W_dec**2, axis=(-3, -1)))
 
     def inputs(self, x: Inputs) -> Float[Array, "*batch site d_in"]:
         """`x` in the dictionary's dtype.

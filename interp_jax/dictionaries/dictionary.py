@@ -196,8 +196,12 @@ class Dictionary(Past):
 
     def decoder_norms(self) -> Float[Array, "*features"]:
         """`[*features]`, the norm of what each feature writes; 1 of one that writes nothing."""
-        norms = row_norms(self.W_dec)
+        norms = self.written_norms()
         return jnp.where(norms > 0, norms, jnp.ones_like(norms))
+
+    def written_norms(self) -> Float[Array, "*features"]:
+        """`[*features]`, the norm of what each feature writes to all sites or layers together."""
+        return row_norms(self.W_dec)
 
     def fold_decoder_norms(self) -> Any:
         """The dictionary whose features write rows of unit norm and that reconstructs what this one does.
@@ -220,14 +224,6 @@ class Dictionary(Past):
         return with_fields(
             self, W_enc=self.W_enc * norms[..., None, :], b_enc=self.b_enc * norms, W_dec=self.W_dec / norms[..., None]
         )
-
-    def with_norms_folded(self, norms: Float[Array, "*features"]) -> Float[Array, "*features"]:
-        """`folded_norms` together with further ones."""
-        return norms if self.folded_norms is None else self.folded_norms * norms
-
-    def ranked(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
-        """By what the k largest of pre-activations are chosen: by what they were before decoder norms were folded."""
-        return pre if self.folded_norms is None else pre / self.folded_norms
 
 
 def with_fields(dictionary: Any, **fields: Any) -> Any:

@@ -52,6 +52,14 @@ class Past:
                 f"{type(self).__name__}: normalization={self.normalization!r}; it takes {', '.join(known)}"
             )
 
+    def with_norms_folded(self, norms: Float[Array, "*features"]) -> Float[Array, "*features"]:
+        """`folded_norms` together with further ones."""
+        return norms if self.folded_norms is None else self.folded_norms * norms
+
+    def ranked(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
+        """By what the k largest of pre-activations are chosen: by what they were before decoder norms were folded."""
+        return pre if self.folded_norms is None else pre / self.folded_norms
+
 
 @lru_cache
 def _static(kind: type) -> tuple[tuple[str, bool], ...]:

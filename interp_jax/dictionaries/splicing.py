@@ -180,7 +180,5 @@ def _each(address: str, n: int, make: Any) -> Mapping[str, Any]:
     if layer is not None or "." not in name:
         raise ValueError(f"splice: {address!r} is not the address of every layer, such as 'blocks.resid_post'")
     scope, rest = name.split(".", 1)
-    made = {}
-    for i in range(n):
-        made[f"{scope}.{i}.{rest}"] = make(f"{scope}.{i}.{rest}", i)
-    return made
+    addresses = [f"{scope}.{i}.{rest}" for i in range(n)]
+    return {address: make(address, i) for i, address in enumerate(addresses)}
