@@ -59,9 +59,9 @@ def baselines(cfg: Study, x: np.ndarray, d_sae: int, k: int) -> dict[str, list]:
         }
 
 
-def scores(model: Any, site: str, kinds: dict[str, list], tokens: Any, mask: Any, **told: Any) -> dict[str, dict]:
+def scores(model: Any, site: str, kinds: dict[str, list], tokens: Any, counts: Any, **told: Any) -> dict[str, dict]:
     """By kind and column a number for each dictionary."""
-    x, words, found = read(model, site, tokens, mask), tokens[mask], {}
+    x, words, found = read(model, site, tokens, counts), tokens[counts], {}
     fitted, frequent = np.arange(len(x)) % 2 == 0, np.argsort(-np.bincount(words))[:10]
     for name, each in kinds.items():
         numbers = [ds.evaluate(models.forward, site, d, model, tokens, **told).numbers() for d in each]
