@@ -24,7 +24,6 @@ from sklearn.cluster import MiniBatchKMeans
 from interp_jax import config
 from interp_jax import dictionaries as ds
 from interp_jax.data import planted
-from interp_jax.dictionaries.baseline import Baseline
 
 COLUMNS = "cosine common rare missed plausible identified l0 fvu dead stability best".split()
 
@@ -80,7 +79,7 @@ def made(cfg: Bench, arch: Any, settings: dict, batch: Callable, seeds: tuple, w
     """One dictionary for each seed and weight, trained together, or fitted if it is a baseline."""
     settings = {"d_sae": cfg.d_sae} | settings
     new = [arch.create(jax.random.key(seed), cfg.d_in, **settings) for seed in seeds]
-    if issubclass(arch, Baseline):
+    if not arch.is_trained:
         return new
     start = partial(ds.TrainState.create, n_steps=cfg.n_steps, learning_rate=cfg.learning_rate)
     states = [start(d, sparsity_coefficient=w) for d, w in zip(new, weights, strict=True)]
