@@ -134,6 +134,23 @@ def too_long(sources: Sources, limit: int) -> list[str]:
     return [f"{m}: {s.count(chr(10))} lines" for m, s in sources.items() if s.count("\n") > limit]
 
 
+def sniffing(sources: Sources) -> list[str]:
+    """What is known of a kind stands on its class: dictionaries are not felt over for attributes or private methods."""
+    found = []
+    for module, source in sources.items():
+        if room(module) != "dictionaries":
+            continue
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                literal = any(isinstance(argument, ast.Constant) for argument in node.args)
+                if node.func.id == "hasattr" or (node.func.id == "getattr" and (literal or len(node.args) > 2)):
+                    found.append(f"{module}:{node.lineno}: {ast.unparse(node)}")
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                if ast.unparse(node.value) not in ("self", "cls", "super()"):
+                    found.append(f"{module}:{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
 def none(violations: list[str]) -> None:
     assert not violations, "\n".join(violations)
 
@@ -158,6 +175,10 @@ def test_no_private_jax() -> None:
 
 def test_experiments_use_the_public_face() -> None:
     none(behind_the_face(read("experiments")))
+
+
+def test_dictionaries_are_asked_and_not_felt_over() -> None:
+    none(sniffing(read(PACKAGE)))
 
 
 def test_files_read_in_one_sitting() -> None:
@@ -190,6 +211,9 @@ def test_top_level() -> None:
         (private_jax, {"interp_jax.core.walk": "from jax._src import core"}),
         (behind_the_face, {"experiments.x": "from interp_jax.core import site"}),
         (behind_the_face, {"experiments.x": "from interp_jax.models import _pad"}),
+        (sniffing, {"interp_jax.dictionaries.a": "x = hasattr(d, 'k')"}),
+        (sniffing, {"interp_jax.dictionaries.a": "x = getattr(d, name, None)"}),
+        (sniffing, {"interp_jax.dictionaries.a": "x = other._kept(1)"}),
         (lambda sources: too_long(sources, 320), {"interp_jax.core.walk": "x = 1\n" * 321}),
     ],
 )
