@@ -19,6 +19,8 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from interp_jax.core import capture, intervene
+from interp_jax.dictionaries.kinds.arrays import Parameter
+from interp_jax.dictionaries.kinds.base import Dictionary
 from interp_jax.dictionaries.splicing import splice
 
 
@@ -33,16 +35,16 @@ class FeaturePatch:
       complete: float32 `[batch]`, the metric with all features patched.
     """
 
-    order: Any
-    scores: Any
-    complete: Any
+    order: Parameter
+    scores: Parameter
+    complete: Parameter
 
 
 def patch_features(
     f: Callable[[Any, Array], Any],
     metric: Callable[[Any], Float[Array, " batch"]],
     where: str,
-    dictionary: Any,
+    dictionary: Dictionary,
     model: Any,
     base: Int[Array | np.ndarray, "..."],
     target: Int[Array | np.ndarray, "..."],

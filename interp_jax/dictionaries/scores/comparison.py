@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 import numpy as np
 
-from interp_jax.dictionaries.kinds.arrays import Values, unit_rows
+from interp_jax.dictionaries.kinds.arrays import Parameter, Values, unit_rows
 from interp_jax.dictionaries.kinds.base import Dictionary
 
 _CHUNK = 512  # rows compared at once: memory is this times the other side's number of rows
@@ -174,11 +174,11 @@ class Splitting:
         it is split, 0 where it is gone.
     """
 
-    nearest: Any
-    cosine: Any
-    correlation: Any
-    child: Any
-    children: Any
+    nearest: Parameter
+    cosine: Parameter
+    correlation: Parameter | None
+    child: Parameter
+    children: Parameter
 
 
 def splitting(small: Any, large: Any, x: Any = None, *, threshold: float = 0.7) -> Splitting:
@@ -235,10 +235,10 @@ class Universality:
       mean, median: `[]`, over the features that are not dead; NaN if all are.
     """
 
-    correlation: Any
-    partner: Any
-    mean: Any
-    median: Any
+    correlation: Parameter
+    partner: Parameter
+    mean: Parameter
+    median: Parameter
 
 
 @jax.jit

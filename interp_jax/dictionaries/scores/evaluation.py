@@ -25,6 +25,7 @@ import optax
 from interp_jax import metrics
 from interp_jax.core import capture, intervene
 from interp_jax.dictionaries.activations import check_numbers
+from interp_jax.dictionaries.kinds.base import Dictionary
 from interp_jax.dictionaries.masking import attending, counted, sequences, skipped
 from interp_jax.dictionaries.scores import saebench
 from interp_jax.dictionaries.scores.comparison import nearest
@@ -107,7 +108,7 @@ class Evaluation:
 def evaluate(
     f: Callable[..., Array],
     where: str | tuple[str, str] | None,
-    dictionary: Any,
+    dictionary: Dictionary,
     model: Any,
     tokens: Any,
     *,
@@ -203,7 +204,7 @@ def evaluate(
     )
 
 
-def _sites(dictionary: Any, where: Any) -> tuple[str, str]:
+def _sites(dictionary: Dictionary, where: Any) -> tuple[str, str]:
     """The sites that a dictionary reads and writes, checked against those that it was trained at."""
     kind, known = type(dictionary).__name__, dictionary.sites
     if dictionary.is_stacked:
@@ -222,7 +223,7 @@ def _sites(dictionary: Any, where: Any) -> tuple[str, str]:
     return where if isinstance(where, tuple) else (where, where)
 
 
-def _check_norm(dictionary: Any, norm: float) -> None:
+def _check_norm(dictionary: Dictionary, norm: float) -> None:
     trained = 0.0 if dictionary.mean_norm is None else float(dictionary.mean_norm)
     if trained and not 1 / FAR < norm / trained < FAR:
         told = f"inputs of mean norm {norm:.3g} for a dictionary trained on {trained:.3g}"
@@ -257,7 +258,7 @@ def _mean_sums(f: Callable[..., Array], where: str) -> Callable[..., Array]:
     read = capture(f, where, output=False)
 
     @jax.jit
-    def sums(model: Any, dictionary: Any, tokens: Array, options: dict[str, Array], real: Array) -> Array:
+    def sums(model: Any, dictionary: Dictionary, tokens: Array, options: dict[str, Array], real: Array) -> Array:
         x = _vectors(read(model, tokens, **options), where, tokens, dictionary.W_dec.shape[-1])
         return jnp.sum(jnp.where(real[..., None], x, 0.0), axis=(0, 1))
 
@@ -270,7 +271,7 @@ def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., d
 
     @jax.jit
     def scores(
-        model: Any, dictionary: Any, mean: Array, tokens: Array, options: dict[str, Array], real: Array
+        model: Any, dictionary: Dictionary, mean: Array, tokens: Array, options: dict[str, Array], real: Array
     ) -> dict[str, Array]:
         clean, captured = capture(f, list(dict.fromkeys((read, written))))(model, tokens, **options)
         site = captured[written]

@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 import numpy as np
 
 from interp_jax.dictionaries.kinds.arrays import Values
+from interp_jax.dictionaries.kinds.base import Dictionary
 from interp_jax.dictionaries.scores.comparison import mean_max_cosine, nearest
 
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)  # thresholds, as shares of a feature's largest magnitude
@@ -87,7 +88,7 @@ def identifiability(
     return lax.map(accuracy, jnp.array(LEVELS)).max(axis=0)
 
 
-def written_rows(dictionary: Any) -> Float[Array, "d_sae d"]:
+def written_rows(dictionary: Dictionary) -> Float[Array, "d_sae d"]:
     """All that each feature writes, side by side: `W_dec` of one site, of a crosscoder's sites `[d_sae site*d_in]`.
 
     Of a cross-layer transcoder what the features of the first layer write to all layers.
@@ -102,7 +103,9 @@ def written_rows(dictionary: Any) -> Float[Array, "d_sae d"]:
     return dictionary.written_rows()
 
 
-def recovery(dictionary: Any, batch: Any, directions: Any, active: Bool[Array, "n n_features"]) -> dict[str, float]:
+def recovery(
+    dictionary: Dictionary, batch: Any, directions: Any, active: Bool[Array, "n n_features"]
+) -> dict[str, float]:
     """How well a dictionary recovers planted features.
 
     Args:
