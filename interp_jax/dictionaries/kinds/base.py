@@ -109,23 +109,30 @@ class Dictionary(Past):
         return (self.d_in,)
 
     def inputs(self, x: Inputs) -> Float[Array, "..."]:
-        """`x` `[*batch d_in]` as an array of the dictionary's dtype; an axis of heads is flattened.
+        """`x` as an array of the dictionary's dtype; an axis of heads is flattened.
 
         Args:
-          x: an array or nested lists, `[*batch d_in]`, or `[*batch head d_head]` with at least one axis of a batch.
+          x: an array or nested lists, `[*batch d_in]`, or `[*batch head d_head]` with at least one axis of a batch; of
+            several layers or sites `[*batch layer d_in]`.
 
         Raises:
           ValueError: its last axes are not those of one input.
         """
-        x, d_in = jnp.asarray(x), self.d_in
-        heads = x.ndim > 2 and x.shape[-1] != d_in and x.shape[-2] * x.shape[-1] == d_in
-        if not heads and x.shape[-1:] != (d_in,):
-            one = f"; if it is one input with {x.shape[0]} heads, give x.reshape(-1)" if x.size == d_in else ""
+        x, wanted = jnp.asarray(x), self.input_shape
+        heads = not self.is_stacked and x.ndim > 2 and x.shape[-1] != self.d_in == x.shape[-2] * x.shape[-1]
+        if heads:
+            x = x.reshape(*x.shape[:-2], self.d_in)
+        if x.shape[-len(wanted) :] != wanted:
+            kind, axis = f"{type(self).__name__}: inputs of shape {x.shape}", self.event[0]
+            if self.is_stacked:
+                raise ValueError(
+                    f"{kind} for {wanted[0]} {axis}s with d_in={self.d_in}; stack the {axis}s before the last axis"
+                )
+            one = f"; if it is one input with {x.shape[0]} heads, give x.reshape(-1)" if x.size == self.d_in else ""
             raise ValueError(
-                f"{type(self).__name__}: inputs of shape {x.shape} for a dictionary with d_in={d_in}; "
-                f"it was trained at another site or model{one}"
+                f"{kind} for a dictionary with d_in={self.d_in}; it was trained at another site or model{one}"
             )
-        return (x.reshape(*x.shape[:-2], d_in) if heads else x).astype(self.W_dec.dtype)
+        return x.astype(self.W_dec.dtype)
 
     def entering(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """What is encoded of inputs: themselves, or at mean 0 and deviation 1 (`normalization`)."""

@@ -128,20 +128,6 @@ class CrossLayerTranscoder(Thresholded):
         forward = jnp.triu(jnp.ones((self.n_layers, self.n_layers), bool))[..., None, None]
         return jnp.where(forward, self.W_dec, jnp.zeros_like(self.W_dec))
 
-    def inputs(self, x: Inputs) -> Float[Array, "*batch layer d_in"]:
-        """`x` in the transcoder's dtype.
-
-        Raises:
-          ValueError: its last axes are not `[layer d_in]`.
-        """
-        x = jnp.asarray(x)
-        if x.shape[-2:] != (self.n_layers, self.d_in):
-            raise ValueError(
-                f"CrossLayerTranscoder: inputs of shape {tuple(x.shape)} for {self.n_layers} layers with "
-                f"d_in={self.d_in}; stack the layers on the axis before the last"
-            )
-        return x.astype(self.W_dec.dtype)
-
     def pre_activations(self, x: Inputs) -> Float[Array, "*batch layer d_sae"]:
         """`W_enc^l x^l + b_enc^l` of every layer."""
         return jnp.einsum("...ld,ldf->...lf", self.inputs(x), self.W_enc) + self.b_enc

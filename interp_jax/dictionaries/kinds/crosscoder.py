@@ -89,20 +89,6 @@ class Crosscoder(Dictionary):
         """`[d_sae]`, over all sites together."""
         return root(jnp.sum(self.W_dec**2, axis=(-3, -1)))
 
-    def inputs(self, x: Inputs) -> Float[Array, "*batch site d_in"]:
-        """`x` in the dictionary's dtype.
-
-        Raises:
-          ValueError: its last axes are not `[site d_in]`.
-        """
-        x = jnp.asarray(x)
-        if x.shape[-2:] != (self.n_sites, self.d_in):
-            raise ValueError(
-                f"Crosscoder: inputs of shape {tuple(x.shape)} for {self.n_sites} sites with d_in={self.d_in}; "
-                "stack the sites on the axis before the last"
-            )
-        return x.astype(self.W_dec.dtype)
-
     def pre_activations(self, x: Inputs) -> Float[Array, "*batch d_sae"]:
         """`sum_l W_enc^l x^l + b_enc`."""
         return jnp.einsum("...ld,ldf->...f", self.inputs(x), self.W_enc) + self.b_enc
