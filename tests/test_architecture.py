@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "interp_jax"
-TOP_LEVEL = {"pyproject.toml", "README.md", "LICENSE", PACKAGE, "experiments", "configs", "tests"}
+PAGES = {"README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"}
+TOP_LEVEL = {"pyproject.toml", *PAGES, PACKAGE, "experiments", "configs", "tests"}
 
 METHODS = set("dictionaries probes steering patching lens attribution circuits influence editing geometry".split())
 GROUND = {"core", "interventions", "metrics", "io", "progress"}

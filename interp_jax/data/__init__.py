@@ -1,4 +1,7 @@
-"""Data: the microworlds, languages with labels and known structure, tasks of prompts, and planted features."""
+"""Data: the microworlds, languages with labels and known structure, tasks of prompts, and planted features.
+
+.. include:: README.md
+"""
 
 from interp_jax.data import card as card
 from interp_jax.data import graphs as graphs

@@ -1,4 +1,7 @@
-"""Dictionaries: features of a model's activations, and baselines; trained, scored, saved and spliced back in."""
+"""Dictionaries: features of a model's activations, and baselines; trained, scored, saved and spliced back in.
+
+.. include:: README.md
+"""
 
 from interp_jax.dictionaries.activations import harvest, shuffled
 from interp_jax.dictionaries.checkpoints import known_kinds, load, load_metadata, load_state, save

@@ -62,8 +62,7 @@ def loss_terms(
       >>> loss.item(), terms["l0"].item(), terms["fired"].tolist()
       (26.0, 1.0, [False, True])
     """
-    zero = jnp.zeros(())
-    aux, sparsity = zero if aux is None else aux, zero if sparsity is None else sparsity
+    aux, sparsity = (jnp.asarray(0.0 if term is None else term, jnp.float32) for term in (aux, sparsity))
     fired = features != 0
     mse = mean_square(error)
     terms = {
