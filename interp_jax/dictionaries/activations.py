@@ -41,7 +41,7 @@ class Batches(Iterator[Any]):
         return next(self.batches)
 
     def map(self, fn: Callable[[Any], Any]) -> "Batches":
-        """These batches, each changed by a function such as a `Scaling`.
+        """The same batches, each changed by a function such as a `Scaling`.
 
         Example:
           >>> import numpy as np
@@ -123,7 +123,7 @@ def harvest(
     n_buffered: int = 32,
     seed: int = 0,
 ) -> Batches:
-    """Batches of a model's activations, without end unless `epochs` is given, made while they are used.
+    """Batches of a model's activations, made while they are used, without end unless `epochs` is given.
 
     Only the buffer is ever in memory.
 

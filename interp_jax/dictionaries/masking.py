@@ -64,7 +64,7 @@ def skipped(name: str, skip: Any) -> list[int]:
 
 
 def counted(tokens: Int[np.ndarray, "..."], mask: Bool[np.ndarray, "..."], skip: list[int]) -> Mask:
-    """Which tokens count: real ones but for those to skip."""
+    """Which tokens count: those that are real and not to be skipped."""
     return mask & ~np.isin(tokens, skip) if skip else mask
 
 

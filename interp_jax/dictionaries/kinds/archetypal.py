@@ -22,7 +22,7 @@ from interp_jax.dictionaries.kinds.arrays import Parameter, Values, Whole, bias,
 from interp_jax.dictionaries.kinds.base import Dictionary
 from interp_jax.dictionaries.kinds.past import past
 from interp_jax.dictionaries.kinds.reviving import published_k_aux
-from interp_jax.dictionaries.kinds.selecting import positive_largest, scattered
+from interp_jax.dictionaries.kinds.selecting import at_indices, positive_largest
 from interp_jax.dictionaries.kinds.topk import TopK
 
 START = 0.05  # weight of the point where a row starts, among many: nearer to 1, the softmax hardly lets go of it
@@ -121,11 +121,11 @@ class Archetypal(Dictionary):
         return self.W_enc.shape[-1]
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> TopK:
-        """As every dictionary's, as a `TopK`: its rows are then no longer made from the points."""
+        """Scales features as every kind does; the result is a `TopK`, since its rows are no longer made from the points."""
         k_aux = published_k_aux(self.d_in, self.d_sae)
         plain = TopK(self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.k, k_aux, self.limit)
         return replace(plain, **past(self)).with_features_scaled(norms)
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
         """The k largest pre-activations, those of them that are positive; the others are zero."""
-        return scattered(*positive_largest(pre, pre, self.k, self.limit), self.d_sae)
+        return at_indices(*positive_largest(pre, pre, self.k, self.limit), self.d_sae)

@@ -95,7 +95,7 @@ class Dictionary(Past):
 
     @property
     def is_stacked(self) -> bool:
-        """Whether it is of several layers or sites at once, which are the first axis of an input."""
+        """Whether it is of several layers or sites at once: they are then the first axis of an input."""
         return len(self.event) > 1
 
     @property
@@ -135,7 +135,7 @@ class Dictionary(Past):
         return x.astype(self.W_dec.dtype)
 
     def entering(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """What is encoded of inputs: themselves, or at mean 0 and deviation 1 (`normalization`)."""
+        """What is encoded of inputs: the inputs themselves, or brought to mean 0 and deviation 1 (`normalization`)."""
         if self.normalization == "none":
             return x
         shift, scale = moments(x)
@@ -205,7 +205,7 @@ class Dictionary(Past):
         return replace(gradient, W_dec=gradient.W_dec - along * self.W_dec)
 
     def cast(self, dtype: Any) -> Any:
-        """The dictionary in a dtype, but for what is `precise`, and stays float32."""
+        """The dictionary in another dtype; what is `precise` stays float32."""
         new = jax.tree.map(lambda leaf: leaf.astype(dtype), self)
         return replace(new, **{name: getattr(self, name).astype(jnp.float32) for name in self.precise})
 
@@ -234,12 +234,12 @@ class Dictionary(Past):
         return replace(self, mean_norm=norm, **{name: getattr(self, name) / factor for name in self.in_units})
 
     def decoder_norms(self) -> Float[Array, "*features"]:
-        """`[*features]`, the norm of what each feature writes; 1 of one that writes nothing."""
+        """The norm of what each feature writes, `[*features]`, and 1 for a feature that writes nothing."""
         norms = self.written_norms()
         return jnp.where(norms > 0, norms, jnp.ones_like(norms))
 
     def written_norms(self) -> Float[Array, "*features"]:
-        """`[*features]`, the norm of what each feature writes to all sites or layers together."""
+        """The norm of what each feature writes to all sites or layers together, `[*features]`."""
         return row_norms(self.W_dec)
 
     def fold_decoder_norms(self) -> Any:

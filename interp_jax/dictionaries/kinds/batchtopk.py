@@ -134,7 +134,7 @@ class BatchTopK(Dictionary):
         return loss, terms | {"smallest": smallest}, features
 
     def stepped(self, terms: dict[str, Array]) -> Any:
-        """Unit rows, and the running mean of the smallest kept activation."""
+        """Keeps the rows at unit norm, and the running mean of the smallest kept activation."""
         smallest, norms = terms["smallest"].astype(self.threshold.dtype), self.folded_norms
         smallest = smallest if norms is None else smallest * norms
         kept = jnp.where(jnp.isfinite(smallest), smallest, self.threshold)
@@ -144,12 +144,12 @@ class BatchTopK(Dictionary):
         return replace(self.normalized(), threshold=mean)
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
-        """As every dictionary's; which features are active stays as it is."""
+        """Scales features as every kind does; which of them are active stays as it is."""
         folded = replace(super().with_features_scaled(norms), folded_norms=self.with_norms_folded(norms))
         return replace(folded, threshold=self.threshold * norms)
 
     def to_sae_lens(self) -> SaeLensForm:
-        """As `Dictionary.to_sae_lens`: jumprelu, its form in inference."""
+        """SAELens's jumprelu, which is what it does in inference."""
         threshold = jnp.broadcast_to(jnp.maximum(self.threshold, 0), self.b_enc.shape)
         arrays = self.fields_named("W_enc", "b_enc", "W_dec", "b_dec") | {"threshold": threshold}
         return "jumprelu", {"apply_b_dec_to_input": True}, arrays

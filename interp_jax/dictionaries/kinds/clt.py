@@ -115,11 +115,11 @@ class CrossLayerTranscoder(Thresholded):
         return (self.n_layers, self.d_in)
 
     def written_norms(self) -> Float[Array, "layer d_sae"]:
-        """`[layer d_sae]`, over all layers that a feature writes to."""
+        """The norm of what each feature writes to all layers together, `[layer d_sae]`."""
         return root(jnp.sum(self.causal() ** 2, axis=(-3, -1)))
 
     def with_features_scaled(self, norms: Float[Array, "layer d_sae"]) -> Any:
-        """As every dictionary's."""
+        """Scales features as every kind does, whatever layers they write to."""
         W_dec = self.W_dec / norms[:, None, :, None]
         return replace(super().with_features_scaled(norms), W_dec=W_dec)
 
@@ -145,7 +145,7 @@ class CrossLayerTranscoder(Thresholded):
 
         Args:
           x: `(inputs [n layer d_in], targets [n layer d_out])`.
-          context: as every dictionary's.
+          context: what training tells every loss.
         """
         inputs, targets = x
         features = self.encode(inputs)

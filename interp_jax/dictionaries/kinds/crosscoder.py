@@ -86,7 +86,7 @@ class Crosscoder(Dictionary):
         return (self.n_sites, self.d_in)
 
     def written_norms(self) -> Float[Array, " d_sae"]:
-        """`[d_sae]`, over all sites together."""
+        """The norm of what each feature writes to all sites together, `[d_sae]`."""
         return root(jnp.sum(self.W_dec**2, axis=(-3, -1)))
 
     def pre_activations(self, x: Inputs) -> Float[Array, "*batch d_sae"]:
@@ -98,7 +98,7 @@ class Crosscoder(Dictionary):
         return jnp.einsum("...f,lfd->...ld", jnp.asarray(features), self.W_dec) + self.b_dec
 
     def fold_scale(self, factor: Scalar | Float[Array, " site"]) -> "Crosscoder":
-        """As every dictionary's; factors `[site]` may differ, and features then shrink by their mean."""
+        """Folds the scale as every kind does; the factors `[site]` may differ, and features then shrink by their mean."""
         factors = jnp.broadcast_to(jnp.asarray(factor, self.W_dec.dtype), (self.n_sites,))
         shared = super().fold_scale(factors.mean())
         ratio = (factors / factors.mean())[:, None]

@@ -85,7 +85,7 @@ class Gated(Dictionary):
         return jnp.where(pre > 0, magnitude, jnp.zeros_like(pre))
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
-        """As every dictionary's, by the magnitudes; the gates stay as they are."""
+        """Scales features as every kind does, by their magnitudes; the gates stay as they are."""
         fields = {"r_mag": self.r_mag + jnp.log(norms), "b_mag": self.b_mag * norms}
         return replace(self, **fields, W_dec=self.W_dec / norms[:, None])
 

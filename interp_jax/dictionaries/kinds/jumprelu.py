@@ -95,11 +95,11 @@ class Thresholded(Dictionary):
         return jump(pre, self.threshold, lax.stop_gradient(self.bandwidth))
 
     def stepped(self, terms: dict[str, Array]) -> Any:
-        """Unit rows, where training keeps them, and thresholds of at least 0."""
+        """Keeps the rows at unit norm, where the kind has it so, and thresholds at 0 or above."""
         return replace(self.normalized(), threshold=jnp.maximum(self.threshold, 0))
 
     def with_features_scaled(self, norms: Float[Array, "*features"]) -> Any:
-        """As every dictionary's, thresholds included."""
+        """Scales features as every kind does, and their thresholds."""
         return replace(super().with_features_scaled(norms), threshold=self.threshold * norms)
 
 

@@ -107,5 +107,5 @@ class PAnneal(Dictionary):
         return loss_terms(error, features, context, sparsity=scale * powers)
 
     def to_sae_lens(self) -> SaeLensForm:
-        """As `Dictionary.to_sae_lens`."""
+        """SAELens's standard."""
         return "standard", {"apply_b_dec_to_input": True}, self.fields_named("W_enc", "b_enc", "W_dec", "b_dec")

@@ -91,7 +91,7 @@ def within_limit(values: Float[Array, "*batch k"], limit: Array | None) -> Float
     return jnp.where(within, values, jnp.zeros_like(values))
 
 
-def scattered(
+def at_indices(
     values: Float[Array, "*batch k"], indices: Int[Array, "*batch k"], d_sae: int
 ) -> Float[Array, "*batch d_sae"]:
     """The values at their indices, and zero elsewhere."""

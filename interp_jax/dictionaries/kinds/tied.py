@@ -64,16 +64,16 @@ class Tied(Dictionary):
 
     @property
     def W_enc(self) -> Float[Array, "d_in d_sae"]:
-        """The rows' transpose."""
+        """The encoder `[d_in d_sae]`, the transpose of the rows."""
         return jnp.swapaxes(self.W_dec, -1, -2)
 
     @property
     def b_dec(self) -> Float[Array, " d_in"]:
-        """Zero."""
+        """The bias of the decoder, which is zero: `[d_in]`."""
         return jnp.zeros_like(self.W_dec[..., 0, :])
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> ReLU:
-        """As every dictionary's, as a `ReLU`: its encoder is then no longer the rows' transpose."""
+        """Scales features as every kind does; the result is a `ReLU`, since its encoder is no longer the rows' transpose."""
         W_enc, W_dec = self.W_enc * norms, self.W_dec / norms[:, None]
         untied = ReLU(W_enc, self.b_enc * norms, W_dec, self.b_dec, False, False)
         return replace(untied, **past(self))
@@ -89,5 +89,5 @@ class Tied(Dictionary):
         return loss_terms(error, features, context, sparsity=mean_sum(features))
 
     def to_sae_lens(self) -> SaeLensForm:
-        """As `Dictionary.to_sae_lens`."""
+        """SAELens's standard."""
         return "standard", {"apply_b_dec_to_input": False}, self.fields_named("W_enc", "b_enc", "W_dec", "b_dec")

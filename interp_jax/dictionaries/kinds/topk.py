@@ -19,7 +19,7 @@ from interp_jax.dictionaries.kinds.arrays import Inputs, Parameter, Values, Whol
 from interp_jax.dictionaries.kinds.base import Dictionary, SaeLensForm
 from interp_jax.dictionaries.kinds.losses import LossContext, Terms, loss_terms
 from interp_jax.dictionaries.kinds.reviving import aux_loss, published_k_aux
-from interp_jax.dictionaries.kinds.selecting import are_largest, positive_largest, scattered, within_limit
+from interp_jax.dictionaries.kinds.selecting import are_largest, at_indices, positive_largest, within_limit
 
 
 @jax.tree_util.register_dataclass
@@ -96,7 +96,7 @@ class TopK(Dictionary):
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
         """The k largest pre-activations, those of them that are positive; the others are zero."""
-        return scattered(*positive_largest(pre, self.ranked(pre), self.k, self.limit), self.d_sae)
+        return at_indices(*positive_largest(pre, self.ranked(pre), self.k, self.limit), self.d_sae)
 
     def decode_sparse(
         self, values: Float[Array, "*batch k"], indices: Int[Array, "*batch k"]
@@ -107,7 +107,7 @@ class TopK(Dictionary):
         return rows.reshape(*values.shape[:-1], self.d_in) + self.b_dec
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
-        """As every dictionary's; which features are the k largest stays as it is."""
+        """Scales features as every kind does; which of them are the k largest stays as it is."""
         return replace(super().with_features_scaled(norms), folded_norms=self.with_norms_folded(norms))
 
     def loss(
@@ -124,7 +124,7 @@ class TopK(Dictionary):
         return loss, terms | {"fired": fired}
 
     def to_sae_lens(self) -> SaeLensForm:
-        """As `Dictionary.to_sae_lens`."""
+        """SAELens's topk."""
         if self.folded_norms is not None:
             raise ValueError(
                 f"save: SAELens has no form of a {type(self).__name__} whose decoder norms were folded, since its k "

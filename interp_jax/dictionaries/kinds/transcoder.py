@@ -110,7 +110,7 @@ class Transcoder(Dictionary):
 
         Args:
           x: `(inputs [n d_in], targets [n d_out])`.
-          context: as every dictionary's.
+          context: what training tells every loss.
         """
         inputs, targets = x
         features = self.encode(inputs)
@@ -119,7 +119,7 @@ class Transcoder(Dictionary):
         return loss_terms(error, features, context, sparsity=penalty)
 
     def to_sae_lens(self) -> SaeLensForm:
-        """As `Dictionary.to_sae_lens`."""
+        """SAELens's transcoder."""
         options = {"apply_b_dec_to_input": False, "d_out": self.d_out}
         return "transcoder", options, self.fields_named("W_enc", "b_enc", "W_dec", "b_dec")
 
@@ -147,7 +147,7 @@ class SkipTranscoder(Transcoder):
         d_out: Whole | None = None,
         b_dec: Float[Values, " d_out"] | None = None,
     ) -> "SkipTranscoder":
-        """As `Transcoder.create`; the skip starts at zero.
+        """A new transcoder as `Transcoder.create` makes it; the skip starts at zero.
 
         Example:
           >>> import jax
@@ -159,11 +159,11 @@ class SkipTranscoder(Transcoder):
         return cls(plain.W_enc, plain.b_enc, plain.W_dec, plain.b_dec, jnp.zeros((plain.d_out, d_in)))
 
     def fold_scale(self, factor: Scalar, out: Scalar | None = None) -> Any:
-        """As `Transcoder.fold_scale`."""
+        """Folds the scale as `Transcoder.fold_scale` does, and that of the skip."""
         return replace(super().fold_scale(factor, out), W_skip=self.W_skip * (1.0 if out is None else factor / out))
 
     def skip(self, x: Inputs) -> Float[Array, "*batch d_out"]:
-        """`W_skip x`, `[*batch d_out]`."""
+        """The linear path around the features, `W_skip x` `[*batch d_out]`."""
         return self.inputs(x) @ self.W_skip.T
 
     def to_sae_lens(self) -> SaeLensForm:

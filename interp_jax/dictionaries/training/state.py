@@ -164,7 +164,7 @@ class TrainState:
         return cls(dictionary, moments, never, jnp.zeros((), jnp.int32), hyperparameters, optimizer)
 
     def dead(self) -> Array:
-        """bool `[*features]`, which have not fired for `dead_after` steps."""
+        """Which features have not fired for `dead_after` steps, bool `[*features]`."""
         return self.steps_since_fired >= self.hyperparameters.dead_after
 
     def context(self) -> LossContext:

@@ -34,7 +34,7 @@ class Baseline(Dictionary):
 
     @property
     def b_enc(self) -> Float[Array, "*stack d_sae"]:
-        """Zero."""
+        """The bias of the encoder, which is zero: `[d_sae]`."""
         return jnp.zeros_like(self.W_dec[..., 0])
 
     def activate(self, pre: Float[Array, "*batch d_sae"]) -> Float[Array, "*batch d_sae"]:
@@ -46,11 +46,11 @@ class Baseline(Dictionary):
         return jnp.put_along_axis(jnp.zeros_like(pre), indices, kept, axis=-1, inplace=False)
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
-        """Itself, where all rows have unit norm by construction."""
+        """Gives the dictionary back as it is, since all rows have unit norm by construction."""
         return self
 
     def with_both_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
-        """As every dictionary's, of one with an encoder of its own; which are the k largest stays as it is."""
+        """Scales features, of a baseline with an encoder of its own; which of them are the k largest stays as it is."""
         fields = {"W_enc": self.W_enc * norms, "W_dec": self.W_dec / norms[:, None]}
         return replace(self, **fields, folded_norms=self.with_norms_folded(norms))
 
