@@ -121,7 +121,7 @@ class Archetypal(Dictionary):
         return self.W_enc.shape[-1]
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> TopK:
-        """Scales features as every kind does; the result is a `TopK`, since its rows are no longer made from the points."""
+        """Scales features as every kind does, as a `TopK`, since its rows are no longer made from the points."""
         k_aux = published_k_aux(self.d_in, self.d_sae)
         plain = TopK(self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.k, k_aux, self.limit)
         return replace(plain, **past(self)).with_features_scaled(norms)

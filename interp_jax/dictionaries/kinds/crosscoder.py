@@ -98,7 +98,7 @@ class Crosscoder(Dictionary):
         return jnp.einsum("...f,lfd->...ld", jnp.asarray(features), self.W_dec) + self.b_dec
 
     def fold_scale(self, factor: Scalar | Float[Array, " site"]) -> "Crosscoder":
-        """Folds the scale as every kind does; the factors `[site]` may differ, and features then shrink by their mean."""
+        """Folds the scale as every kind does; factors `[site]` may differ, and features shrink by their mean."""
         factors = jnp.broadcast_to(jnp.asarray(factor, self.W_dec.dtype), (self.n_sites,))
         shared = super().fold_scale(factors.mean())
         ratio = (factors / factors.mean())[:, None]

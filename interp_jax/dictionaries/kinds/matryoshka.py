@@ -77,7 +77,10 @@ class Matryoshka(BatchTopK):
         x: Float[Array, "n d_in"],
         context: LossContext,
     ) -> Terms:
-        """The loss of `BatchTopK` and of the prefixes; the terms also have `"nested"`, the squared errors of the inner prefixes added up."""
+        """The loss of `BatchTopK` and of the prefixes.
+
+        The terms also have `"nested"`, the squared errors of the inner prefixes added up.
+        """
         loss, terms, features = self.loss_and_features(x, context)
         nested, error, start = jnp.zeros(()), self.b_dec - self.inputs(x), 0
         for end in self.widths[:-1]:

@@ -73,7 +73,7 @@ class Tied(Dictionary):
         return jnp.zeros_like(self.W_dec[..., 0, :])
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> ReLU:
-        """Scales features as every kind does; the result is a `ReLU`, since its encoder is no longer the rows' transpose."""
+        """Scales features as every kind does, as a `ReLU`, since its encoder is no longer the rows' transpose."""
         W_enc, W_dec = self.W_enc * norms, self.W_dec / norms[:, None]
         untied = ReLU(W_enc, self.b_enc * norms, W_dec, self.b_dec, False, False)
         return replace(untied, **past(self))
