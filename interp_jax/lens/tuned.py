@@ -25,8 +25,8 @@ import optax
 from interp_jax import io
 from interp_jax.core import capture
 from interp_jax.lens.residual import logit_lens
-from interp_jax.lens.weights import CAP, Weights
 from interp_jax.metrics import kl
+from interp_jax.weights import CAP, Weights
 
 Mask = Bool[Typed, "*tokens"]
 

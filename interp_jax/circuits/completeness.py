@@ -15,8 +15,8 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
-from interp_jax.patching.circuit import Circuit, Members
-from interp_jax.patching.faithfulness import Ablation, Options, asked, check_single, measured, transformed
+from interp_jax.circuits.circuit import Circuit, Members
+from interp_jax.circuits.faithfulness import Ablation, Options, asked, check_single, measured, transformed
 
 
 class Completeness(NamedTuple):
@@ -47,11 +47,11 @@ def completeness(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuit = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
-      >>> g = patching.completeness(models.forward, top)
+      >>> circuit = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
+      >>> g = circuits.completeness(models.forward, top)
       >>> removed = circuit.random(jax.random.key(0), 2)
       >>> g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuit, removed).gap.shape
       (2,)
@@ -82,11 +82,11 @@ def greedy_removal(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuit = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
-      >>> g = patching.greedy_removal(models.forward, top, 2)
+      >>> circuit = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
+      >>> g = circuits.greedy_removal(models.forward, top, 2)
       >>> removed, found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuit)
       >>> removed.size.tolist()
       [1, 2]

@@ -12,18 +12,16 @@ embeddings are in every circuit.
 """
 
 from collections.abc import Callable, Mapping
-import math
 from typing import Any, NamedTuple
 
 import jax
-from jax import Array, lax
+from jax import Array
 from jax.core import Tracer
 import jax.numpy as jnp
 
+from interp_jax.circuits.circuit import Circuit, Members
 from interp_jax.core import capture, intervene, sites, split_address, transform
-from interp_jax.patching.circuit import Circuit, Members
-from interp_jax.patching.grid import SEQUENCES
-from interp_jax.patching.sweep import check_pair, per_example
+from interp_jax.runs import at_once, check_counts, check_pair, in_chunks, per_example
 
 Ablation = str | Mapping[str, Any]
 
@@ -83,12 +81,12 @@ def faithfulness(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuits = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), jnp.array([1, 20]))
-      >>> g = patching.faithfulness(models.forward, top, "zero")
-      >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuits)
+      >>> nested = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), jnp.array([1, 20]))
+      >>> g = circuits.faithfulness(models.forward, top, "zero")
+      >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), nested)
       >>> found.share.shape, round(found.share[1].item(), 4)
       ((2,), 1.0)
     """
@@ -113,11 +111,11 @@ def minimality(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuit = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
-      >>> g = patching.minimality(models.forward, top)
+      >>> circuit = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
+      >>> g = circuits.minimality(models.forward, top)
       >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuit)
       >>> found.heads.shape, int((found.mlps == 0).sum())
       ((4, 4), 2)
@@ -132,8 +130,7 @@ def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Optio
         raise ValueError(
             f"{name}: ablation={ablation!r} is none of 'resample', 'mean', 'zero', nor a mapping of values"
         )
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk={chunk}: it must be at least 1")
+    check_counts(chunk=chunk)
     return Options(name, "values" if given else str(ablation), chunk, n)
 
 
@@ -183,7 +180,7 @@ def measured(
     check_pair(options.name, clean, corrupted)
     known = sites(f, *before, clean, **kwargs)
     if not isinstance(circuit, Members):
-        raise ValueError(f"{options.name}: the circuit must be a patching.Circuit or a patching.EdgeCircuit")
+        raise ValueError(f"{options.name}: the circuit must be a circuits.Circuit or a circuits.EdgeCircuit")
     circuit.check(options.name, known)
     if options.ablation == "zero":
         values = dict.fromkeys(circuit.sites, jnp.zeros(()))
@@ -201,13 +198,10 @@ def measured(
     def one(circuit: Members) -> Array:
         return per_example(metric(intervene(f, circuit.edits(values))(*before, clean, **kwargs)), examples).mean()
 
-    chunk = options.chunk or max(1, SEQUENCES // max(1, examples[0] if examples else 1))
-
     def score(circuits: Members) -> Array:
         axes = circuits.axes
         flat = jax.tree.map(lambda mask: mask.reshape(-1, *mask.shape[len(axes) :]), circuits)
-        many = math.prod(axes) > chunk
-        return (lax.map(one, flat, batch_size=chunk) if many else jax.vmap(one)(flat)).reshape(axes)
+        return in_chunks(one, flat, at_once(options.chunk, examples)).reshape(axes)
 
     nothing = jax.tree.map(lambda mask: jnp.zeros(mask.shape[len(circuit.axes) :], bool), circuit)
     return score, per_example(metric(f(*before, clean, **kwargs)), examples).mean(), one(nothing)
@@ -225,6 +219,6 @@ def _share(change: Array, model: Array, empty: Array) -> Array:
 def check_single(name: str, circuit: Members) -> None:
     """Raises ValueError where there is more than one circuit, or it is not of heads and MLPs."""
     if not isinstance(circuit, Circuit):
-        raise ValueError(f"{name}: goes through heads and MLPs: wants a patching.Circuit")
+        raise ValueError(f"{name}: goes through heads and MLPs: wants a circuits.Circuit")
     if circuit.axes:
         raise ValueError(f"{name}: wants one circuit, got {list(circuit.axes)} of them: use jax.vmap")
