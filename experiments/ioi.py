@@ -38,7 +38,7 @@ class IOI:
 def study(cfg: IOI, model, tokenizer, seed: int, begin) -> dict[str, dict]:
     """The scores of heads; by kind of circuit, faithfulness `[size]`; what is told of the smallest that is enough."""
     task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     difference, args = metrics.logit_diff(task.answers, task.distractors), (model, task.clean, task.corrupted)
     metric = metrics.normalized(difference, *(difference(f(model, tokens)).mean() for tokens in args[1:]))
     edges = None

@@ -9,7 +9,8 @@ from interp_jax.lens.residual import (
     logit_lens,
     total,
 )
-from interp_jax.lens.tuned import LensState, TunedLens, lens_step, train_lens
+from interp_jax.lens.training import LensState, lens_step, train_lens
+from interp_jax.lens.tuned import TunedLens, load, save
 
 __all__ = [
     "COMPONENTS",
@@ -18,9 +19,11 @@ __all__ = [
     "components",
     "direct_attribution",
     "lens_step",
+    "load",
     "logit_biases",
     "logit_directions",
     "logit_lens",
+    "save",
     "total",
     "train_lens",
 ]

@@ -67,7 +67,7 @@ def activation_patch(
       >>> from interp_jax import data, metrics, models, patching
       >>> model, tokenizer = models.load("microworld")
       >>> task = data.tasks.ioi(jax.random.key(0), tokenizer, n=2, order="ABBA", template=0)
-      >>> f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+      >>> f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
       >>> metric = metrics.logit_diff(task.answers, task.distractors)
       >>> effects = patching.activation_patch(f, metric, "blocks.resid_pre")(model, task.clean, task.corrupted)
       >>> effects.shape

@@ -43,7 +43,7 @@ def test_by_hand(name, padded) -> None:
 def test_in_the_microworlds_last_layer_ablation_finds_the_same_induction_heads() -> None:
     model, tokenizer = models.load("microworld", dtype=jnp.float32)
     task = data.tasks.repeated(jax.random.key(0), tokenizer, n=32)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     where = "blocks.3.attn.pattern"
     pattern = ij.capture(f, where, output=False)(model, task.clean)[where]
     scores = heads.induction_scores(pattern, task.clean, task.mask)
