@@ -54,7 +54,7 @@ def measure(w: dict[str, jax.Array], logits: jax.Array, x: jax.Array, cfg: Clock
         for name, formula in FORMULAS.items()
     }
     triples = (jax.random.randint(jax.random.key(seed), (cfg.n_triples, 3), 0, p) for seed in cfg.seeds)
-    symmetries = [fourier.gradient_symmetry(forward, w, sample).mean().item() for sample in triples]
+    symmetries = [fourier.gradient_symmetry(forward)(w, sample).mean().item() for sample in triples]
     irrelevance = fourier.distance_irrelevance(fourier.correct_logits(logits)).item()
     votes = {np.mean(symmetries).item() > cfg.symmetry_of_pizza, irrelevance < cfg.irrelevance_of_clock}
     numbers = {

@@ -16,7 +16,7 @@ from jax import Array, lax
 import jax.numpy as jnp
 
 from interp_jax.circuits.circuit import Circuit, Members
-from interp_jax.circuits.faithfulness import Ablation, Options, asked, check_single, measured, transformed
+from interp_jax.circuits.faithfulness import Ablation, Request, asked, check_single, measured, transformed
 
 
 class Completeness(NamedTuple):
@@ -96,17 +96,17 @@ def greedy_removal(
     return transformed(f, metric, ablation, _greedy_removal, asked("greedy_removal", ablation, chunk, n))
 
 
-def _completeness(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Completeness:
+def _completeness(request: Request, arrays: Any, *args: Any, **kwargs: Any) -> Completeness:
     *given, circuit, removed = args
-    score, _, _ = measured(options, arrays, given, circuit, kwargs)
-    _check_alike(options.name, removed, circuit)
+    score, _, _ = measured(request, arrays, given, circuit, kwargs)
+    _check_alike(request.name, removed, circuit)
     return _gaps(score, circuit, removed)
 
 
-def _greedy_removal(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> tuple[Circuit, Completeness]:
+def _greedy_removal(request: Request, arrays: Any, *args: Any, **kwargs: Any) -> tuple[Circuit, Completeness]:
     *given, circuit = args
-    score, _, _ = measured(options, arrays, given, circuit, kwargs)
-    check_single(options.name, circuit)
+    score, _, _ = measured(request, arrays, given, circuit, kwargs)
+    check_single(request.name, circuit)
     each = circuit.singles()
 
     def step(removed: Circuit, _: None) -> tuple[Circuit, tuple[Circuit, Completeness]]:
@@ -117,7 +117,7 @@ def _greedy_removal(options: Options, arrays: Any, *args: Any, **kwargs: Any) ->
         chosen = jax.tree.map(lambda mask: mask[best] & possible.any(), each) | removed
         return chosen, (chosen, _gaps(score, circuit, chosen))
 
-    return lax.scan(step, circuit & ~circuit, None, length=options.n)[1]
+    return lax.scan(step, circuit & ~circuit, None, length=request.n)[1]
 
 
 def _gaps(score: Callable[[Any], Array], circuit: Members, removed: Members) -> Completeness:

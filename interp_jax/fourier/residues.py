@@ -21,7 +21,7 @@ from jaxtyping import Array as Typed
 from jaxtyping import Float, Int
 import numpy as np
 
-from interp_jax.core import grads
+from interp_jax.core import grads, transform
 
 
 def fourier_power(x: Float[Typed, "p *axes"]) -> Float[Typed, "frequency *axes"]:
@@ -177,36 +177,38 @@ def distance_irrelevance(correct: Float[Typed, "a b"]) -> Float[Typed, ""]:
     return correct[i, (i + d) % p].std(0).mean() / correct.std()
 
 
-def gradient_symmetry(
-    f: Callable[..., Array], model: Any, triples: Int[Typed | np.ndarray, "triple abc"], where: str = "embed"
-) -> Float[Typed, "triple"]:
+def gradient_symmetry(f: Callable[..., Array], where: str = "embed") -> Callable[..., Array]:
     """The cosine between the gradients of a logit with respect to the two embeddings (definition 4.1 of Zhong et al.).
 
     The paper averages it over 100 random triples: 0.99 for its pizza, 0.33 for its clock.
 
     Args:
       f: `f(model, tokens [batch 2]) -> logits [batch p]`, with a site that holds `[batch 2 d_model]`.
-      model: its first argument.
-      triples: int `[triple 3]`: the tokens a and b, and the answer c whose logit is differentiated, right or wrong.
       where: the address of the site.
 
     Returns:
-      float32 `[triple]`, between -1 and 1; not a number where a gradient is zero.
+      `g(model, triples) -> cosines`: int `[triple 3]`, the tokens a and b and the answer c whose logit is
+      differentiated, right or wrong, to float32 `[triple]` between -1 and 1; not a number where a gradient is zero.
 
     Raises:
-      ValueError: `triples` is not `[triple 3]`; the address matches no site.
+      ValueError: (from g) `triples` is not `[triple 3]`; the address matches no site.
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
       >>> from interp_jax import fourier
       >>> table = jnp.array([[1.0, 0.0], [0.0, 1.0]])
       >>> f = lambda table, tokens: ij.site(table[tokens], "embed").prod(1)
-      >>> fourier.gradient_symmetry(f, jnp.ones((2, 2)) + table, jnp.array([[0, 1, 0], [1, 1, 1]])).tolist()
+      >>> fourier.gradient_symmetry(f)(jnp.ones((2, 2)) + table, jnp.array([[0, 1, 0], [1, 1, 1]])).tolist()
       [1.0, 1.0]
     """
-    if triples.ndim != 2 or triples.shape[1] != 3:
+    return transform(_gradient_symmetry, where, (f,))
+
+
+def _gradient_symmetry(where: str, arrays: Any, model: Any, triples: Array) -> Array:
+    (f,) = arrays
+    if jnp.ndim(triples) != 2 or jnp.shape(triples)[1] != 3:
         raise ValueError(
-            f"gradient_symmetry: triples of shape {triples.shape}; give [triple 3], the columns a, b and c"
+            f"gradient_symmetry: triples of shape {jnp.shape(triples)}; give [triple 3], the columns a, b and c"
         )
     triples = jnp.asarray(triples)
     _, _, slopes = grads(f, where, Partial(_chosen, triples[:, 2]))(model, triples[:, :2])

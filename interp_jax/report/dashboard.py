@@ -135,7 +135,7 @@ def describe(
 
 def _excerpt(
     tokens: np.ndarray, values: np.ndarray, mask: np.ndarray, position: int, strings: Sequence[str]
-) -> Example:
+) -> Excerpt:
     def reach(step: int, n_letters: int) -> list[int]:
         """The places on one side of `position`, up to about `n_letters` away."""
         found, at = [], position + step

@@ -41,7 +41,7 @@ def test_the_authors_numbers_of_their_model_a(script, folder: Path) -> None:
     logits = script.forward(params, jnp.array(triples[::P])[:, :2]).reshape(P, P, P)
     assert abs(fourier.distance_irrelevance(fourier.correct_logits(logits)).item() - 0.17173645661473538) < 1e-5
     random.Random(42).shuffle(triples)
-    symmetry = fourier.gradient_symmetry(script.forward, params, np.array(triples[:100])).mean().item()
+    symmetry = fourier.gradient_symmetry(script.forward)(params, np.array(triples[:100])).mean().item()
     assert abs(symmetry - 0.9936651682853699) < 1e-5
 
 

@@ -128,8 +128,8 @@ def test_the_planted_functions_are_what_they_are_named_for() -> None:
 def test_gradient_symmetry_of_planted_functions(dtype: str) -> None:
     triples = np.asarray(list(itertools.product(range(P), repeat=3)))
     table, tolerance = TABLE.astype(dtype), 1e-5 if dtype == "float32" else 0.05
-    np.testing.assert_allclose(fourier.gradient_symmetry(embedded("pizza"), table, triples), 1, atol=1e-5)
-    got = fourier.gradient_symmetry(embedded("clock"), table, triples)
+    np.testing.assert_allclose(fourier.gradient_symmetry(embedded("pizza"))(table, triples), 1, atol=1e-5)
+    got = fourier.gradient_symmetry(embedded("clock"))(table, triples)
     want = np.cos(2 * np.pi * 2 / P * (triples[:, 0] - triples[:, 1]))  # by hand: the gradients are turned by a and b
     assert got.dtype == jnp.float32
     np.testing.assert_allclose(got, want, atol=tolerance)
@@ -152,7 +152,7 @@ def test_gradient_symmetry_is_that_of_jax_grad_under_jit_and_vmap() -> None:
         u, v = jax.grad(lambda x: g(params, x)[c])(params["E"][jnp.array([a, b])])  # noqa: B023
         want.append(u @ v / jnp.linalg.norm(u) / jnp.linalg.norm(v))
     where = "blocks.0.resid_pre"
-    measure = jax.jit(lambda params, triples: fourier.gradient_symmetry(f, params, triples, where))
+    measure = jax.jit(lambda params, triples: fourier.gradient_symmetry(f, where)(params, triples))
     np.testing.assert_allclose(measure(params, triples), jnp.stack(want), rtol=1e-4)
     two = jax.vmap(measure, (None, 0))(params, triples.reshape(2, 3, 3))
     np.testing.assert_allclose(two.ravel(), jnp.stack(want), rtol=1e-4)
@@ -166,6 +166,6 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="distance_irrelevance: axes"):
         fourier.distance_irrelevance(jnp.zeros((3, 4)))
     with pytest.raises(ValueError, match=r"give \[triple 3\]"):
-        fourier.gradient_symmetry(embedded("clock"), TABLE, jnp.zeros((4, 2), int))
+        fourier.gradient_symmetry(embedded("clock"))(TABLE, jnp.zeros((4, 2), int))
     with pytest.raises(ValueError, match="embeds"):
-        fourier.gradient_symmetry(embedded("clock"), TABLE, jnp.zeros((4, 3), int), where="embeds")
+        fourier.gradient_symmetry(embedded("clock"), "embeds")(TABLE, jnp.zeros((4, 3), int))
