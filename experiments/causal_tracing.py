@@ -39,7 +39,7 @@ def curves(cfg: Trace, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
     """Share of the total effect that each state brings back, `[place layer]`, by kind of state; the two ends."""
     # One relation and phrasing, so that a position is the same word's in every prompt.
     task = data.tasks.facts(jax.random.key(seed), tokenizer, n=cfg.n, relation=cfg.relation, phrasing=cfg.phrasing)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     at, end = int(task.positions["subject"][0]), int(task.positions["end"][0])
     subject = jnp.zeros(task.clean.shape, bool).at[:, at].set(True)
     scale = cfg.noise * jnp.std(models.weights(model)["W_E"].astype(jnp.float32))

@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from interp_jax import config, models
 from interp_jax import dictionaries as ds
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 from interp_jax.progress import Progress
 
 DATA = Path(os.environ.get("INTERP_JAX_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax import capture, data, dictionaries, intervene, metrics, models
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 from interp_jax.interventions import at, scale
 
 SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
@@ -72,7 +72,7 @@ def curves(cfg: Indirect, training: Training) -> dict[str, dict[str, list]]:
     names, rng = np.asarray([task.answers, task.distractors]), np.random.default_rng(0)
     others = jnp.asarray([rng.choice(np.setdiff1d(names, pair)) for pair in names.T])
     pairs = task.clean, task.clean.at[jnp.arange(cfg.n_pairs), task.columns["io"]].set(others)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     logits, y = f(model, pairs[0]), f(model, pairs[1])
     right = [float((a.argmax(-1) == b).mean()) for a, b in ((logits, task.answers), (y, others))]
     print(f"\nmicroworld, {site}, {cfg.n_pairs} pairs, right answers: {right[0]:.0%} and {right[1]:.0%}")

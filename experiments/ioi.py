@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 import runs
 from scipy.stats import spearmanr
 
-from interp_jax import config, data, metrics, models, patching
+from interp_jax import circuits, config, data, metrics, models, patching
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class IOI:
 def study(cfg: IOI, model, tokenizer, seed: int, begin) -> dict[str, dict]:
     """The scores of heads; by kind of circuit, faithfulness `[size]`; what is told of the smallest that is enough."""
     task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     difference, args = metrics.logit_diff(task.answers, task.distractors), (model, task.clean, task.corrupted)
     metric = metrics.normalized(difference, *(difference(f(model, tokens)).mean() for tokens in args[1:]))
     edges = None
@@ -49,29 +49,29 @@ def study(cfg: IOI, model, tokenizer, seed: int, begin) -> dict[str, dict]:
     begin("MLPs by patching")
     mlps = patching.activation_patch(f, metric, "blocks.mlp_out", "layer")(*args)
     n = found["patching"].size + mlps.size
-    sizes, work = np.append(np.arange(0, n, cfg.every), n), patching.faithfulness(f, metric)
+    sizes, work = np.append(np.arange(0, n, cfg.every), n), circuits.faithfulness(f, metric)
     kinds = {"nodes by patching": (found["patching"], mlps)}
     if edges is not None:
         kinds = {"nodes by EAP-IG": (found["EAP-IG"], edges.sent("mlp"))} | kinds
-    circuits = {name: patching.Circuit.top(*map(jnp.abs, scores), jnp.asarray(sizes)) for name, scores in kinds.items()}
+    nested = {name: circuits.Circuit.top(*map(jnp.abs, scores), jnp.asarray(sizes)) for name, scores in kinds.items()}
     if edges is not None and cfg.n_edges:
         sizes = jnp.arange(0, cfg.n_edges + 1, 10)
-        circuits["edges by EAP-IG"] = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), sizes)
+        nested["edges by EAP-IG"] = circuits.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), sizes)
     share = {}
-    for name, circuit in circuits.items():
+    for name, circuit in nested.items():
         begin(name)
         share[name] = np.asarray(work(*args, circuit).share)
     first = {name: int(np.argmax(values >= cfg.enough)) for name, values in share.items()}
     told = {
-        f"{name} until {cfg.enough}": float(circuits[name].size[i]) if share[name][i] >= cfg.enough else np.nan
+        f"{name} until {cfg.enough}": float(nested[name].size[i]) if share[name][i] >= cfg.enough else np.nan
         for name, i in first.items()
     }
     best = next(iter(kinds))
-    circuit = jax.tree.map(lambda mask: mask[first[best]], circuits[best])
+    circuit = jax.tree.map(lambda mask: mask[first[best]], nested[best])
     parts = circuit.random(jax.random.key(seed), 20)
     begin("completeness and minimality")
-    told["completeness, gap over 20 parts"] = float(patching.completeness(f, metric)(*args, circuit, parts).gap.mean())
-    least = patching.minimality(f, metric)(*args, circuit)
+    told["completeness, gap over 20 parts"] = float(circuits.completeness(f, metric)(*args, circuit, parts).gap.mean())
+    least = circuits.minimality(f, metric)(*args, circuit)
     members = least.heads[circuit.heads], least.mlps[circuit.mlps]
     told["minimality, least share of a member"] = float(jnp.concatenate(members).min())
     if edges is not None:

@@ -30,7 +30,7 @@ def heads(model, task: data.tasks.Task, f, metric, edges: patching.Edges | None,
     for kind in "qv":
         begin(f"paths to {kind} {layer}.{head}")
         found[f"to its {kind}"] = patching.path_patch(f, metric, HEADS, f"{kind} {layer}.{head}", OVER)(model, *pairs)
-    rows, column = np.arange(len(task.at)), task.columns
+    rows, column = np.arange(len(task.last)), task.columns
     for name, (query, key, after) in LOOKS.items():
         found[name] = acts[PATTERN][:, rows, :, column[query], column[key] + after].mean(0)
     return found

@@ -17,7 +17,7 @@ import runs
 
 import interp_jax as ij
 from interp_jax import config, lens, models
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 
 SITE = "blocks.resid_pre"
 
@@ -60,7 +60,7 @@ def main(cfg: Tune) -> dict[str, np.ndarray]:
 
         tuned = lens.train_lens(state, models.forward, model, weights, counted(), site=SITE).lens
         if seed == cfg.seeds[0]:
-            tuned.save(cfg.out / "lens", model=cfg.model, site=SITE)
+            lens.save(cfg.out / "lens", tuned, model=cfg.model, site=SITE)
         return np.asarray(tuned.divergence(weights, acts[SITE], logits, held_out[1]))
 
     def keep(after: np.ndarray) -> None:

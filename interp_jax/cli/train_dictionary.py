@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax import config, dictionaries, io, models
-from interp_jax.cli import corpus, subject
+from interp_jax.cli import subject
+from interp_jax.data import corpus
 from interp_jax.dictionaries.masking import counted
 
 HELD_OUT = 128  # sequences, at most

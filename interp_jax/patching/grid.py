@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 import math
 from typing import Any, NamedTuple
 
-import jax
-from jax import Array, lax
+from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,8 +13,8 @@ from interp_jax.core.calling import trace
 from interp_jax.core.catalog import Catalog
 from interp_jax.interventions import at, chain
 from interp_jax.interventions.registration import Wrapper, pytree
+from interp_jax.runs import in_chunks
 
-SEQUENCES = 64  # how many run at once where the caller says nothing
 DEEP = 16  # more layers than this are data: compiling them one by one takes too long
 PARTS = 3  # into which a scan of many layers is cut: in each, what comes before it runs once for all its places
 
@@ -126,11 +125,10 @@ def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array
 def _each(one: Callable[[Sequence[Array]], Array], sizes: tuple[int, ...], chunk: int) -> Array:
     if not sizes:
         return one(())[None]
-    n = math.prod(sizes)
-    n_chunks = max(1, -(-n // chunk))
-    if n_chunks == 1:
-        return jax.vmap(one)(jnp.unravel_index(jnp.arange(n), sizes))
-    size = -(-n // n_chunks)  # chunks of one size, the last filled up: what is left over would be a second program
-    indices = jnp.minimum(jnp.arange(n_chunks * size), n - 1).reshape(n_chunks, size)
-    values = lax.map(jax.vmap(one), jnp.unravel_index(indices, sizes))
-    return values.reshape(n_chunks * size, *values.shape[2:])[:n]
+    return in_chunks(lambda place: one(jnp.unravel_index(place, sizes)), jnp.arange(math.prod(sizes)), chunk)
+
+
+def ordered(values: Array, grid: Grid, over: Sequence[str]) -> Array:
+    """`[layer *grid.sizes batch]`, of which those in `over` are there, in the order of `over`."""
+    names = [*(["layer"] if grid.layers is not None else []), *grid.sizes, *(["batch"] if "batch" in over else [])]
+    return values.transpose([names.index(axis) for axis in over])

@@ -12,18 +12,16 @@ embeddings are in every circuit.
 """
 
 from collections.abc import Callable, Mapping
-import math
 from typing import Any, NamedTuple
 
 import jax
-from jax import Array, lax
+from jax import Array
 from jax.core import Tracer
 import jax.numpy as jnp
 
+from interp_jax.circuits.circuit import Circuit, Members
 from interp_jax.core import capture, intervene, sites, split_address, transform
-from interp_jax.patching.circuit import Circuit, Members
-from interp_jax.patching.grid import SEQUENCES
-from interp_jax.patching.sweep import check_pair, per_example
+from interp_jax.runs import at_once, check_counts, check_pair, in_chunks, per_example
 
 Ablation = str | Mapping[str, Any]
 
@@ -52,8 +50,14 @@ class Minimality(NamedTuple):
     empty: Array
 
 
-class Options(NamedTuple):
-    """Of one of the family: which it is, the ablation's word, how many circuits at once, how many greedy steps."""
+class Request(NamedTuple):
+    """What a function of this room was asked for.
+
+    name: of the function, for its errors.
+    ablation: "resample", "mean", "zero", or "values" where a mapping was given.
+    chunk: how many circuits run at once; None: so many that 64 sequences do.
+    n: how many steps a greedy removal takes.
+    """
 
     name: str
     ablation: str
@@ -83,12 +87,12 @@ def faithfulness(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuits = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), jnp.array([1, 20]))
-      >>> g = patching.faithfulness(models.forward, top, "zero")
-      >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuits)
+      >>> nested = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), jnp.array([1, 20]))
+      >>> g = circuits.faithfulness(models.forward, top, "zero")
+      >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), nested)
       >>> found.share.shape, round(found.share[1].item(), 4)
       ((2,), 1.0)
     """
@@ -113,11 +117,11 @@ def minimality(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuit = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
-      >>> g = patching.minimality(models.forward, top)
+      >>> circuit = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
+      >>> g = circuits.minimality(models.forward, top)
       >>> found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuit)
       >>> found.heads.shape, int((found.mlps == 0).sum())
       ((4, 4), 2)
@@ -125,30 +129,29 @@ def minimality(
     return transformed(f, metric, ablation, _minimality, asked("minimality", ablation, chunk))
 
 
-def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Options:
-    """The options, checked. Raises ValueError for an unknown ablation or a chunk below 1."""
+def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Request:
+    """The request, checked. Raises ValueError for an unknown ablation or a chunk below 1."""
     given = not isinstance(ablation, str)
     if not given and ablation not in ("resample", "mean", "zero"):
         raise ValueError(
             f"{name}: ablation={ablation!r} is none of 'resample', 'mean', 'zero', nor a mapping of values"
         )
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk={chunk}: it must be at least 1")
-    return Options(name, "values" if given else str(ablation), chunk, n)
+    check_counts(chunk=chunk)
+    return Request(name, "values" if given else str(ablation), chunk, n)
 
 
-def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, options: Options) -> Callable[..., Any]:
+def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, request: Request) -> Callable[..., Any]:
     """The function of `(model, clean, corrupted, circuit, ...)` by `run`, which raises where shares have no
     scale, unless it is traced."""
     values = None if isinstance(ablation, str) else {name: jnp.asarray(value) for name, value in ablation.items()}
-    measure = transform(run, options, (f, metric, values))
+    measure = transform(run, request, (f, metric, values))
 
     def g(*args: Any, **kwargs: Any) -> Any:
         found = measure(*args, **kwargs)
         ends = (found.model, found.empty) if hasattr(found, "empty") else (0, 1)
         if not any(isinstance(end, Tracer) for end in ends) and ends[0] == ends[1]:
             raise ValueError(
-                f"{options.name}: the whole model and the empty circuit both score {float(ends[0]):.4g}, so there is "
+                f"{request.name}: the whole model and the empty circuit both score {float(ends[0]):.4g}, so there is "
                 "no share of it: choose another metric or ablation"
             )
         return found
@@ -156,17 +159,17 @@ def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, options: Opti
     return g
 
 
-def _faithfulness(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Faithfulness:
+def _faithfulness(request: Request, arrays: Any, *args: Any, **kwargs: Any) -> Faithfulness:
     *given, circuit = args
-    score, model, empty = measured(options, arrays, given, circuit, kwargs)
+    score, model, empty = measured(request, arrays, given, circuit, kwargs)
     scores = score(circuit)
     return Faithfulness(_share(scores - empty, model, empty), scores, model, empty)
 
 
-def _minimality(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Minimality:
+def _minimality(request: Request, arrays: Any, *args: Any, **kwargs: Any) -> Minimality:
     *given, circuit = args
-    score, model, empty = measured(options, arrays, given, circuit, kwargs)
-    check_single(options.name, circuit)
+    score, model, empty = measured(request, arrays, given, circuit, kwargs)
+    check_single(request.name, circuit)
     lost = score(circuit) - score(circuit & ~circuit.singles())
     n_heads = circuit.heads.size
     heads = jnp.where(circuit.heads, lost[:n_heads].reshape(circuit.heads.shape), 0)
@@ -175,39 +178,36 @@ def _minimality(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Min
 
 
 def measured(
-    options: Options, arrays: Any, args: Any, circuit: Any, kwargs: Any
+    request: Request, arrays: Any, args: Any, circuit: Any, kwargs: Any
 ) -> tuple[Callable[[Any], Array], Array, Array]:
     """Circuits `[*axes]` to the mean metrics `[*axes]`; the whole model's; that of the empty circuit."""
     f, metric, given = arrays
     *before, clean, corrupted = args
-    check_pair(options.name, clean, corrupted)
+    check_pair(request.name, clean, corrupted)
     known = sites(f, *before, clean, **kwargs)
     if not isinstance(circuit, Members):
-        raise ValueError(f"{options.name}: the circuit must be a patching.Circuit or a patching.EdgeCircuit")
-    circuit.check(options.name, known)
-    if options.ablation == "zero":
+        raise ValueError(f"{request.name}: the circuit must be a circuits.Circuit or a circuits.EdgeCircuit")
+    circuit.check(request.name, known)
+    if request.ablation == "zero":
         values = dict.fromkeys(circuit.sites, jnp.zeros(()))
-    elif options.ablation == "values":
+    elif request.ablation == "values":
         values = given
         if set(values) != set(circuit.sites):
             wanted, got = (", ".join(map(repr, names)) for names in (circuit.sites, values))
-            raise ValueError(f"{options.name}: an ablation by values wants those of {wanted}, not of {got}")
+            raise ValueError(f"{request.name}: an ablation by values wants those of {wanted}, not of {got}")
     else:
         values = capture(f, circuit.sites, output=False)(*before, corrupted, **kwargs)
-        if options.ablation == "mean" and jnp.ndim(corrupted) > 1:
+        if request.ablation == "mean" and jnp.ndim(corrupted) > 1:
             values = {name: _mean(name, value) for name, value in values.items()}
     examples = jnp.shape(clean)[:-1]
 
     def one(circuit: Members) -> Array:
         return per_example(metric(intervene(f, circuit.edits(values))(*before, clean, **kwargs)), examples).mean()
 
-    chunk = options.chunk or max(1, SEQUENCES // max(1, examples[0] if examples else 1))
-
     def score(circuits: Members) -> Array:
         axes = circuits.axes
         flat = jax.tree.map(lambda mask: mask.reshape(-1, *mask.shape[len(axes) :]), circuits)
-        many = math.prod(axes) > chunk
-        return (lax.map(one, flat, batch_size=chunk) if many else jax.vmap(one)(flat)).reshape(axes)
+        return in_chunks(one, flat, at_once(request.chunk, examples)).reshape(axes)
 
     nothing = jax.tree.map(lambda mask: jnp.zeros(mask.shape[len(circuit.axes) :], bool), circuit)
     return score, per_example(metric(f(*before, clean, **kwargs)), examples).mean(), one(nothing)
@@ -225,6 +225,6 @@ def _share(change: Array, model: Array, empty: Array) -> Array:
 def check_single(name: str, circuit: Members) -> None:
     """Raises ValueError where there is more than one circuit, or it is not of heads and MLPs."""
     if not isinstance(circuit, Circuit):
-        raise ValueError(f"{name}: goes through heads and MLPs: wants a patching.Circuit")
+        raise ValueError(f"{name}: goes through heads and MLPs: wants a circuits.Circuit")
     if circuit.axes:
         raise ValueError(f"{name}: wants one circuit, got {list(circuit.axes)} of them: use jax.vmap")

@@ -46,8 +46,8 @@ class Members:
 
         Example:
           >>> import jax, jax.numpy as jnp
-          >>> from interp_jax import patching
-          >>> circuit = patching.Circuit(heads=jnp.eye(2, dtype=bool), mlps=jnp.array([False, True]))
+          >>> from interp_jax import circuits
+          >>> circuit = circuits.Circuit(heads=jnp.eye(2, dtype=bool), mlps=jnp.array([False, True]))
           >>> circuit.random(jax.random.key(0), 5).heads.shape
           (5, 2, 2)
         """
@@ -77,8 +77,8 @@ class Circuit(Members):
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import patching
-      >>> circuit = patching.Circuit(heads=jnp.eye(2, dtype=bool), mlps=jnp.array([False, True]))
+      >>> from interp_jax import circuits
+      >>> circuit = circuits.Circuit(heads=jnp.eye(2, dtype=bool), mlps=jnp.array([False, True]))
       >>> circuit.size.item(), (~circuit).size.item()
       (3, 3)
     """
@@ -102,9 +102,9 @@ class Circuit(Members):
 
         Example:
           >>> import jax.numpy as jnp
-          >>> from interp_jax import patching
+          >>> from interp_jax import circuits
           >>> scores = jnp.array([[0.3, 0.1], [0.9, 0.2]]), jnp.array([0.5, 0.0])
-          >>> patching.Circuit.top(*scores, jnp.array([1, 2])).mlps.tolist()
+          >>> circuits.Circuit.top(*scores, jnp.array([1, 2])).mlps.tolist()
           [[False, False], [True, False]]
         """
         if len(heads) != len(mlps):

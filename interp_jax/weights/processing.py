@@ -14,7 +14,7 @@ Caveat: a model that ties `W_U` to `W_E` cannot hold weights in which the two di
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.lens.weights import CAP, Weights, check_decoder, float32, per_head, unembedding
+from interp_jax.weights.views import CAP, Weights, check_decoder, float32, per_head, unembedding
 
 _READERS = {"ln1": ("Q", "K", "V"), "ln2": ("in", "gate"), "ln_final": ("U",)}
 _WRITERS = ("W_E", "W_pos", "W_O", "b_O", "W_out", "b_out")
@@ -32,8 +32,8 @@ def fold_norms(weights: Weights) -> dict[str, Array]:
       ValueError: an encoder's weights: its norms do not stand between the residual stream and its readers.
 
     Example:
-      >>> from interp_jax import lens, models
-      >>> folded = lens.fold_norms(models.weights(models.load("microworld")[0]))
+      >>> from interp_jax import models, weights
+      >>> folded = weights.fold_norms(models.weights(models.load("microworld")[0]))
       >>> float(abs(folded["ln1_w"] - 1).max())
       0.0
     """
@@ -71,9 +71,9 @@ def fold_value_biases(weights: Weights) -> dict[str, Array]:
 
     Example:
       >>> import jax
-      >>> from interp_jax import lens, models
+      >>> from interp_jax import models, weights
       >>> config = models.Config(n_layers=1, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8, out_bias=False)
-      >>> w = lens.fold_value_biases(models.weights(models.Decoder.create(jax.random.key(0), config)))
+      >>> w = weights.fold_value_biases(models.weights(models.Decoder.create(jax.random.key(0), config)))
       >>> w["b_O"].shape, float(abs(w["b_V"]).max())
       ((1, 8), 0.0)
     """
@@ -93,9 +93,9 @@ def centre_writing_weights(weights: Weights) -> dict[str, Array]:
 
     Example:
       >>> import jax
-      >>> from interp_jax import lens, models
+      >>> from interp_jax import models, weights
       >>> config = models.Config(n_layers=1, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8)
-      >>> w = lens.centre_writing_weights(models.weights(models.Decoder.create(jax.random.key(0), config)))
+      >>> w = weights.centre_writing_weights(models.weights(models.Decoder.create(jax.random.key(0), config)))
       >>> bool(abs(w["W_E"].mean(-1)).max() < 1e-6)
       True
     """
@@ -122,8 +122,8 @@ def centre_unembed(weights: Weights) -> dict[str, Array]:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
-      >>> lens.centre_unembed({"W_U": jnp.array([[1.0, 3.0]])})["W_U"].tolist()
+      >>> from interp_jax import weights
+      >>> weights.centre_unembed({"W_U": jnp.array([[1.0, 3.0]])})["W_U"].tolist()
       [[-1.0, 1.0]]
     """
     unembedding("centre_unembed", weights)

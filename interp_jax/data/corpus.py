@@ -1,4 +1,4 @@
-"""Text for the commands: from a file through `datasets`, or the microworld's own, cut to rows of tokens."""
+"""Text to tokens: a file, any documents, or the microworld's own text, cut to rows that a model reads."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from interp_jax.data import microworld
 
 LINES = 2000  # of a file that are tokenised together: a token seldom spans lines
 
@@ -30,13 +32,38 @@ class Corpus:
     openings: tuple[str, ...]
 
 
-def read(tokenizer: Any, file: Path | None, *, n_tokens: int, n_positions: int, seed: int) -> Corpus:
+def read(
+    tokenizer: Any,
+    file: str | Path | None = None,
+    *,
+    n_tokens: int = 400_000,
+    n_positions: int = 128,
+    seed: int = 0,
+) -> Corpus:
     """Tokenises a text file, or the microworld's text if there is none, up to `n_tokens` tokens.
+
+    Args:
+      tokenizer: from `models.load`.
+      file: a UTF-8 text file, read as a stream; None for the microworld's own text.
+      n_tokens: how many tokens are read at most; no text is read beyond them.
+      n_positions: the width of a row, the bos token included.
+      seed: seed of the microworld's text.
+
+    Returns:
+      A `Corpus` of at least 16 rows' worth of tokens.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is not UTF-8, or too short.
+      ValueError: it is a folder, is not UTF-8, or is too short.
+
+    Example:
+      >>> from interp_jax import data, models
+      >>> _, tokenizer = models.load("microworld")
+      >>> text = data.corpus.read(tokenizer, n_tokens=1000, n_positions=32)
+      >>> text.tokens.shape[1], int(text.mask.sum()) <= 1000
+      (32, True)
     """
+    file = None if file is None else Path(file)
     documents = itertools.tee(_microworld(seed) if file is None else _blocks(file))
     tokens, real = pack(tokenizer, documents[0], n_tokens=n_tokens, n_positions=n_positions)
     special = tuple(token for token in (tokenizer.bos_id, tokenizer.eos_id) if token is not None)
@@ -50,7 +77,24 @@ def read(tokenizer: Any, file: Path | None, *, n_tokens: int, n_positions: int, 
 
 
 def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts documents to rows `[sequence position]` of tokens, padded on the right, and their mask, False there."""
+    """Cuts documents to rows of tokens, padded on the right; a row holds tokens of one document only.
+
+    Args:
+      tokenizer: from `models.load`; its bos token, if it has one, stands first in every row.
+      documents: texts, which are read until there are `n_tokens` tokens.
+      n_tokens: how many tokens there are at most, bos tokens not counted.
+      n_positions: the width of a row at most, the bos token included.
+
+    Returns:
+      int32 tokens `[sequence position]`, and their mask, bool, False at padding.
+
+    Example:
+      >>> from interp_jax import data, models
+      >>> _, tokenizer = models.load("microworld")
+      >>> tokens, mask = data.corpus.pack(tokenizer, ["the dogs sleep .", "the"], n_tokens=9, n_positions=4)
+      >>> tokens.shape, mask.sum(1).tolist()
+      ((3, 4), [4, 2, 2])
+    """
     prefix = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     width, rows, total = n_positions - len(prefix), [], 0
     for document in documents:
@@ -69,7 +113,7 @@ def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions
 
 def _blocks(file: Path) -> Iterator[str]:
     if file.is_dir():
-        raise ValueError(f"{file}: is a folder; --text takes a text file")
+        raise ValueError(f"{file}: is a folder; give a text file")
     if not file.exists():
         raise FileNotFoundError(f"{file}: there is no such text file")
     try:
@@ -86,8 +130,6 @@ def _blocks(file: Path) -> Iterator[str]:
 
 
 def _microworld(seed: int) -> Iterator[str]:
-    from interp_jax.data import microworld
-
     for part in itertools.count():
         yield from microworld.text(seed + part, 512)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax import lens, models
+from interp_jax import models, weights
 from interp_jax.models import Config
 from tests.models.conftest import CONFIGS, GPT2, LLAMA, random_model
 
@@ -55,28 +55,28 @@ def model_of(config: Config, *, scan: bool = True) -> Any:
 
 def test_folded_norms_give_the_same_logits(kind: str) -> None:
     model = model_of(KINDS[kind])
-    weights = models.weights(model)
-    folded = lens.fold_norms(weights)
+    before = models.weights(model)
+    folded = weights.fold_norms(before)
     new = models.with_weights(model, folded)
     same(out(new), out(model))
     assert new.scanned and models.weights(new).keys() >= folded.keys()
     for norm in ("ln1", "ln2", "ln_final"):
-        if f"{norm}_w" in weights and not (norm == "ln_final" and model.config.headless):
+        if f"{norm}_w" in before and not (norm == "ln_final" and model.config.headless):
             assert (folded[f"{norm}_w"] == 1).all()
-            assert f"{norm}_b" not in weights or not folded[f"{norm}_b"].any()
-    for name, value in weights.items():
+            assert f"{norm}_b" not in before or not folded[f"{norm}_b"].any()
+    for name, value in before.items():
         if "post" in name or "norm_" in name or name in ("W_E", "W_pos", "W_O", "W_out", "b_O", "b_out"):
             np.testing.assert_array_equal(folded[name], value)
-    read = [name for name in ("W_Q", "W_K", "W_V", "W_in", "W_gate") if name in weights]
-    centred = "ln1_b" in weights
+    read = [name for name in ("W_Q", "W_K", "W_V", "W_in", "W_gate") if name in before]
+    centred = "ln1_b" in before
     assert all(np.allclose(folded[name].mean(-2), 0, atol=1e-6) for name in read) == centred
-    if "ln1_w" not in weights:  # norms after alone, or none: what reads the stream stays
-        assert all((folded[name] == weights[name]).all() for name in read)
+    if "ln1_w" not in before:  # norms after alone, or none: what reads the stream stays
+        assert all((folded[name] == before[name]).all() for name in read)
 
 
 def test_folded_value_biases_give_the_same_logits(kind: str) -> None:
     model = model_of(KINDS[kind], scan=False)
-    folded = lens.fold_value_biases(models.weights(model))
+    folded = weights.fold_value_biases(models.weights(model))
     new = models.with_weights(model, folded)
     same(out(new), out(model))
     assert "b_V" not in folded or not folded["b_V"].any()
@@ -85,31 +85,31 @@ def test_folded_value_biases_give_the_same_logits(kind: str) -> None:
 
 def test_all_of_it_gives_the_same_predictions(kind: str) -> None:
     model = model_of(KINDS[kind])
-    new = lens.fold_value_biases(lens.fold_norms(models.weights(model)))
+    new = weights.fold_value_biases(weights.fold_norms(models.weights(model)))
     config = model.config
     if config.norm == "layernorm" and config.norms == "pre":
-        new = lens.centre_writing_weights(new)
+        new = weights.centre_writing_weights(new)
         for name in ("W_E", "W_O", "b_O", "W_out", *(["W_pos"] if "W_pos" in new else [])):
             np.testing.assert_allclose(new[name].mean(-1), 0, atol=1e-6)
     else:
         with pytest.raises(ValueError, match="do not subtract the mean|passes a norm first"):
-            lens.centre_writing_weights(new)
+            weights.centre_writing_weights(new)
     if config.logit_softcap or config.headless:
         with pytest.raises(ValueError, match="caps its logits|no W_U: a headless model"):
-            lens.centre_unembed(new)
+            weights.centre_unembed(new)
         same(out(models.with_weights(model, new)), out(model))
     else:
-        new = lens.centre_unembed(new)
+        new = weights.centre_unembed(new)
         logits = out(models.with_weights(model, new))
         np.testing.assert_allclose(logits.mean(-1), 0, atol=1e-4)
         same(jax.nn.log_softmax(logits), jax.nn.log_softmax(out(model)))
 
 
 def test_a_gain_of_zero_is_folded_too() -> None:
-    weights = models.weights(model_of(GPT2))
-    weights |= {name: weights[name].at[..., ::2].set(0.0) for name in ("ln1_w", "ln2_w", "ln_final_w")}
-    model = models.with_weights(model_of(GPT2), weights)
-    folded = lens.fold_norms(weights)
+    before = models.weights(model_of(GPT2))
+    before |= {name: before[name].at[..., ::2].set(0.0) for name in ("ln1_w", "ln2_w", "ln_final_w")}
+    model = models.with_weights(model_of(GPT2), before)
+    folded = weights.fold_norms(before)
     assert all(np.isfinite(value).all() for value in folded.values())
     same(out(models.with_weights(model, folded)), out(model))
 
@@ -117,7 +117,7 @@ def test_a_gain_of_zero_is_folded_too() -> None:
 @pytest.mark.parametrize("name", ["gpt2", pytest.param("gemma", marks=pytest.mark.long)])
 def test_a_tied_model_must_be_untied_first(name: str) -> None:
     model = random_model(CONFIGS[name])
-    folded = lens.fold_norms(models.weights(model))
+    folded = weights.fold_norms(models.weights(model))
     with pytest.raises(ValueError, match=r"leave W_U out, .* or give models.untie\(model\)$"):
         models.with_weights(model, folded)
     same(out(models.with_weights(models.untie(model), folded)), out(model))
@@ -128,38 +128,37 @@ def test_they_trace(kind: str) -> None:
 
     @jax.jit
     def run(model: Any) -> Any:
-        return models.with_weights(model, lens.fold_value_biases(lens.fold_norms(models.weights(model))))
+        return models.with_weights(model, weights.fold_value_biases(weights.fold_norms(models.weights(model))))
 
     same(out(run(model)), out(model))
 
 
 def test_what_would_change_the_model_is_refused() -> None:
     bert = models.weights(random_model(CONFIGS["bert"]))
-    for process in (lens.fold_norms, lens.centre_writing_weights):
+    for process in (weights.fold_norms, weights.centre_writing_weights):
         with pytest.raises(ValueError, match=f"^{process.__name__}: these are an encoder's weights") as caught:
             process(bert)
         assert "\n" not in str(caught.value)
     for kind, says in (("llama", "no ln1_b"), ("no norms", "no ln1_b"), ("LayerNorm after", "no ln1_b")):
         with pytest.raises(ValueError, match=f"do not subtract the mean of the residual stream .* {says}"):
-            lens.centre_writing_weights(models.weights(model_of(KINDS[kind])))
+            weights.centre_writing_weights(models.weights(model_of(KINDS[kind])))
     with pytest.raises(ValueError, match="passes a norm first"):
-        lens.centre_writing_weights(models.weights(model_of(KINDS["LayerNorm before and after"])))
+        weights.centre_writing_weights(models.weights(model_of(KINDS["LayerNorm before and after"])))
     with pytest.raises(ValueError, match="centre_unembed: this model caps its logits"):
-        lens.centre_unembed(models.weights(model_of(KINDS["gemma"])))
+        weights.centre_unembed(models.weights(model_of(KINDS["gemma"])))
     with pytest.raises(ValueError, match="centre_unembed: these weights have no W_U"):
-        lens.centre_unembed(models.weights(model_of(KINDS["headless"])))
+        weights.centre_unembed(models.weights(model_of(KINDS["headless"])))
 
 
 @pytest.mark.long
 def test_an_encoders_value_biases() -> None:
     model = random_model(CONFIGS["bert"])
-    same(out(models.with_weights(model, lens.fold_value_biases(models.weights(model)))), out(model))
+    same(out(models.with_weights(model, weights.fold_value_biases(models.weights(model)))), out(model))
 
 
 def test_in_float32_from_bfloat16() -> None:
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), model_of(GPT2))
-    weights = models.weights(half)
-    for process in (lens.fold_norms, lens.fold_value_biases, lens.centre_writing_weights, lens.centre_unembed):
-        new = process(weights)
+    for name in ("fold_norms", "fold_value_biases", "centre_writing_weights", "centre_unembed"):
+        new = getattr(weights, name)(models.weights(half))
         assert {value.dtype for value in new.values()} == {jnp.dtype(jnp.float32)}
         assert models.with_weights(half, new).dtype == jnp.bfloat16

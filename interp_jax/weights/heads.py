@@ -4,7 +4,7 @@
 
 with M_B = QK_B (queries: A feeds B's query), QK_B^T (keys) or OV_B (values), Frobenius norms. Elhage et al. 2021, "A
 mathematical framework for transformer circuits".
-Caveat: norms and rotary positions stand between the factors; fold the norms first (`lens.fold_norms`), and take QK
+Caveat: norms and rotary positions stand between the factors; fold the norms first (`weights.fold_norms`), and take QK
 of a rotary model as that of distance 0. A composition score means little but beside those of random matrices.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Float, Int
 
-from interp_jax.lens.weights import Weights, check_decoder, per_head, unembedding
+from interp_jax.weights.views import Weights, check_decoder, per_head, unembedding
 
 
 def ov_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_out"]:
@@ -23,8 +23,8 @@ def ov_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_ou
       weights: `models.weights(model)`; heads that share a key-value head share its `W_V`.
 
     Example:
-      >>> from interp_jax import lens, models
-      >>> lens.ov_circuits(models.weights(models.load("microworld")[0])).shape
+      >>> from interp_jax import models, weights
+      >>> weights.ov_circuits(models.weights(models.load("microworld")[0])).shape
       (4, 4, 128, 128)
     """
     return jnp.einsum("lhmd,lhdn->lhmn", per_head(weights, "W_V"), per_head(weights, "W_O"))
@@ -34,8 +34,8 @@ def qk_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_ou
     """What each head looks for: the score is `query @ QK @ key`, before scaling. float32 as `ov_circuits`.
 
     Example:
-      >>> from interp_jax import lens, models
-      >>> lens.qk_circuits(models.weights(models.load("microworld")[0])).shape
+      >>> from interp_jax import models, weights
+      >>> weights.qk_circuits(models.weights(models.load("microworld")[0])).shape
       (4, 4, 128, 128)
     """
     return jnp.einsum("lhmd,lhnd->lhmn", per_head(weights, "W_Q"), per_head(weights, "W_K"))
@@ -57,8 +57,8 @@ def composition_scores(weights: Weights, kind: str) -> Float[Typed, "layer head 
       ValueError: another kind.
 
     Example:
-      >>> from interp_jax import lens, models
-      >>> lens.composition_scores(models.weights(models.load("microworld")[0]), "K").shape
+      >>> from interp_jax import models, weights
+      >>> weights.composition_scores(models.weights(models.load("microworld")[0]), "K").shape
       (4, 4, 4, 4)
     """
     pairs = {"Q": ("W_Q", "W_K"), "K": ("W_K", "W_Q"), "V": ("W_V", "W_O")}
@@ -90,8 +90,8 @@ def top_tokens_written(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
-      >>> lens.top_tokens_written({"W_U": jnp.eye(3)}, jnp.array([0.0, 2.0, 1.0]), k=2)[1].tolist()
+      >>> from interp_jax import weights
+      >>> weights.top_tokens_written({"W_U": jnp.eye(3)}, jnp.array([0.0, 2.0, 1.0]), k=2)[1].tolist()
       [1, 2]
     """
     check_decoder("top_tokens_written", weights)
@@ -108,8 +108,8 @@ def top_tokens_read(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
-      >>> lens.top_tokens_read({"W_E": jnp.eye(3)}, jnp.array([0.0, 2.0, 1.0]), k=1)[1].tolist()
+      >>> from interp_jax import weights
+      >>> weights.top_tokens_read({"W_E": jnp.eye(3)}, jnp.array([0.0, 2.0, 1.0]), k=1)[1].tolist()
       [1]
     """
     return _top(vectors.astype(jnp.float32) @ weights["W_E"].astype(jnp.float32).T, k)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import interp_jax as ij
-from interp_jax import config, lens
+from interp_jax import config, fourier
 from interp_jax.io import torch_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +39,9 @@ def test_the_authors_numbers_of_their_model_a(script, folder: Path) -> None:
     params = script.load(folder, PIZZA)
     triples = list(itertools.product(range(P), repeat=3))
     logits = script.forward(params, jnp.array(triples[::P])[:, :2]).reshape(P, P, P)
-    assert abs(lens.distance_irrelevance(lens.correct_logits(logits)).item() - 0.17173645661473538) < 1e-5
+    assert abs(fourier.distance_irrelevance(fourier.correct_logits(logits)).item() - 0.17173645661473538) < 1e-5
     random.Random(42).shuffle(triples)
-    symmetry = lens.gradient_symmetry(script.forward, params, np.array(triples[:100])).mean().item()
+    symmetry = fourier.gradient_symmetry(script.forward)(params, np.array(triples[:100])).mean().item()
     assert abs(symmetry - 0.9936651682853699) < 1e-5
 
 

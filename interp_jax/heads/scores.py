@@ -41,9 +41,9 @@ def previous_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = 
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
+      >>> from interp_jax import heads
       >>> pattern = jnp.eye(3, k=-1).at[0, 0].set(1.0)[None, None, None]
-      >>> lens.previous_token_scores(pattern, jnp.array([[4, 5, 6]])).tolist()
+      >>> heads.previous_token_scores(pattern, jnp.array([[4, 5, 6]])).tolist()
       [[1.0]]
     """
     return _scores(pattern, tokens, mask, lambda tokens: jnp.eye(tokens.shape[-1], k=-1, dtype=bool)[None])
@@ -54,9 +54,9 @@ def duplicate_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None =
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
+      >>> from interp_jax import heads
       >>> pattern = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.75, 0.25, 0.0]])[None, None, None]
-      >>> lens.duplicate_token_scores(pattern, jnp.array([[4, 5, 4]])).tolist()
+      >>> heads.duplicate_token_scores(pattern, jnp.array([[4, 5, 4]])).tolist()
       [[0.75]]
     """
     return _scores(pattern, tokens, mask, lambda tokens: tokens[:, :, None] == tokens[:, None, :])
@@ -67,9 +67,9 @@ def induction_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None)
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
+      >>> from interp_jax import heads
       >>> pattern = jnp.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.75, 0.25, 0.0]])[None, None, None]
-      >>> lens.induction_scores(pattern, jnp.array([[4, 5, 4]])).tolist()
+      >>> heads.induction_scores(pattern, jnp.array([[4, 5, 4]])).tolist()
       [[0.25]]
     """
 

@@ -18,10 +18,10 @@ from jaxtyping import Array as Typed
 from jaxtyping import Int
 import numpy as np
 
+from interp_jax.circuits.circuit import Members
 from interp_jax.core import Intervention, SiteInfo
 from interp_jax.interventions import via
-from interp_jax.patching.circuit import Members
-from interp_jax.patching.edges import READS, WRITES, Edges, check_additive, connected, depth, nodes
+from interp_jax.nodes import READS, WRITES, Edges, check_additive, connected, depth, nodes
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["kept"], meta_fields=["senders", "receivers"])
@@ -34,9 +34,9 @@ class EdgeCircuit(Members):
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import patching
+      >>> from interp_jax import circuits, patching
       >>> edges = patching.Edges(jnp.array([[0.5, 2.0], [0.0, 1.0]]), ("embed", "mlp 0"), ("mlp 0", "logits"))
-      >>> circuit = patching.EdgeCircuit.top(edges, 2)
+      >>> circuit = circuits.EdgeCircuit.top(edges, 2)
       >>> circuit.names, circuit.size.item()
       ((('embed', 'logits'), ('mlp 0', 'logits')), 2)
     """

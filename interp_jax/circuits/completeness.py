@@ -15,8 +15,8 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
-from interp_jax.patching.circuit import Circuit, Members
-from interp_jax.patching.faithfulness import Ablation, Options, asked, check_single, measured, transformed
+from interp_jax.circuits.circuit import Circuit, Members
+from interp_jax.circuits.faithfulness import Ablation, Request, asked, check_single, measured, transformed
 
 
 class Completeness(NamedTuple):
@@ -47,11 +47,11 @@ def completeness(
 
     Example:
       >>> import jax, jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuit = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
-      >>> g = patching.completeness(models.forward, top)
+      >>> circuit = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
+      >>> g = circuits.completeness(models.forward, top)
       >>> removed = circuit.random(jax.random.key(0), 2)
       >>> g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuit, removed).gap.shape
       (2,)
@@ -82,11 +82,11 @@ def greedy_removal(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import models, patching
+      >>> from interp_jax import circuits, models
       >>> model, _ = models.load("microworld")
       >>> top = lambda logits: logits[:, -1, 7]
-      >>> circuit = patching.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
-      >>> g = patching.greedy_removal(models.forward, top, 2)
+      >>> circuit = circuits.Circuit.top(jnp.ones((4, 4)), jnp.arange(4.0), 3)
+      >>> g = circuits.greedy_removal(models.forward, top, 2)
       >>> removed, found = g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]]), circuit)
       >>> removed.size.tolist()
       [1, 2]
@@ -96,17 +96,17 @@ def greedy_removal(
     return transformed(f, metric, ablation, _greedy_removal, asked("greedy_removal", ablation, chunk, n))
 
 
-def _completeness(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> Completeness:
+def _completeness(request: Request, arrays: Any, *args: Any, **kwargs: Any) -> Completeness:
     *given, circuit, removed = args
-    score, _, _ = measured(options, arrays, given, circuit, kwargs)
-    _check_alike(options.name, removed, circuit)
+    score, _, _ = measured(request, arrays, given, circuit, kwargs)
+    _check_alike(request.name, removed, circuit)
     return _gaps(score, circuit, removed)
 
 
-def _greedy_removal(options: Options, arrays: Any, *args: Any, **kwargs: Any) -> tuple[Circuit, Completeness]:
+def _greedy_removal(request: Request, arrays: Any, *args: Any, **kwargs: Any) -> tuple[Circuit, Completeness]:
     *given, circuit = args
-    score, _, _ = measured(options, arrays, given, circuit, kwargs)
-    check_single(options.name, circuit)
+    score, _, _ = measured(request, arrays, given, circuit, kwargs)
+    check_single(request.name, circuit)
     each = circuit.singles()
 
     def step(removed: Circuit, _: None) -> tuple[Circuit, tuple[Circuit, Completeness]]:
@@ -117,7 +117,7 @@ def _greedy_removal(options: Options, arrays: Any, *args: Any, **kwargs: Any) ->
         chosen = jax.tree.map(lambda mask: mask[best] & possible.any(), each) | removed
         return chosen, (chosen, _gaps(score, circuit, chosen))
 
-    return lax.scan(step, circuit & ~circuit, None, length=options.n)[1]
+    return lax.scan(step, circuit & ~circuit, None, length=request.n)[1]
 
 
 def _gaps(score: Callable[[Any], Array], circuit: Members, removed: Members) -> Completeness:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax import metrics, models, patching
+from interp_jax import circuits, metrics, models, patching
 from tests.patching.by_hand import norm, run
 
 ENDS = jnp.array([5, 5, 5])
@@ -67,14 +67,14 @@ def in_order(receiver):
 @pytest.mark.parametrize("ablation", ["resample", *(pytest.param(a, marks=pytest.mark.long) for a in ("mean", "zero"))])
 def test_faithfulness_by_hand(setting, ablation) -> None:
     args, edges = setting
-    circuits = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.array([0, 12, 25, 400]))
-    found = patching.faithfulness(last, METRIC, ablation, chunk=3)(*args, circuits)
+    nested = circuits.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.array([0, 12, 25, 400]))
+    found = circuits.faithfulness(last, METRIC, ablation, chunk=3)(*args, nested)
     change = {"resample": lambda x: x, "mean": lambda x: x.mean(0, keepdims=True) + 0 * x, "zero": np.zeros_like}
     order = sorted(range(len(edges.receivers)), key=lambda i: in_order(edges.receivers[i]))
     names = tuple(edges.receivers[i] for i in order)
     wanted = [
-        by_hand(args, patching.EdgeCircuit(kept[:, jnp.array(order)], edges.senders, names), change[ablation])
-        for kept in circuits.kept
+        by_hand(args, circuits.EdgeCircuit(kept[:, jnp.array(order)], edges.senders, names), change[ablation])
+        for kept in nested.kept
     ]
     np.testing.assert_allclose(found.circuit, wanted, atol=5e-5)
     np.testing.assert_allclose([found.empty, found.model], [wanted[0], wanted[-1]], atol=5e-5)
@@ -84,14 +84,14 @@ def test_faithfulness_by_hand(setting, ablation) -> None:
 def test_every_edge_is_the_model_and_none_the_corrupted_run(setting) -> None:
     args, edges = setting
     model, clean, corrupted = args
-    whole = patching.EdgeCircuit.top(edges, 10**6)
-    found = patching.faithfulness(last, METRIC)(models.unstack_layers(model), clean, corrupted, whole)
+    whole = circuits.EdgeCircuit.top(edges, 10**6)
+    found = circuits.faithfulness(last, METRIC)(models.unstack_layers(model), clean, corrupted, whole)
     np.testing.assert_allclose(found.circuit, METRIC(last(model, clean)).mean(), atol=1e-5)
     np.testing.assert_allclose(found.empty, METRIC(last(model, corrupted)).mean(), atol=1e-5)
     # 2 layers of 2 heads: 7 senders; q, k and v of layer 0 read 1 and of layer 1 read 4 each, MLPs 3 and 6.
     assert whole.size == 3 * 2 * (1 + 4) + (3 + 6) + 7 == len(whole.names)
     removed = whole.random(jax.random.key(0), 2)
-    gaps = patching.completeness(last, METRIC)(*args, whole, removed).gap
+    gaps = circuits.completeness(last, METRIC)(*args, whole, removed).gap
     np.testing.assert_allclose(gaps, 0, atol=1e-6)
 
 
@@ -100,24 +100,24 @@ def test_edges_that_attribution_ranks_first_do_the_microworlds_work(microworld) 
     f, metric, *args = microworld
     edges = patching.edge_attribution(f, metric, steps=5)(*args)
     size = jnp.abs(edges.scores).argsort(axis=None).argsort().reshape(edges.scores.shape)
-    best = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), 200)
-    worst = patching.EdgeCircuit.top(patching.Edges(-size.astype(jnp.float32), edges.senders, edges.receivers), 200)
-    share = [patching.faithfulness(f, metric)(*args, circuit).share for circuit in (best, worst)]
+    best = circuits.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), 200)
+    worst = circuits.EdgeCircuit.top(patching.Edges(-size.astype(jnp.float32), edges.senders, edges.receivers), 200)
+    share = [circuits.faithfulness(f, metric)(*args, circuit).share for circuit in (best, worst)]
     assert share[0] > 0.5 > share[1]
 
 
 def test_bad_input_is_one_line(setting) -> None:
     args, edges = setting
-    circuit = patching.EdgeCircuit.top(edges, 3)
-    g = patching.faithfulness(last, METRIC)
+    circuit = circuits.EdgeCircuit.top(edges, 3)
+    g = circuits.faithfulness(last, METRIC)
     with pytest.raises(ValueError, match="the circuit's nodes are not the model's: take them from edge_attribution"):
-        g(*args, patching.EdgeCircuit(circuit.kept, ("embed", *circuit.senders[2:], "mlp 2"), circuit.receivers))
+        g(*args, circuits.EdgeCircuit(circuit.kept, ("embed", *circuit.senders[2:], "mlp 2"), circuit.receivers))
     with pytest.raises(ValueError, match=r"circuit.kept is float32\[7, 15\], the model wants bool\[7, 15\]"):
-        g(*args, patching.EdgeCircuit(edges.scores, edges.senders, edges.receivers))
-    with pytest.raises(ValueError, match="minimality: goes through heads and MLPs: wants a patching.Circuit"):
-        patching.minimality(last, METRIC)(*args, circuit)
+        g(*args, circuits.EdgeCircuit(edges.scores, edges.senders, edges.receivers))
+    with pytest.raises(ValueError, match="minimality: goes through heads and MLPs: wants a circuits.Circuit"):
+        circuits.minimality(last, METRIC)(*args, circuit)
     with pytest.raises(ValueError, match="removed must be a circuit of the same kind"):
-        nodes = patching.Circuit(jnp.ones((2, 2), bool), jnp.ones(2, bool))
-        patching.completeness(last, METRIC)(*args, nodes, circuit)
+        nodes = circuits.Circuit(jnp.ones((2, 2), bool), jnp.ones(2, bool))
+        circuits.completeness(last, METRIC)(*args, nodes, circuit)
     with pytest.raises(ValueError, match="wants those of 'blocks.0.resid_pre', 'blocks.attn.result', 'blocks.mlp_out'"):
-        patching.faithfulness(last, METRIC, {"blocks.attn.z": 0.0})(*args, circuit)
+        circuits.faithfulness(last, METRIC, {"blocks.attn.z": 0.0})(*args, circuit)

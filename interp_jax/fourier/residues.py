@@ -21,7 +21,7 @@ from jaxtyping import Array as Typed
 from jaxtyping import Float, Int
 import numpy as np
 
-from interp_jax.core import grads
+from interp_jax.core import grads, transform
 
 
 def fourier_power(x: Float[Typed, "p *axes"]) -> Float[Typed, "frequency *axes"]:
@@ -34,8 +34,8 @@ def fourier_power(x: Float[Typed, "p *axes"]) -> Float[Typed, "frequency *axes"]
       float32 `[p // 2 + 1, ...]`: frequency 0 is the mean's.
 
     Example:
-      >>> from interp_jax import lens
-      >>> lens.fourier_power(lens.clock_logits(5, frequency=2)[:, 0, 0]).round(3).tolist()
+      >>> from interp_jax import fourier
+      >>> fourier.fourier_power(fourier.clock_logits(5, frequency=2)[:, 0, 0]).round(3).tolist()
       [0.0, 0.0, 2.5]
     """
     power = jnp.square(jnp.abs(jnp.fft.fft(x.astype(jnp.float32), axis=0, norm="ortho")))
@@ -58,8 +58,8 @@ def pair_power(x: Float[Typed, "a b *axes"]) -> Float[Typed, "frequency *axes"]:
       ValueError: the first two axes differ.
 
     Example:
-      >>> from interp_jax import lens
-      >>> lens.pair_power(lens.clock_logits(4, frequency=1)[:, :, 0]).round(3).tolist()
+      >>> from interp_jax import fourier
+      >>> fourier.pair_power(fourier.clock_logits(4, frequency=1)[:, :, 0]).round(3).tolist()
       [0.0, 8.0, 0.0]
     """
     fold = _folded(_modulus("pair_power", x.shape[:2]))
@@ -79,8 +79,8 @@ def key_frequencies(power: Float[Typed, "frequency"]) -> tuple[int, ...]:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
-      >>> lens.key_frequencies(jnp.array([9.0, 0.1, 3.0, 0.2, 4.0]))
+      >>> from interp_jax import fourier
+      >>> fourier.key_frequencies(jnp.array([9.0, 0.1, 3.0, 0.2, 4.0]))
       (4, 2)
     """
     varying = np.asarray(power)[1:]
@@ -100,9 +100,9 @@ def keep_frequencies(x: Float[Typed, "p *axes"], frequencies: Int[Typed | np.nda
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from interp_jax import lens
+      >>> from interp_jax import fourier
       >>> x = jnp.array([3.0, 1.0, -1.0, 1.0])
-      >>> lens.keep_frequencies(x, jnp.array([1])).tolist(), lens.keep_frequencies(x, jnp.array([2])).tolist()
+      >>> fourier.keep_frequencies(x, jnp.array([1])).tolist(), fourier.keep_frequencies(x, jnp.array([2])).tolist()
       ([3.0, 1.0, -1.0, 1.0], [1.0, 1.0, 1.0, 1.0])
     """
     residues = jnp.arange(len(x))
@@ -117,8 +117,8 @@ def clock_logits(p: int, frequency: int) -> Float[Typed, "a b c"]:
     """The logits of a clock of one frequency, float32 `[p p p]`: cos(w (a + b - c)).
 
     Example:
-      >>> from interp_jax import lens
-      >>> lens.clock_logits(5, frequency=2).argmax(-1)[3].tolist()
+      >>> from interp_jax import fourier
+      >>> fourier.clock_logits(5, frequency=2).argmax(-1)[3].tolist()
       [3, 4, 0, 1, 2]
     """
     a, b, c = np.ogrid[:p, :p, :p]
@@ -129,8 +129,8 @@ def pizza_logits(p: int, frequency: int) -> Float[Typed, "a b c"]:
     """The logits of a pizza of one frequency, float32 `[p p p]`: |cos(w (a - b) / 2)| cos(w (a + b - c)).
 
     Example:
-      >>> from interp_jax import lens
-      >>> lens.pizza_logits(3, frequency=1)[0, :, 0].round(3).tolist()
+      >>> from interp_jax import fourier
+      >>> fourier.pizza_logits(3, frequency=1)[0, :, 0].round(3).tolist()
       [1.0, -0.25, -0.25]
     """
     a, b, _ = np.ogrid[:p, :p, :1]
@@ -144,8 +144,8 @@ def correct_logits(logits: Float[Typed, "a b c"]) -> Float[Typed, "a b"]:
       ValueError: the three axes differ.
 
     Example:
-      >>> from interp_jax import lens
-      >>> lens.correct_logits(lens.clock_logits(3, frequency=1)).tolist()
+      >>> from interp_jax import fourier
+      >>> fourier.correct_logits(fourier.clock_logits(3, frequency=1)).tolist()
       [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     p = _modulus("correct_logits", logits.shape)
@@ -167,8 +167,8 @@ def distance_irrelevance(correct: Float[Typed, "a b"]) -> Float[Typed, ""]:
       ValueError: the axes differ.
 
     Example:
-      >>> from interp_jax import lens
-      >>> lens.distance_irrelevance(lens.correct_logits(lens.pizza_logits(59, frequency=3))).round(3).item()
+      >>> from interp_jax import fourier
+      >>> fourier.distance_irrelevance(fourier.correct_logits(fourier.pizza_logits(59, frequency=3))).round(3).item()
       0.0
     """
     p = _modulus("distance_irrelevance", correct.shape)
@@ -177,36 +177,38 @@ def distance_irrelevance(correct: Float[Typed, "a b"]) -> Float[Typed, ""]:
     return correct[i, (i + d) % p].std(0).mean() / correct.std()
 
 
-def gradient_symmetry(
-    f: Callable[..., Array], model: Any, triples: Int[Typed | np.ndarray, "triple abc"], where: str = "embed"
-) -> Float[Typed, "triple"]:
+def gradient_symmetry(f: Callable[..., Array], where: str = "embed") -> Callable[..., Array]:
     """The cosine between the gradients of a logit with respect to the two embeddings (definition 4.1 of Zhong et al.).
 
     The paper averages it over 100 random triples: 0.99 for its pizza, 0.33 for its clock.
 
     Args:
       f: `f(model, tokens [batch 2]) -> logits [batch p]`, with a site that holds `[batch 2 d_model]`.
-      model: its first argument.
-      triples: int `[triple 3]`: the tokens a and b, and the answer c whose logit is differentiated, right or wrong.
       where: the address of the site.
 
     Returns:
-      float32 `[triple]`, between -1 and 1; not a number where a gradient is zero.
+      `g(model, triples) -> cosines`: int `[triple 3]`, the tokens a and b and the answer c whose logit is
+      differentiated, right or wrong, to float32 `[triple]` between -1 and 1; not a number where a gradient is zero.
 
     Raises:
-      ValueError: `triples` is not `[triple 3]`; the address matches no site.
+      ValueError: (from g) `triples` is not `[triple 3]`; the address matches no site.
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
-      >>> from interp_jax import lens
+      >>> from interp_jax import fourier
       >>> table = jnp.array([[1.0, 0.0], [0.0, 1.0]])
       >>> f = lambda table, tokens: ij.site(table[tokens], "embed").prod(1)
-      >>> lens.gradient_symmetry(f, jnp.ones((2, 2)) + table, jnp.array([[0, 1, 0], [1, 1, 1]])).tolist()
+      >>> fourier.gradient_symmetry(f)(jnp.ones((2, 2)) + table, jnp.array([[0, 1, 0], [1, 1, 1]])).tolist()
       [1.0, 1.0]
     """
-    if triples.ndim != 2 or triples.shape[1] != 3:
+    return transform(_gradient_symmetry, where, (f,))
+
+
+def _gradient_symmetry(where: str, arrays: Any, model: Any, triples: Array) -> Array:
+    (f,) = arrays
+    if jnp.ndim(triples) != 2 or jnp.shape(triples)[1] != 3:
         raise ValueError(
-            f"gradient_symmetry: triples of shape {triples.shape}; give [triple 3], the columns a, b and c"
+            f"gradient_symmetry: triples of shape {jnp.shape(triples)}; give [triple 3], the columns a, b and c"
         )
     triples = jnp.asarray(triples)
     _, _, slopes = grads(f, where, Partial(_chosen, triples[:, 2]))(model, triples[:, :2])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import interp_jax as ij
-from interp_jax import data, lens, metrics, models, patching
+from interp_jax import data, heads, metrics, models, patching
 from interp_jax.interventions import zero
 
 WANTED = {
@@ -35,7 +35,7 @@ def test_by_hand(name, padded) -> None:
             if mask[row, t] and mask[row, s] and known and WANTED[name](tokens[row], t, s):
                 mass += pattern[:, row, :, t, s]
                 queries.add((row, t))
-    got = getattr(lens, name)(jnp.asarray(pattern), jnp.asarray(tokens), jnp.asarray(mask) if padded else None)
+    got = getattr(heads, name)(jnp.asarray(pattern), jnp.asarray(tokens), jnp.asarray(mask) if padded else None)
     np.testing.assert_allclose(got, mass / len(queries), rtol=1e-5)
 
 
@@ -43,10 +43,10 @@ def test_by_hand(name, padded) -> None:
 def test_in_the_microworlds_last_layer_ablation_finds_the_same_induction_heads() -> None:
     model, tokenizer = models.load("microworld", dtype=jnp.float32)
     task = data.tasks.repeated(jax.random.key(0), tokenizer, n=32)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     where = "blocks.3.attn.pattern"
     pattern = ij.capture(f, where, output=False)(model, task.clean)[where]
-    scores = lens.induction_scores(pattern, task.clean, task.mask)
+    scores = heads.induction_scores(pattern, task.clean, task.mask)
     metric = metrics.logit_diff(task.answers, task.distractors)
     left = patching.sweep(f, metric, "blocks.3.attn.z", zero(), ("head",))(model, task.clean)
     assert scores.argmax() == left.argmin() and scores.argmin() == left.argmax()
@@ -66,7 +66,7 @@ def test_in_the_microworlds_last_layer_ablation_finds_the_same_induction_heads()
 )
 def test_nothing_to_look_at_is_an_error(name, tokens, mask) -> None:
     tokens, n = jnp.array(tokens), len(tokens[0])
-    pattern, score = jnp.full((1, 1, 2, n, n), 1 / n), getattr(lens, name)
+    pattern, score = jnp.full((1, 1, 2, n, n), 1 / n), getattr(heads, name)
     mask = None if mask is None else jnp.array(mask)
     with pytest.raises(ValueError, match=rf"tokens of shape \[1, {n}\] have no query with such a place"):
         score(pattern, tokens, mask)
@@ -75,10 +75,10 @@ def test_nothing_to_look_at_is_an_error(name, tokens, mask) -> None:
 
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="does not belong to tokens"):
-        lens.induction_scores(jnp.zeros((1, 1, 1, 4, 4)), jnp.zeros((1, 5), int))
+        heads.induction_scores(jnp.zeros((1, 1, 1, 4, 4)), jnp.zeros((1, 5), int))
     with pytest.raises(ValueError, match=r"a pattern of shape \[1, 2, 1, 5, 5\] does not belong to tokens of \[1, 5\]"):
-        inspect.unwrap(lens.induction_scores)(jnp.zeros((1, 2, 1, 5, 5)), jnp.zeros((1, 5), int))
+        inspect.unwrap(heads.induction_scores)(jnp.zeros((1, 2, 1, 5, 5)), jnp.zeros((1, 5), int))
     with pytest.raises(ValueError, match=r"a mask of shape \[1, 4\] does not belong to tokens of \[1, 5\]"):
-        inspect.unwrap(lens.induction_scores)(
+        inspect.unwrap(heads.induction_scores)(
             jnp.zeros((1, 1, 1, 5, 5)), jnp.zeros((1, 5), int), jnp.ones((1, 4), bool)
         )

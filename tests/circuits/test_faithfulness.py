@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax import metrics, models, patching
+from interp_jax import circuits, metrics, models, patching
 from tests.patching.by_hand import run
 
 LAYERS, HEADS = 2, 2
 ENDS = jnp.array([5, 5, 5])
 METRIC = metrics.logit_diff(jnp.array([1, 2, 3]), jnp.array([4, 5, 6]))
-CIRCUIT = patching.Circuit(heads=jnp.array([[True, False], [False, True]]), mlps=jnp.array([False, True]))
+CIRCUIT = circuits.Circuit(heads=jnp.array([[True, False], [False, True]]), mlps=jnp.array([False, True]))
 
 
 def last(model, tokens):
@@ -46,9 +46,9 @@ def nothing(circuit):
 
 @pytest.mark.parametrize("ablation", ["resample", "mean", "zero"])
 def test_faithfulness_by_hand(setting, ablation) -> None:
-    circuits = jax.tree.map(lambda *x: jnp.stack(x), CIRCUIT, ~CIRCUIT, CIRCUIT | ~CIRCUIT, nothing(CIRCUIT))
-    found = patching.faithfulness(last, METRIC, ablation, chunk=3)(*setting, circuits)
-    wanted = [by_hand(setting, jax.tree.map(lambda x, i=i: x[i], circuits), ablation) for i in range(4)]
+    several = jax.tree.map(lambda *x: jnp.stack(x), CIRCUIT, ~CIRCUIT, CIRCUIT | ~CIRCUIT, nothing(CIRCUIT))
+    found = circuits.faithfulness(last, METRIC, ablation, chunk=3)(*setting, several)
+    wanted = [by_hand(setting, jax.tree.map(lambda x, i=i: x[i], several), ablation) for i in range(4)]
     np.testing.assert_allclose(found.circuit, wanted, atol=2e-5)
     np.testing.assert_allclose([found.model, found.empty], wanted[2:], atol=2e-5)
     share = (np.array(wanted) - wanted[3]) / (wanted[2] - wanted[3])
@@ -65,8 +65,8 @@ def test_values_of_ones_own_and_layers_in_a_loop(setting) -> None:
     values = {
         name: x.mean(1, keepdims=True) for name, x in ij.capture(last, sites, output=False)(model, corrupted).items()
     }
-    own = patching.faithfulness(last, METRIC, values)(models.unstack_layers(model), clean, corrupted, CIRCUIT)
-    mean = patching.faithfulness(last, METRIC, "mean")(*setting, CIRCUIT)
+    own = circuits.faithfulness(last, METRIC, values)(models.unstack_layers(model), clean, corrupted, CIRCUIT)
+    mean = circuits.faithfulness(last, METRIC, "mean")(*setting, CIRCUIT)
     np.testing.assert_allclose(own.share, mean.share, atol=1e-4)
 
 
@@ -74,7 +74,7 @@ def test_completeness_by_hand(setting) -> None:
     removed = CIRCUIT.random(jax.random.key(0), 3) | nothing(CIRCUIT)
     removed = jax.tree.map(lambda some, whole: jnp.concatenate([some, whole[None]]), removed, CIRCUIT)
     assert len(set(removed.size.tolist())) > 1
-    found = patching.completeness(last, METRIC)(*setting, CIRCUIT, removed)
+    found = circuits.completeness(last, METRIC)(*setting, CIRCUIT, removed)
     for i in range(4):
         part = jax.tree.map(lambda x, i=i: x[i], removed)
         np.testing.assert_allclose(found.circuit[i], by_hand(setting, CIRCUIT & ~part, "resample"), atol=2e-5)
@@ -84,10 +84,10 @@ def test_completeness_by_hand(setting) -> None:
 
 @pytest.mark.long
 def test_the_greedy_removal_is_the_best_at_each_step(setting) -> None:
-    removed, found = patching.greedy_removal(last, METRIC, 4)(*setting, CIRCUIT)
+    removed, found = circuits.greedy_removal(last, METRIC, 4)(*setting, CIRCUIT)
     assert removed.size.tolist() == [1, 2, 3, 3]  # three members are all there are
     assert not (removed & ~CIRCUIT).size.any()
-    g, before = patching.completeness(last, METRIC), nothing(CIRCUIT)
+    g, before = circuits.completeness(last, METRIC), nothing(CIRCUIT)
     for i in range(3):
         chosen = jax.tree.map(lambda x, i=i: x[i], removed)
         assert (before & ~chosen).size == 0
@@ -100,13 +100,13 @@ def test_the_greedy_removal_is_the_best_at_each_step(setting) -> None:
 
 
 def test_minimality_is_what_is_lost_without_each(setting) -> None:
-    found = patching.minimality(last, METRIC)(*setting, CIRCUIT)
+    found = circuits.minimality(last, METRIC)(*setting, CIRCUIT)
     full, empty = (by_hand(setting, c, "resample") for c in (CIRCUIT | ~CIRCUIT, nothing(CIRCUIT)))
     whole = by_hand(setting, CIRCUIT, "resample")
-    without = patching.Circuit(CIRCUIT.heads.at[1, 1].set(False), CIRCUIT.mlps)
+    without = circuits.Circuit(CIRCUIT.heads.at[1, 1].set(False), CIRCUIT.mlps)
     lost = (whole - by_hand(setting, without, "resample")) / (full - empty)
     np.testing.assert_allclose(found.heads, [[found.heads[0, 0], 0], [0, lost]], atol=1e-4)
-    without = patching.Circuit(CIRCUIT.heads, CIRCUIT.mlps.at[1].set(False))
+    without = circuits.Circuit(CIRCUIT.heads, CIRCUIT.mlps.at[1].set(False))
     lost = (whole - by_hand(setting, without, "resample")) / (full - empty)
     np.testing.assert_allclose(found.mlps, [0, lost], atol=1e-4)
     assert found.heads[0, 0] != 0
@@ -121,16 +121,16 @@ def test_a_sweep_is_a_vmap_and_another_circuit_no_other_compilation(setting) -> 
         traced += 1
         return last(model, tokens)
 
-    g = patching.faithfulness(counted, METRIC)
-    circuits = patching.Circuit.top(jnp.array([[4.0, 1.0], [2.0, 3.0]]), jnp.array([0.0, 5.0]), jnp.array([1, 3, 6]))
-    assert circuits.size.tolist() == [1, 3, 6]
-    assert circuits.heads[1].tolist() == [[True, False], [False, True]]
-    swept, before = g(*setting, circuits), traced
-    g(*setting, ~circuits)
+    g = circuits.faithfulness(counted, METRIC)
+    nested = circuits.Circuit.top(jnp.array([[4.0, 1.0], [2.0, 3.0]]), jnp.array([0.0, 5.0]), jnp.array([1, 3, 6]))
+    assert nested.size.tolist() == [1, 3, 6]
+    assert nested.heads[1].tolist() == [[True, False], [False, True]]
+    swept, before = g(*setting, nested), traced
+    g(*setting, ~nested)
     assert traced == before
-    mapped = jax.vmap(g, (None, None, None, 0))(*setting, circuits)
+    mapped = jax.vmap(g, (None, None, None, 0))(*setting, nested)
     np.testing.assert_allclose(mapped.share, swept.share, atol=1e-5)
-    np.testing.assert_allclose(jax.jit(g)(*setting, circuits).share, swept.share, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(g)(*setting, nested).share, swept.share, atol=1e-5)
 
 
 @pytest.mark.long
@@ -142,8 +142,8 @@ def test_key_value_heads_in_bfloat16() -> None:
     model = jax.tree.map(lambda x: x * 8, models.Decoder.create(jax.random.key(0), config))
     half = models.stack_layers(jax.tree.map(lambda x: x.astype(jnp.bfloat16), model))
     pair = jax.random.randint(jax.random.key(1), (2, 3, 6), 0, 23)
-    circuit = patching.Circuit.top(jax.random.normal(jax.random.key(2), (2, 4)), jnp.zeros(2), 5)
-    exact, rough = (patching.faithfulness(last, METRIC)(m, *pair, circuit) for m in (model, half))
+    circuit = circuits.Circuit.top(jax.random.normal(jax.random.key(2), (2, 4)), jnp.zeros(2), 5)
+    exact, rough = (circuits.faithfulness(last, METRIC)(m, *pair, circuit) for m in (model, half))
     assert rough.share.dtype == jnp.float32
     largest = float(jnp.abs(last(model, pair[0])).max())
     np.testing.assert_allclose(rough.circuit, exact.circuit, atol=2**-6 * largest)
@@ -157,9 +157,9 @@ def test_what_attribution_ranks_first_does_the_microworlds_work(microworld) -> N
         jnp.abs(patching.attribution_patch(f, metric, where, over)(*args))
         for where, over in (("blocks.attn.z", ("layer", "head")), ("blocks.mlp_out", "layer"))
     )
-    best, worst = (patching.Circuit.top(sign * heads, sign * mlps, 10) for sign in (1, -1))
-    circuits = jax.tree.map(lambda *x: jnp.stack(x), best, worst)
-    share = patching.faithfulness(f, metric)(*args, circuits).share
+    best, worst = (circuits.Circuit.top(sign * heads, sign * mlps, 10) for sign in (1, -1))
+    both = jax.tree.map(lambda *x: jnp.stack(x), best, worst)
+    share = circuits.faithfulness(f, metric)(*args, both).share
     assert share[0] > 0.5 > share[1]
 
 
@@ -173,12 +173,12 @@ def test_what_attribution_ranks_first_does_the_microworlds_work(microworld) -> N
         ),
         ({"chunk": 0}, "chunk=0"),
         (
-            {"circuit": patching.Circuit(CIRCUIT.heads[:1], CIRCUIT.mlps)},
+            {"circuit": circuits.Circuit(CIRCUIT.heads[:1], CIRCUIT.mlps)},
             r"circuit.heads is bool\[1, 2\], .* bool\[2, 2\]",
         ),
-        ({"circuit": patching.Circuit(CIRCUIT.heads, jnp.ones(2))}, r"circuit.mlps is float32\[2\]"),
-        ({"circuit": patching.Circuit(CIRCUIT.heads[None], CIRCUIT.mlps)}, "different leading axes"),
-        ({"circuit": CIRCUIT.heads}, r"the circuit must be a patching.Circuit or"),
+        ({"circuit": circuits.Circuit(CIRCUIT.heads, jnp.ones(2))}, r"circuit.mlps is float32\[2\]"),
+        ({"circuit": circuits.Circuit(CIRCUIT.heads[None], CIRCUIT.mlps)}, "different leading axes"),
+        ({"circuit": CIRCUIT.heads}, r"the circuit must be a circuits.Circuit or"),
         ({"clean": jnp.zeros((3, 5), int)}, "give pairs of the same length"),
         (
             {"metric": lambda logits: 0 * logits[:, 0]},
@@ -191,22 +191,22 @@ def test_bad_input_is_one_line(setting, change, message) -> None:
     clean, circuit = change.pop("clean", clean), change.pop("circuit", CIRCUIT)
     options = {"metric": METRIC} | change
     with pytest.raises(ValueError, match=message) as error:
-        patching.faithfulness(last, **options)(model, clean, corrupted, circuit)
+        circuits.faithfulness(last, **options)(model, clean, corrupted, circuit)
     assert "\n" not in str(error.value)
 
 
 def test_more_bad_input(setting) -> None:
     with pytest.raises(ValueError, match="n=0: it must be at least 1"):
-        patching.greedy_removal(last, METRIC, 0)
+        circuits.greedy_removal(last, METRIC, 0)
     many = CIRCUIT.random(jax.random.key(0), 3)
     with pytest.raises(ValueError, match=r"minimality: wants one circuit, got \[3\] of them"):
-        patching.minimality(last, METRIC)(*setting, many)
+        circuits.minimality(last, METRIC)(*setting, many)
     with pytest.raises(ValueError, match="Circuit.top: heads of 3 layers, mlps of 2"):
-        patching.Circuit.top(jnp.ones((3, 2)), jnp.ones(2), 1)
+        circuits.Circuit.top(jnp.ones((3, 2)), jnp.ones(2), 1)
     with pytest.raises(ValueError, match="removed must be a circuit of the same kind"):
-        patching.completeness(last, METRIC)(*setting, CIRCUIT, patching.Circuit(jnp.ones((1, 2), bool), CIRCUIT.mlps))
+        circuits.completeness(last, METRIC)(*setting, CIRCUIT, circuits.Circuit(jnp.ones((1, 2), bool), CIRCUIT.mlps))
 
 
 def test_no_share_of_nothing_is_nan_under_jit(setting) -> None:
-    g = patching.faithfulness(last, lambda logits: 0 * logits[:, 0])
+    g = circuits.faithfulness(last, lambda logits: 0 * logits[:, 0])
     assert np.isnan(jax.jit(g)(*setting, CIRCUIT).share)
