@@ -115,13 +115,13 @@ def intervene(f: Callable[..., Any], edits: Mapping[str, Any]) -> Callable[..., 
     return transform(_intervene, tuple(edits), (_function(f), interventions), like=f)
 
 
-def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[Any], Array]) -> Callable[..., Any]:
+def grads(f: Callable[..., Any], metric: Callable[[Any], Array], where: str | Iterable[str]) -> Callable[..., Any]:
     """A function that returns the derivative of a metric with respect to the values at sites, by one backward pass.
 
     Args:
       f: function of pytrees.
-      where: an address or several.
       metric: output of `f` -> number, or one number per example, which are summed.
+      where: an address or several.
 
     Returns:
       `g(*args) -> (metric value [], captured, gradients)`: two dictionaries by address, of arrays like `capture`'s.
@@ -132,13 +132,13 @@ def grads(f: Callable[..., Any], where: str | Iterable[str], metric: Callable[[A
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
       >>> f = lambda x: ij.site(x * 2, "double") ** 2
-      >>> value, acts, slopes = ij.grads(f, "double", jnp.sum)(jnp.ones(2))
+      >>> value, acts, slopes = ij.grads(f, jnp.sum, "double")(jnp.ones(2))
       >>> value.item(), acts["double"].tolist(), slopes["double"].tolist()
       (8.0, [2.0, 2.0], [4.0, 4.0])
     """
-    addresses = tuple(address for address, _ in _pairs(where))
     if not callable(metric):
-        raise TypeError(f"a metric is a function of what f returns, not {type(metric).__name__}")
+        raise TypeError(f"grads(f, metric, where): a metric is a function of what f returns, not {metric!r:.60}")
+    addresses = tuple(address for address, _ in _pairs(where))
     return transform(_grads, addresses, (_function(f), metric), like=f)
 
 

@@ -211,7 +211,7 @@ def _gradient_symmetry(where: str, arrays: Any, model: Any, triples: Array) -> A
             f"gradient_symmetry: triples of shape {jnp.shape(triples)}; give [triple 3], the columns a, b and c"
         )
     triples = jnp.asarray(triples)
-    _, _, slopes = grads(f, where, Partial(_chosen, triples[:, 2]))(model, triples[:, :2])
+    _, _, slopes = grads(f, Partial(_chosen, triples[:, 2]), where)(model, triples[:, :2])
     left, right = jnp.moveaxis(slopes[where].astype(jnp.float32), -2, 0)
     norms = jnp.linalg.norm(left, axis=-1) * jnp.linalg.norm(right, axis=-1)
     return (left * right).sum(-1) / norms

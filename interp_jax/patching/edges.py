@@ -62,7 +62,7 @@ def _edge_attribution(steps: int, arrays: Any, *args: Any, **kwargs: Any) -> Edg
     def slopes(share: Array) -> dict[str, Array]:
         start = here[START] + share.astype(here[START].dtype) * (there[START] - here[START])
         run = intervene(f, {START: replace(start)})
-        found = grads(run, reads, lambda out: per_example(metric(out), examples).mean())(*before, corrupted, **kwargs)
+        found = grads(run, lambda out: per_example(metric(out), examples).mean(), reads)(*before, corrupted, **kwargs)
         return found[2]
 
     shares = jnp.arange(1, steps + 1) / steps if steps else jnp.zeros(1)
