@@ -8,9 +8,7 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core import COUNTED, Context, Intervention
-from interp_jax.core.calling import trace
-from interp_jax.core.catalog import Catalog
+from interp_jax.core import COUNTED, Context, Intervention, find
 from interp_jax.interventions import at, chain
 from interp_jax.interventions.registration import Wrapper, pytree
 from interp_jax.runs import in_chunks
@@ -52,20 +50,18 @@ def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwarg
     Raises:
       ValueError: the address names no site or several, or the site has no such axis.
     """
-    catalog = Catalog(trace(f, args, kwargs)[0])
-    targets = catalog.resolve(where)
-    if len(targets) > 1:
-        raise ValueError(f"where={where!r} names {len(targets)} sites, a sweep goes over one: {targets[0].name!r}, ...")
-    info = catalog.info(targets[0].name)
-    layers = None if targets[0].layer is not None else info.layers
+    found = find(f, where, *args, **kwargs)
+    if len(found) > 1:
+        raise ValueError(f"where={where!r} names {len(found)} sites, a sweep goes over one: {next(iter(found))!r}, ...")
+    (info,) = found.values()
+    layers = info.layers
     known = (*(("layer",) if layers else ()), *(info.axes or ()))
     for axis in over:
         if axis not in known or over.count(axis) > 1:
             what = f"names {axis!r} twice" if axis in known else f"names an axis {axis!r} that site {where!r} has not"
             raise ValueError(f"over={tuple(over)} {what}; its axes: {', '.join(known) or 'none is named'}")
     sizes = {axis: info.size(axis) for axis in over if axis not in ("layer", "batch")}
-    spans = catalog.found[targets[0].name][0].spans
-    return Grid(layers if "layer" in over else None, sizes, info.axes or (), bool(spans) and spans[-1].real)
+    return Grid(layers if "layer" in over else None, sizes, info.axes or (), info.scanned)
 
 
 @pytree(data=("edit",), static=("first",))
