@@ -167,5 +167,5 @@ class Outside(Intervention):
     def __call__(self, value: Array, ctx: Context) -> Array:
         kept = jax.lax.dynamic_index_in_dim(self.kept, ctx.index[-1], 0, keepdims=False)
         if kept.ndim:
-            kept = kept.reshape(-1, *(1,) * (-1 - ctx.axis("head")))
+            kept = ctx.spread(kept, "head", value)
         return jnp.where(fill(kept, value), value, place(self.values, value, ctx).astype(value.dtype))

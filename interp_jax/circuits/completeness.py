@@ -126,7 +126,9 @@ def _gaps(score: Callable[[Any], Array], circuit: Members, removed: Members) -> 
 
 
 def _check_alike(name: str, removed: Any, circuit: Members) -> None:
+    def members(of: Members) -> list[tuple[int, ...]]:
+        return [mask.shape[len(of.axes) :] for mask in jax.tree.leaves(of)]
+
     alike = isinstance(removed, type(circuit)) and jax.tree.structure(removed) == jax.tree.structure(circuit)
-    n, m = len(getattr(removed, "axes", ())), len(circuit.axes)
-    if not alike or [x.shape[n:] for x in jax.tree.leaves(removed)] != [x.shape[m:] for x in jax.tree.leaves(circuit)]:
+    if not alike or members(removed) != members(circuit):
         raise ValueError(f"{name}: removed must be a circuit of the same kind, over the same members as the circuit")

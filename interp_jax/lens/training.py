@@ -70,7 +70,7 @@ def lens_step(
       (1, (1,))
     """
     lens = state.lens
-    lens.check(resid, logits)
+    lens.check(resid, logits, mask)
 
     def of_layer(layer: Any) -> Any:
         parameters, x = layer

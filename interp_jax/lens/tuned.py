@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
@@ -113,13 +114,13 @@ class TunedLens:
           mask: `[batch position]`, False at tokens that do not count.
 
         Raises:
-          ValueError: as `translate`; `logits` of other tokens than `resid`.
+          ValueError: as `translate`; `logits` or `mask` of other tokens than `resid`.
         """
-        self.check(resid, logits)
+        self.check(resid, logits, mask)
         return lax.map(lambda x: self._of_layer(weights, x, logits, mask), self.translate(resid))
 
-    def check(self, resid: Array, logits: Array | None = None) -> None:
-        """Raises ValueError where a residual stream, or the logits beside it, do not fit this lens."""
+    def check(self, resid: Array, logits: Array | None = None, mask: Array | None = None) -> None:
+        """Raises ValueError where a residual stream, or the logits and the mask beside it, do not fit this lens."""
         n_layers, d_model = self.b.shape
         if resid.ndim < 2 or (len(resid), resid.shape[-1]) != (n_layers, d_model):
             raise ValueError(
@@ -130,6 +131,14 @@ class TunedLens:
             raise ValueError(
                 f"TunedLens: logits of shape {list(logits.shape)} for a residual stream {list(resid.shape)}: give both "
                 "at every position"
+            )
+
+        if logits is not None and mask is not None:
+            chex.assert_shape(
+                mask,
+                logits.shape[:-1],
+                custom_message="TunedLens: a mask has one entry for each token",
+                exception_type=ValueError,
             )
 
     def _read(self, weights: Weights, x: Array) -> Array:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from interp_jax.core import Context, Intervention, capture, intervene, place, sites, transform
 from interp_jax.interventions import at, replace
 from interp_jax.patching.attribution import Toward, dosed
-from interp_jax.patching.grid import lay, ordered
+from interp_jax.patching.grid import lay, named, ordered
 from interp_jax.runs import check_pair, per_example
 
 WRITERS = ("blocks.attn_out", "blocks.mlp_out")
@@ -57,7 +57,7 @@ def atp_star(
       >>> g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]])).shape
       (4, 2, 4)
     """
-    return transform(_atp_star, (where, (over,) if isinstance(over, str) else tuple(over)), (f, metric))
+    return transform(_atp_star, (where, named(over)), (f, metric))
 
 
 def _atp_star(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **kwargs: Any) -> Array:
@@ -70,7 +70,7 @@ def _atp_star(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **k
     grid = lay(f, where, over, (*before, clean), kwargs)
     values = capture(f, where, output=False)(*before, clean, **kwargs)[where]
     examples = jnp.shape(corrupted)[:-1]
-    axes = (*(("layer",) if grid.layers else ()), *grid.sizes, *(("batch",) if examples else ()))
+    axes = grid.names(batch=bool(examples))
 
     site, edit = where, partial(Toward, values, axes=axes)
     if where in (*QUERIES, *KEYS):

@@ -18,7 +18,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import Context, Intervention, capture, intervene, place, transform
-from interp_jax.patching.grid import lay, ordered
+from interp_jax.patching.grid import lay, named, ordered
 from interp_jax.runs import check_pair, per_example
 
 
@@ -47,7 +47,7 @@ def attribution_patch(
       >>> patching.attribution_patch(f, lambda y: y, "x", over=("position",))(W, clean, corrupted).tolist()
       [2.0, -12.0]
     """
-    return transform(_attribution_patch, (where, (over,) if isinstance(over, str) else tuple(over)), (f, metric))
+    return transform(_attribution_patch, (where, named(over)), (f, metric))
 
 
 def _attribution_patch(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **kwargs: Any) -> Array:
@@ -59,8 +59,7 @@ def _attribution_patch(options: tuple[str, tuple[str, ...]], arrays: Any, *args:
     kept = examples if "batch" in over else ()
 
     def score(dose: Array) -> Array:
-        axes = (*(("layer",) if grid.layers else ()), *grid.sizes, *(("batch",) if kept else ()))
-        edit = Toward(values, dose, axes)
+        edit = Toward(values, dose, grid.names(batch=bool(kept)))
         scores = per_example(metric(intervene(f, {where: edit})(*before, corrupted, **kwargs)), examples)
         return scores.sum() if kept else scores.mean()
 

@@ -45,6 +45,15 @@ class Grid(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return (*(() if self.layers is None else (len(self.layers),)), *self.sizes.values())
 
+    def names(self, *, batch: bool) -> tuple[str, ...]:
+        """The names of the axes of what is found at every place, with or without a number for each example."""
+        return (*(() if self.layers is None else ("layer",)), *self.sizes, *(("batch",) if batch else ()))
+
+
+def named(over: str | Sequence[str]) -> tuple[str, ...]:
+    """The axes of `over`, where one name may stand for itself."""
+    return (over,) if isinstance(over, str) else tuple(over)
+
 
 def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwargs: Any) -> Grid:
     """The grid of `over` at the site `where` of `f(*args, **kwargs)`; "batch" in `over` is no place and left out.
@@ -130,5 +139,5 @@ def _each(one: Callable[[Sequence[Array]], Array], sizes: tuple[int, ...], chunk
 
 def ordered(values: Array, grid: Grid, over: Sequence[str]) -> Array:
     """`[layer *grid.sizes batch]`, of which those in `over` are there, in the order of `over`."""
-    names = [*(["layer"] if grid.layers is not None else []), *grid.sizes, *(["batch"] if "batch" in over else [])]
+    names = grid.names(batch="batch" in over)
     return values.transpose([names.index(axis) for axis in over])

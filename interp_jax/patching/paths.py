@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from interp_jax.core import Sites, capture, intervene, sites, split_address, transform
 from interp_jax.interventions import add, at, chain, replace
 from interp_jax.nodes import n_sharing
-from interp_jax.patching.grid import confine, lay, ordered, visit
+from interp_jax.patching.grid import confine, lay, named, ordered, visit
 from interp_jax.runs import at_once, check_counts, check_pair, per_example
 
 SENDERS = ("embed", "pos_embed", "blocks.attn.z", "blocks.attn.result", "blocks.attn_out", "blocks.mlp_out")
@@ -94,7 +94,7 @@ def path_patch(
     receivers = _receivers((to,) if isinstance(to, str) else tuple(to))
     if put == "replace" and len(receivers) > 1 and "logits" in receivers:
         raise ValueError("path_patch: 'logits' overwrites what other receivers do: give it alone, or put='add'")
-    axes = (over,) if isinstance(over, str) else tuple(over)
+    axes = named(over)
     options = _Options(where, tuple(receivers.items()), axes, put, freeze_mlps, chunk)
     return transform(_path_patch, options, (f, metric))
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from interp_jax.core import capture, intervene, transform
 from interp_jax.interventions import at, noise, replace
+from interp_jax.patching.grid import named
 from interp_jax.patching.sweep import sweep
 from interp_jax.runs import check_counts, per_example
 
@@ -70,8 +71,7 @@ def causal_trace(
       (4,)
     """
     check_counts(n_samples=n_samples)
-    axes = over if isinstance(over, str) else tuple(over)
-    inner = (("over", axes), ("window", window), ("chunk", chunk), ("plan", plan))
+    inner = (("over", named(over)), ("window", window), ("chunk", chunk), ("plan", plan))
     options = _Options(where, embed, n_samples, inner)
     return transform(_causal_trace, options, (f, metric))
 
