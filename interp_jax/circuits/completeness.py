@@ -20,7 +20,7 @@ from interp_jax.circuits.faithfulness import Ablation, Request, asked, check_sin
 
 
 class Completeness(NamedTuple):
-    """Float32 `[*removed]`, metrics of the circuit and of the model without a part, and how far they are apart."""
+    """The metrics of the circuit and of the model without a part, and how far apart they are, float32 `[*removed]`."""
 
     gap: Array
     circuit: Array
@@ -67,7 +67,7 @@ def greedy_removal(
     *,
     chunk: int | None = None,
 ) -> Callable[..., tuple[Circuit, Completeness]]:
-    """Looks for parts of a circuit that show it incomplete: at each step what widens the gap most is removed, too.
+    """Looks for parts of a circuit that show it incomplete: each step also removes the member that widens the gap most.
 
     Args:
       f, metric, ablation, chunk: as in `faithfulness`.

@@ -177,7 +177,7 @@ def _where(cfg: TrainDictionary) -> str | tuple[str, str]:
 
 
 def _members(cfg: TrainDictionary, cls: Any) -> dict[str, dict[str, Any]]:
-    """The dictionaries of the sweep by name: what of a name varies is told in it."""
+    """The settings of each dictionary of the sweep, under a name that tells what varies."""
     axes = {"d_sae": cfg.d_sae, "k": cfg.k or (None,), "sparsity": cfg.sparsity or (None,), "seed": cfg.seeds}
     takes = inspect.signature(cls.create).parameters
     if ("k" in takes) != bool(cfg.k):
@@ -248,7 +248,7 @@ def _as_json(cfg: TrainDictionary) -> Any:
 def _scores(
     harvest: Any, model: Any, dictionary: Any, tokens: np.ndarray, mask: np.ndarray, special: tuple[int, ...]
 ) -> dict[str, float]:
-    """What `evaluate` finds, or of several layers at once, which it cannot splice, the reconstruction alone."""
+    """What `evaluate` finds. Of a dictionary of several layers, which it cannot splice, only the reconstruction."""
     if dictionary.event == ("d_in",):
         found = dictionaries.evaluate(models.forward, None, dictionary, model, tokens, mask=mask, skip=special)
         return found.numbers()

@@ -26,7 +26,7 @@ Scores = Float[Typed, "*layer head"]
 
 
 def previous_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
-    """Mean attention to the token before.
+    """The mean attention of each head to the token before.
 
     Args:
       pattern: `[layer batch head query key]`, a capture of `blocks.attn.pattern`.
@@ -51,7 +51,9 @@ def previous_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = 
 
 
 def duplicate_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
-    """Mean attention to earlier places with the same token. Arguments, result and errors as `previous_token_scores`.
+    """The mean attention of each head to earlier places with the same token.
+
+    Arguments, result and errors are those of `previous_token_scores`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -64,7 +66,9 @@ def duplicate_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None =
 
 
 def induction_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
-    """Mean attention to the places after earlier ones with the same token. The rest as `previous_token_scores`.
+    """The mean attention of each head to the places after earlier ones with the same token.
+
+    Arguments, result and errors are those of `previous_token_scores`.
 
     Example:
       >>> import jax.numpy as jnp

@@ -31,7 +31,7 @@ Mask = Bool[Typed, "*tokens"]
 @partial(jax.tree_util.register_dataclass, data_fields=["W", "b"], meta_fields=["eps", "centred", "capped"])
 @dataclass(frozen=True)
 class TunedLens:
-    """Translators of residual streams, one a layer. A pytree.
+    """A tuned lens: one translator of the residual stream for each layer. It is a pytree.
 
     Attributes:
       W: float32 `[layer d_model d_model]`, what is added to the identity.
@@ -60,7 +60,7 @@ class TunedLens:
     def create(
         cls, d_model: int, n_layers: int, *, eps: float = 1e-5, centred: bool | None = None, capped: bool = False
     ) -> "TunedLens":
-        """The identity at every layer: the logit lens.
+        """The lens that is the identity at every layer, which is the logit lens.
 
         Args:
           d_model, n_layers: sizes of the model.
@@ -76,7 +76,7 @@ class TunedLens:
         return cls(jnp.zeros((n_layers, d_model, d_model)), jnp.zeros((n_layers, d_model)), eps, centred, capped)
 
     def translate(self, resid: Float[Typed, "layer *axes d_model"]) -> Float[Typed, "layer *axes d_model"]:
-        """`resid + resid W + b`, layer by layer, in float32.
+        """Translates the residual stream of each layer, in float32: `resid + resid W + b`.
 
         Raises:
           ValueError: `resid` is not `[layer ... d_model]` of this lens, such as a capture of one layer.
@@ -88,7 +88,7 @@ class TunedLens:
     def __call__(
         self, weights: Weights, resid: Float[Typed, "layer *axes d_model"]
     ) -> Float[Typed, "layer *axes d_vocab"]:
-        """The logits that each layer would give, float32.
+        """The logits that each layer would give, in float32.
 
         Args:
           weights: `models.weights(model)`.

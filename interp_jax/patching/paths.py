@@ -100,7 +100,7 @@ def path_patch(
 
 
 def _receivers(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Address -> heads, of nodes by name; the logits go by "logits"."""
+    """Reads the names of nodes as addresses, each with its heads. The logits stand under "logits"."""
     found: dict[str, tuple[int, ...]] = {}
     for name in names:
         node = _NODE.fullmatch(name)
@@ -151,7 +151,7 @@ def _path_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Ar
 
 
 def _frozen(known: Sites, options: _Options) -> list[str]:
-    """The sites that the direct run holds; whichever of heads and attention as a whole the model names."""
+    """The sites that the direct run holds: heads, or attention as a whole where the model does not name its heads."""
     if "blocks.normalized_resid_post" in known:
         raise ValueError("path_patch: this model normalizes its stream after each part: its paths are not direct")
     attention = "blocks.attn.z" if "blocks.attn.z" in known else "blocks.attn_out"
@@ -166,7 +166,7 @@ def _put(read: Array, base: Array, heads: tuple[int, ...], options: _Options) ->
 
 
 def _heads(known: Sites, address: str, heads: tuple[int, ...]) -> tuple[int, ...]:
-    """The heads of a site that query heads read by, each once."""
+    """The heads of a site that belong to the given query heads, each named once."""
     site, _ = split_address(address)
     if site not in known or not heads:
         return heads  # what the function has not, its capture says
