@@ -62,8 +62,7 @@ def patch(
     effects = patching.activation_patch(f, metric, site, ("batch", *over))(loaded, pairs.clean, pairs.corrupted)
     found = {"mean": np.asarray(effects).mean(0)}
     if len(effects) > 1:
-        summary = patching.summarize(jax.random.key(seed), effects)
-        found = {name: getattr(summary, name) for name in ("mean", "standard_error", "low", "high")}
+        found = patching.summarize(jax.random.key(seed), effects)._asdict()
 
     labels = _labels(found["mean"], over, tokenizer, pairs)
     _print(found["mean"], over, labels)
