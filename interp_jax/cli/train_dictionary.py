@@ -177,7 +177,7 @@ def _where(cfg: TrainDictionary) -> str | tuple[str, str]:
 
 
 def _members(cfg: TrainDictionary, cls: Any) -> dict[str, dict[str, Any]]:
-    """The dictionaries of the sweep by name: what of a name varies is told in it."""
+    """The settings of each dictionary of the sweep, under a name that tells what varies."""
     axes = {"d_sae": cfg.d_sae, "k": cfg.k or (None,), "sparsity": cfg.sparsity or (None,), "seed": cfg.seeds}
     takes = inspect.signature(cls.create).parameters
     if ("k" in takes) != bool(cfg.k):
