@@ -97,7 +97,7 @@ def write(name: str, cfg: Settings, numbers: Mapping[str, Any]) -> None:
     """The settings and the numbers as `name.json` in `cfg.out`, whole or not at all."""
     cfg.out.mkdir(parents=True, exist_ok=True)
     file, unfinished = cfg.out / f"{name}.json", cfg.out / f"{name}.new"
-    unfinished.write_text(json.dumps(_plain({"config": asdict(cfg), **numbers}), indent=1) + "\n")  # pyright: ignore
+    unfinished.write_text(json.dumps(_plain({"config": asdict(cfg), **numbers}), indent=1) + "\n")
     unfinished.replace(file)
 
 
