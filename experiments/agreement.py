@@ -58,9 +58,9 @@ def sets(cfg: Agreement, tokenizer) -> dict[str, tuple[data.tasks.Task, dict[str
 def behaviour(model, task: data.tasks.Task) -> dict:
     """Logit of the right verb less that of the wrong one: how often it is positive, in all and by case; its mean."""
     found = np.zeros(0)
-    for start in range(0, len(task.at), CHUNK):
+    for start in range(0, len(task.last), CHUNK):
         part = jax.tree.map(lambda x: x[start : start + CHUNK], task)  # noqa: B023
-        logits = models.forward(model, part.clean, attention_mask=part.mask, logits_at=part.at)
+        logits = models.forward(model, part.clean, attention_mask=part.mask, logits_at=part.last)
         found = np.append(found, metrics.logit_diff(part.answers, part.distractors)(logits))
     cases = task.attributes.get("case", np.full(len(found), "all"))
     by_case = {str(case): float((found[cases == case] > 0).mean()) for case in np.unique(cases)}
@@ -69,9 +69,9 @@ def behaviour(model, task: data.tasks.Task) -> dict:
 
 def patched(cfg: Agreement, model, task: data.tasks.Task, seed: int, begin) -> dict[str, np.ndarray]:
     """What comes back, 0 as corrupted and 1 as clean: by state `[place layer]`, by head `[layer head]`; an estimate."""
-    rows = jax.random.permutation(jax.random.key(seed), len(task.at))[: cfg.n]
+    rows = jax.random.permutation(jax.random.key(seed), len(task.last))[: cfg.n]
     task = jax.tree.map(lambda x: x[rows], task)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     args = model, task.clean, task.corrupted
     difference = metrics.logit_diff(task.answers, task.distractors)
     clean, corrupted = (difference(f(model, tokens)).mean() for tokens in (task.clean, task.corrupted))
@@ -153,7 +153,7 @@ def main(cfg: Agreement) -> dict:
     model, tokenizer = models.load(cfg.model, dtype="float32")
     numbers, patched_sets, text = {}, {}, []
     for name, (task, left_out) in sets(cfg, tokenizer).items():
-        of_set = {"pairs": len(task.at), "left_out": left_out} | behaviour(model, task)
+        of_set = {"pairs": len(task.last), "left_out": left_out} | behaviour(model, task)
 
         def keep(found: dict, name=name, of_set=of_set) -> None:
             numbers[name] = of_set | {kind: values.tolist() for kind, values in found.items()}  # [seed place layer]

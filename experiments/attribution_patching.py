@@ -41,7 +41,7 @@ class Compare:
 def posed(cfg: Compare, model, tokenizer, name: str, seed: int) -> tuple:
     """The task as a function, its metric, that of each corrupted prompt, and model, clean and corrupted prompts."""
     task = getattr(data.tasks, name)(jax.random.key(seed), tokenizer, n=cfg.n)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     metric = metrics.logit_diff(task.answers, task.distractors)
     return f, metric, metric(f(model, task.corrupted)), (model, task.clean, task.corrupted)
 

@@ -48,7 +48,7 @@ def curves(cfg: Trace, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
     All prompts have one relation and one phrasing, so that a position is the same word's in every prompt.
     """
     task = data.tasks.facts(jax.random.key(seed), tokenizer, n=cfg.n, relation=cfg.relation, phrasing=cfg.phrasing)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     metric = metrics.prob(task.answers)
 
     subject, last = int(task.positions["subject"][0]), int(task.positions["end"][0])

@@ -24,10 +24,10 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp_jax import config, lens
+from interp_jax import config, fourier
 
 DATA = Path(os.environ.get("INTERP_JAX_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-FORMULAS = {"clock": lens.clock_logits, "pizza": lens.pizza_logits}
+FORMULAS = {"clock": fourier.clock_logits, "pizza": fourier.pizza_logits}
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ def measure(w: dict[str, jax.Array], logits: jax.Array, x: jax.Array, cfg: Clock
     """The numbers of a model that adds, its embeddings' power by frequency, and correct logits: all, the strongest
     circle's. Of logits [p p p] and neurons [p p d_mlp]."""
     embeddings, p = w["embed.W_E"].T, len(logits)
-    power, varying = lens.fourier_power(embeddings).sum(1), jnp.square(x - x.mean((0, 1))).sum((0, 1))
-    keys, of_one = lens.key_frequencies(power), lens.pair_power(x)[1:].max(0)
-    alone = {k: of_all_pairs(w | {"embed.W_E": lens.keep_frequencies(embeddings, np.array([k])).T})[0] for k in keys}
+    power, varying = fourier.fourier_power(embeddings).sum(1), jnp.square(x - x.mean((0, 1))).sum((0, 1))
+    keys, of_one = fourier.key_frequencies(power), fourier.pair_power(x)[1:].max(0)
+    alone = {k: of_all_pairs(w | {"embed.W_E": fourier.keep_frequencies(embeddings, np.array([k])).T})[0] for k in keys}
     follows = {
         name: {k: jnp.corrcoef(y.ravel(), formula(p, k).ravel())[0, 1].item() for k, y in alone.items()}
         for name, formula in FORMULAS.items()
     }
     triples = (jax.random.randint(jax.random.key(seed), (cfg.n_triples, 3), 0, p) for seed in cfg.seeds)
-    symmetries = [lens.gradient_symmetry(forward, w, sample).mean().item() for sample in triples]
-    irrelevance = lens.distance_irrelevance(lens.correct_logits(logits)).item()
+    symmetries = [fourier.gradient_symmetry(forward)(w, sample).mean().item() for sample in triples]
+    irrelevance = fourier.distance_irrelevance(fourier.correct_logits(logits)).item()
     votes = {np.mean(symmetries).item() > cfg.symmetry_of_pizza, irrelevance < cfg.irrelevance_of_clock}
     numbers = {
         "key_frequencies": {k: (power[k] / power[1:].sum()).item() for k in keys},
@@ -65,7 +65,7 @@ def measure(w: dict[str, jax.Array], logits: jax.Array, x: jax.Array, cfg: Clock
         "correlation_of_a_circle_alone_with": follows,
         "verdict": "mixed" if len(votes) > 1 else "pizza" if True in votes else "clock",
     }
-    return numbers, power / power[1:].sum(), jnp.stack([lens.correct_logits(y) for y in (logits, alone[keys[0]])])
+    return numbers, power / power[1:].sum(), jnp.stack([fourier.correct_logits(y) for y in (logits, alone[keys[0]])])
 
 
 def draw(results: dict[str, tuple[dict[str, Any], jax.Array, jax.Array]]) -> go.Figure:

@@ -30,7 +30,7 @@ from plotly.subplots import make_subplots
 import runs
 
 from interp_jax import config, models
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 from interp_jax.progress import Progress
 
 DATA = Path(os.environ.get("INTERP_JAX_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from interp_jax import capture, models
 from interp_jax import dictionaries as ds
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 
 COLUMNS = ("l0", "fvu", "ce_recovered", "tells")
 N_FREQUENT = 10  # tokens that single features are asked to tell

@@ -18,7 +18,7 @@ import numpy as np
 import runs
 
 from interp_jax import data, dictionaries, intervene, metrics, models
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 from interp_jax.interventions import at, scale
 
 SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)  # of the KL before anything is patched
@@ -57,7 +57,7 @@ def pose(cfg: Indirect) -> Pairs:
     site = f"blocks.{cfg.layer}.resid_post"
     text = corpus.read(tokenizer, None, n_tokens=cfg.n_tokens, n_positions=64, seed=0)
     task = data.tasks.ioi(jax.random.key(0), tokenizer, n=cfg.n_pairs)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
 
     names, rng = np.asarray([task.answers, task.distractors]), np.random.default_rng(0)
     others = jnp.asarray([rng.choice(np.setdiff1d(names, pair)) for pair in names.T])
@@ -72,7 +72,7 @@ def right_answers(pairs: Pairs) -> tuple[float, float]:
 
 
 def curves(cfg: Indirect, training: Training, pairs: Pairs) -> Curves:
-    """Part 2: by dictionary, KL in nats after each feature, `own` and `shared` `[seed n_patched + 1]`, and after `all`."""
+    """By dictionary, KL in nats after each feature, `own` and `shared` `[seed n_patched + 1]`, and after `all`."""
     d_in = pairs.x.shape[-1]
     kinds: Kinds = {f"tied {sparsity}": trained(training, pairs.x, cfg.ratio, sparsity) for sparsity in cfg.sparsities}
     kinds["PCA"] = [dictionaries.PCA.create(jax.random.key(0), d_in, d_in, x=pairs.x)]

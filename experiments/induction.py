@@ -28,7 +28,7 @@ from plotly.subplots import make_subplots
 import runs
 
 import interp_jax as ij
-from interp_jax import config, lens, metrics, models, patching
+from interp_jax import circuits, config, heads, metrics, models, patching, weights
 from interp_jax.interventions import at, mean_ablate
 
 HEADS, PATTERN = "blocks.attn.z", "blocks.attn.pattern"
@@ -58,11 +58,11 @@ def study(cfg: Induction, seed: int) -> dict[str, np.ndarray]:
         edit = at(mean_ablate(acts[HEADS].mean((1, 2), keepdims=True)), layer=layer, head=head)
         return accuracy(logits) - accuracy(ij.intervene(models.forward, {HEADS: edit})(model, tokens))
 
-    weights = lens.centre_unembed(lens.fold_norms(models.weights(model)))
-    writes = jnp.einsum("vm,lhmn,nu->lhvu", weights["W_E"], lens.ov_circuits(weights), weights["W_U"])
+    w = weights.centre_unembed(weights.fold_norms(models.weights(model)))
+    writes = jnp.einsum("vm,lhmn,nu->lhvu", w["W_E"], weights.ov_circuits(w), w["W_U"])
     found = {
-        "previous": lens.previous_token_scores(pattern[..., :half, :half], tokens[:, :half]),  # what may be asked for
-        "induction": lens.induction_scores(pattern, tokens),
+        "previous": heads.previous_token_scores(pattern[..., :half, :half], tokens[:, :half]),  # what may be asked for
+        "induction": heads.induction_scores(pattern, tokens),
         "copying": (writes.argmax(-1) == jnp.arange(model.config.d_vocab)).mean(-1),
         "ablation": jax.vmap(jax.vmap(lost, (None, 0)), (0, None))(*map(jnp.arange, acts[HEADS].shape[:4:3])),
     }
@@ -73,11 +73,11 @@ def study(cfg: Induction, seed: int) -> dict[str, np.ndarray]:
     for kind in "qkv":
         to = [f"{kind} 1.{head}" for head in range(model.config.n_heads)]
         found[f"to {kind}"] = patching.path_patch(f, metric, HEADS, to)(model, clean, corrupted)
-    composition = lens.composition_scores(weights, "K")[0, :, 1].mean(-1)
+    composition = weights.composition_scores(w, "K")[0, :, 1].mean(-1)
     found["composition"] = jnp.stack([composition, jnp.zeros_like(composition)])
     edges = patching.edge_attribution(f, metric, steps=5)(model, clean, corrupted)
-    circuits = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.arange(61))
-    share = patching.faithfulness(f, metric)(model, clean, corrupted, circuits).share
+    nested = circuits.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), jnp.arange(61))
+    share = circuits.faithfulness(f, metric)(model, clean, corrupted, nested).share
     return jax.tree.map(np.asarray, found | {"accuracy": accuracy(logits), "loss": losses, "share": share})
 
 

@@ -50,7 +50,7 @@ class IOI:
 def pose(cfg: IOI, model, tokenizer, seed: int) -> Problem:
     """Prompts of one template and order of names, so that a position is the same word's in every prompt."""
     task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     difference = metrics.logit_diff(task.answers, task.distractors)
     clean = difference(f(model, task.clean)).mean()
     corrupted = difference(f(model, task.corrupted)).mean()
@@ -70,16 +70,16 @@ def study(cfg: IOI, model, tokenizer, seed: int, begin: Begin) -> dict[str, dict
     problem = pose(cfg, model, tokenizer, seed)
     edges = attribute_edges(cfg, problem, begin)
     heads = score_heads(problem, edges, begin)
-    circuits = largest_circuits(cfg.every, cfg.n_edges, problem, heads, edges, begin)
-    share = {name: faithful(problem, name, circuit, begin) for name, circuit in circuits.items()}
+    nested = largest_circuits(cfg.every, cfg.n_edges, problem, heads, edges, begin)
+    share = {name: faithful(problem, name, circuit, begin) for name, circuit in nested.items()}
 
     first = {name: int(np.argmax(values >= cfg.enough)) for name, values in share.items()}
     told = {}
     for name, i in first.items():
         is_enough = share[name][i] >= cfg.enough
-        told[f"{name} until {cfg.enough}"] = float(circuits[name].size[i]) if is_enough else np.nan
-    best = next(iter(circuits))
-    smallest = jax.tree.map(lambda mask: mask[first[best]], circuits[best])
+        told[f"{name} until {cfg.enough}"] = float(nested[name].size[i]) if is_enough else np.nan
+    best = next(iter(nested))
+    smallest = jax.tree.map(lambda mask: mask[first[best]], nested[best])
     told |= is_whole_and_needed(problem, smallest, seed, begin)
     if edges is not None:
         told["Spearman of patching and EAP-IG"] = runs.rank_correlation(heads["patching"], heads["EAP-IG"])

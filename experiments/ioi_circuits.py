@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax import patching
+from interp_jax import circuits, patching
 
 EDGES_BETWEEN = 10  # edges from one circuit that is measured to the next
 N_PARTS = 20  # parts of a circuit that are taken out of it, for completeness
 
-Circuits = dict[str, patching.Circuit | patching.EdgeCircuit]
+Nested = dict[str, circuits.Circuit | circuits.EdgeCircuit]
 
 
 def largest_circuits(
     every: int, n_edges: int, problem: Problem, heads: Scores, edges: patching.Edges | None, begin: Begin
-) -> Circuits:
+) -> Nested:
     """By kind, circuits of ever more of the nodes or edges whose scores are largest, along their first axis.
 
     The first kind is made of nodes; its smallest circuit that is enough is looked at.
@@ -34,31 +34,31 @@ def largest_circuits(
     n_nodes = heads["patching"].size + mlps.size
     sizes = jnp.append(jnp.arange(0, n_nodes, every), n_nodes)
 
-    def of_nodes(heads: jax.Array, mlps: jax.Array) -> patching.Circuit:
-        return patching.Circuit.top(jnp.abs(heads), jnp.abs(mlps), sizes)
+    def of_nodes(heads: jax.Array, mlps: jax.Array) -> circuits.Circuit:
+        return circuits.Circuit.top(jnp.abs(heads), jnp.abs(mlps), sizes)
 
-    circuits: Circuits = {}
+    nested: Nested = {}
     if edges is not None:
-        circuits["nodes by EAP-IG"] = of_nodes(heads["EAP-IG"], edges.sent("mlp"))
-    circuits["nodes by patching"] = of_nodes(heads["patching"], mlps)
+        nested["nodes by EAP-IG"] = of_nodes(heads["EAP-IG"], edges.sent("mlp"))
+    nested["nodes by patching"] = of_nodes(heads["patching"], mlps)
     if edges is not None and n_edges:
         sizes_of_edges = jnp.arange(0, n_edges + 1, EDGES_BETWEEN)
-        circuits["edges by EAP-IG"] = patching.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), sizes_of_edges)
-    return circuits
+        nested["edges by EAP-IG"] = circuits.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), sizes_of_edges)
+    return nested
 
 
-def faithful(problem: Problem, name: str, circuit: patching.Circuit | patching.EdgeCircuit, begin: Begin) -> np.ndarray:
+def faithful(problem: Problem, name: str, circuit: circuits.Circuit | circuits.EdgeCircuit, begin: Begin) -> np.ndarray:
     """The faithfulness of each of the circuits of one kind, `[size]`."""
     begin(name)
-    return np.asarray(patching.faithfulness(problem.f, problem.metric)(*problem.args, circuit).share)
+    return np.asarray(circuits.faithfulness(problem.f, problem.metric)(*problem.args, circuit).share)
 
 
-def is_whole_and_needed(problem: Problem, circuit: patching.Circuit, seed: int, begin: Begin) -> dict[str, float]:
+def is_whole_and_needed(problem: Problem, circuit: circuits.Circuit, seed: int, begin: Begin) -> dict[str, float]:
     """Completeness: without a part of it, circuit and model do alike. Minimality: every member is missed."""
     begin("completeness and minimality")
     parts = circuit.random(jax.random.key(seed), N_PARTS)
-    gaps = patching.completeness(problem.f, problem.metric)(*problem.args, circuit, parts).gap
-    least = patching.minimality(problem.f, problem.metric)(*problem.args, circuit)
+    gaps = circuits.completeness(problem.f, problem.metric)(*problem.args, circuit, parts).gap
+    least = circuits.minimality(problem.f, problem.metric)(*problem.args, circuit)
     of_members = jnp.concatenate([least.heads[circuit.heads], least.mlps[circuit.mlps]])
     return {
         f"completeness, gap over {N_PARTS} parts": float(gaps.mean()),

@@ -25,7 +25,7 @@ from sparsity_peers import peer, scores
 
 from interp_jax import config, models
 from interp_jax import dictionaries as ds
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 
 HELD_OUT = 4096
 SAELENS = "SAELens "  # stands before the kinds that it has trained

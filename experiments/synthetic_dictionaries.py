@@ -38,7 +38,6 @@ from sklearn.cluster import MiniBatchKMeans
 from interp_jax import config
 from interp_jax import dictionaries as ds
 from interp_jax.data import planted
-from interp_jax.dictionaries.baseline import Baseline
 from interp_jax.progress import Progress
 
 COLUMNS = "cosine common rare missed plausible identified l0 fvu dead stability best".split()
@@ -123,7 +122,7 @@ def trained(cfg: Bench, world: World, one: Contestant, scaling: ds.Scaling, seed
     """One dictionary for each seed and weight, trained together on the same inputs; of a baseline it is fitted."""
     settings = {"d_sae": cfg.d_sae} | one.settings
     new = [one.arch.create(jax.random.key(seed), cfg.d_in, **settings) for seed in seeds]
-    if issubclass(one.arch, Baseline):
+    if not one.arch.is_trained:
         return new
 
     @jax.jit

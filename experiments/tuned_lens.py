@@ -23,7 +23,7 @@ import runs
 
 import interp_jax as ij
 from interp_jax import config, lens, models
-from interp_jax.cli import corpus
+from interp_jax.data import corpus
 
 SITE = "blocks.resid_pre"
 
@@ -103,7 +103,7 @@ def main(cfg: Tune) -> dict[str, np.ndarray]:
     def study(seed: int, begin) -> np.ndarray:
         one = tuned(cfg, start, model, train, seed, begin)
         if seed == cfg.seeds[0]:
-            one.save(cfg.out / "lens", model=cfg.model, site=SITE)
+            lens.save(cfg.out / "lens", one, model=cfg.model, site=SITE)
         return divergence(one)
 
     def numbers(after: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,22 @@ from interp_jax.core import SiteInfo, capture, detail, freeze, grads, intervene,
 
 __all__ = ["SiteInfo", "capture", "detail", "freeze", "grads", "intervene", "site", "sites", "transform"]
 
-_ROOMS = ("core", "data", "dictionaries", "interventions", "io", "lens", "metrics", "models", "patching", "report")
+_ROOMS = (
+    "circuits",
+    "core",
+    "data",
+    "dictionaries",
+    "fourier",
+    "heads",
+    "interventions",
+    "io",
+    "lens",
+    "metrics",
+    "models",
+    "patching",
+    "report",
+    "weights",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,9 @@ import interp_jax
 
 MODULES = sorted(m.name for m in pkgutil.walk_packages(interp_jax.__path__, "interp_jax.") if "__main__" not in m.name)
 
-SLOW = {f"interp_jax.{name}" for name in ("lens.tuned", "patching.completeness", "patching.sweep", "patching.tracing")}
+SLOW = {
+    f"interp_jax.{name}" for name in ("lens.training", "circuits.completeness", "patching.sweep", "patching.tracing")
+}
 
 
 class Finder(doctest.DocTestFinder):

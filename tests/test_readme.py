@@ -1,4 +1,4 @@
-"""README keeps its word: its script runs, and its table names every site."""
+"""README and the pages of rooms keep their word: scripts run, links lead somewhere, the table names every site."""
 
 from pathlib import Path
 import re
@@ -6,30 +6,47 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import interp_jax as ij
 from interp_jax import models
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-
-
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(path for path in (ROOT / "interp_jax").glob("*/README.md"))
 SHORTER = {"n_steps=1000": "n_steps=10", "text(0, 4000)": "text(0, 200)", "batch_size=1024": "batch_size=128"}
 
 
-def test_the_script_prints_what_it_says(capsys, tmp_path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)  # it saves a dictionary
-    script = "".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def script(page: str) -> str:
+    """The Python of a page, one script from its first line to its last, with less to do."""
+    code = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     for long, short in SHORTER.items():
-        assert long in script
-        script = script.replace(long, short)
+        code = code.replace(long, short)
+    return code
+
+
+def test_the_script_prints_what_it_says(capsys) -> None:
     said = re.search(r"```python(?:(?!```python).)*?```\s+```\n(.*?)```", README, re.DOTALL).group(1)
-    exec(compile(script, "README.md", "exec"), {})
+    exec(compile(script(README), "README.md", "exec"), {})
     printed = np.loadtxt(capsys.readouterr().out.splitlines())
     np.testing.assert_allclose(printed, np.loadtxt(said.splitlines()), atol=0.3)  # bfloat16
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_the_script_of_a_page_runs(page: Path, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)  # it saves a dictionary
+    exec(compile(script(page.read_text(encoding="utf-8")), str(page), "exec"), {"__name__": "page"})
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "experiments" / "README.md", *PAGES):
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def test_every_site_is_in_the_table() -> None:
-    table = re.search(r"\| site \|.*?\n\n", README, re.DOTALL).group()
+    page = (ROOT / "interp_jax" / "models" / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"\| site \|.*?\n\n", page, re.DOTALL).group()
     said = re.findall(r"`([\w.]+)`", table)  # a name that begins with a dot continues the one before it
     sizes = dict(n_layers=2, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8)
     rotary = dict(positions="rotary", gated=True, norm="rmsnorm", norms="both", qk_norm="head")

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from sae_lens_steps import KINDS, peer_step
 
 from interp_jax import dictionaries
-from interp_jax.dictionaries import TrainState, sweeps
+from interp_jax.dictionaries import TrainState
+from interp_jax.dictionaries.training import sweeps
 from stopwatch import stopwatch
 
 LARGE = dict(d_in=2304, d_sae=65_536, k=64, n=4096)

@@ -52,14 +52,14 @@ def _pattern(model: Any, tokens: Any, mask: Any = None) -> Any:
 
 def _scores(model: Any, tokenizer: Any, seed: int) -> dict[str, Any]:
     """name -> `[layer head]`."""
-    from interp_jax import lens
+    from interp_jax import heads
 
     tokens, mask = _said_twice(model, tokenizer, seed)
     pattern = _pattern(model, tokens, mask)
     kinds = {
-        "induction": lens.induction_scores,
-        "previous token": lens.previous_token_scores,
-        "duplicate token": lens.duplicate_token_scores,
+        "induction": heads.induction_scores,
+        "previous token": heads.previous_token_scores,
+        "duplicate token": heads.duplicate_token_scores,
     }
     return {name: score(pattern, tokens, mask) for name, score in kinds.items()}
 

@@ -50,7 +50,7 @@ def patch(
         raise ValueError(f"patch: {', '.join(missing)} missing; give all of {', '.join(given)}, or none of them")
     pairs = _task(tokenizer, n, seed) if clean is None else _pair(tokenizer, *given.values())
 
-    f = partial(models.forward, attention_mask=pairs["mask"], logits_at=pairs["at"])
+    f = partial(models.forward, attention_mask=pairs["mask"], logits_at=pairs["last"])
     difference = metrics.logit_diff(pairs["answers"], pairs["distractors"])
     score = jax.jit(lambda model, tokens: difference(f(model, tokens)))
     ends = [np.asarray(score(loaded, pairs[name])) for name in ("clean", "corrupted")]
@@ -81,7 +81,7 @@ def _task(tokenizer: Any, n: int, seed: int) -> dict[str, Any]:
         task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=n, order="ABBA", template=0)
     except ValueError as error:
         raise ValueError(f"patch: {error}; give --clean, --corrupted, --answer and --distractor") from None
-    return {name: getattr(task, name) for name in ("clean", "corrupted", "mask", "at", "answers", "distractors")}
+    return {name: getattr(task, name) for name in ("clean", "corrupted", "mask", "last", "answers", "distractors")}
 
 
 def _pair(tokenizer: Any, clean: Any, corrupted: Any, answer: Any, distractor: Any) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _pair(tokenizer: Any, clean: Any, corrupted: Any, answer: Any, distractor: A
         "answers": jnp.array([tokenizer.token_id(answer)]),
         "distractors": jnp.array([tokenizer.token_id(distractor)]),
     }
-    return {"clean": rows[0][0], "corrupted": rows[1][0], "mask": rows[0][1], "at": rows[0][2], **ids}
+    return {"clean": rows[0][0], "corrupted": rows[1][0], "mask": rows[0][1], "last": rows[0][2], **ids}
 
 
 def _labels(values: Any, over: tuple[str, ...], tokenizer: Any, pairs: dict[str, Any]) -> list[list[str]]:

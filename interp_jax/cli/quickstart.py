@@ -38,7 +38,8 @@ def quickstart(
     from rich.console import Console
 
     from interp_jax import dictionaries, io, models, report
-    from interp_jax.cli import corpus, output, steering, subject
+    from interp_jax.cli import output, steering, subject
+    from interp_jax.data import corpus
 
     console = Console(highlight=False, soft_wrap=True)
     begun = time.monotonic()
@@ -59,7 +60,7 @@ def quickstart(
         f"\n[bold]About {minutes:.1f} min[/]: {read.mask.sum():,} tokens, {planned.steps:,} training steps "
         "(--sizes.tokens, --sizes.steps)"
     )
-    activations = subject.harvest(looked_at, read.tokens, read.real)
+    activations = subject.activations(looked_at, read.tokens, read.real)
     source = "the microworld's text" if text is None else str(text)
     console.print(f"\n[bold]Activations[/] of {looked_at.site} on {read.mask.sum():,} tokens of {source}")
 

@@ -106,7 +106,7 @@ def rate(subject: "Subject", tokens: np.ndarray, mask: np.ndarray, per_token: fl
     from interp_jax.cli import subject as on
 
     batch, mask = tokens[: on.BATCH], mask[: on.BATCH]
-    on.harvest(subject, batch, mask, shown=False)
+    on.activations(subject, batch, mask, shown=False)
     begun = time.monotonic()
-    on.harvest(subject, batch, mask, shown=False)
+    on.activations(subject, batch, mask, shown=False)
     return batch.size * per_token / max(time.monotonic() - begun, 1e-6)

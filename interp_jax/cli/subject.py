@@ -72,7 +72,7 @@ def load(name: str, site: str | None) -> Subject:
     return Subject(name, model, tokenizer, sites, site, shape[-1])
 
 
-def harvest(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown: bool = True) -> np.ndarray:
+def activations(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown: bool = True) -> np.ndarray:
     """The site's values `[sequence position d_in]` in float32, for tokens and what is attended to of them."""
     read = ij.capture(models.forward, subject.site, output=False)
     out = np.empty((*tokens.shape, subject.d_in), np.float32)

@@ -19,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax import config, dictionaries, io, models
-from interp_jax.cli import corpus, subject
-from interp_jax.dictionaries.baseline import Baseline
-from interp_jax.dictionaries.checkpoint import ARCHITECTURES
+from interp_jax.cli import subject
+from interp_jax.data import corpus
 from interp_jax.dictionaries.masking import counted
 
 HELD_OUT = 128  # sequences, at most
@@ -161,14 +160,16 @@ def _save(cfg: TrainDictionary, name: str, scaling: Any, state: Any, **about: An
 
 
 def _kind(cfg: TrainDictionary) -> Any:
-    trained = sorted(kind for kind, cls in ARCHITECTURES.items() if not issubclass(cls, Baseline))
+    trained = {kind.architecture: kind for kind in dictionaries.known_kinds() if kind.is_trained}
     if cfg.kind not in trained:
-        raise ValueError(f"kind = {cfg.kind!r}: is not an architecture that is trained; known: {', '.join(trained)}")
-    pair = ARCHITECTURES[cfg.kind].reads_pair
+        raise ValueError(
+            f"kind = {cfg.kind!r}: is not an architecture that is trained; known: {', '.join(sorted(trained))}"
+        )
+    pair = trained[cfg.kind].reads_pair
     if pair != (cfg.site_out is not None):
         need = "needs site_out, the site that it reconstructs" if pair else "reads one site; leave site_out away"
         raise ValueError(f"kind = {cfg.kind!r}: {need}")
-    return ARCHITECTURES[cfg.kind]
+    return trained[cfg.kind]
 
 
 def _where(cfg: TrainDictionary) -> str | tuple[str, str]:
@@ -248,7 +249,7 @@ def _scores(
     harvest: Any, model: Any, dictionary: Any, tokens: np.ndarray, mask: np.ndarray, special: tuple[int, ...]
 ) -> dict[str, float]:
     """What `evaluate` finds, or of several layers at once, which it cannot splice, the reconstruction alone."""
-    if dictionary.event == ("d_in",):
+    if not dictionary.is_stacked:
         found = dictionaries.evaluate(models.forward, None, dictionary, model, tokens, mask=mask, skip=special)
         return found.numbers()
     n = int(counted(tokens, mask, list(special)).sum())

@@ -3,11 +3,12 @@
 from interp_jax.core.addresses import split_address
 from interp_jax.core.calling import transform, within
 from interp_jax.core.context import COUNTED, Context
+from interp_jax.core.detail import detail
 from interp_jax.core.edits import Function, Intervention, Module, as_intervention, choose, is_leaf
 from interp_jax.core.fitting import check, check_kind, fill, of_visit, place, shape_text
-from interp_jax.core.site import detail, site
+from interp_jax.core.site import site
 from interp_jax.core.table import SiteInfo, Sites
-from interp_jax.core.transforms import capture, freeze, grads, intervene, sites
+from interp_jax.core.transforms import capture, find, freeze, grads, intervene, sites
 
 __all__ = [
     "COUNTED",
@@ -24,6 +25,7 @@ __all__ = [
     "choose",
     "detail",
     "fill",
+    "find",
     "freeze",
     "grads",
     "intervene",

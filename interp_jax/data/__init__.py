@@ -1,6 +1,10 @@
-"""Data: the microworlds, languages with labels and known structure, tasks of prompts, and planted features."""
+"""Data: text to tokens, the microworlds with their labels and known structure, tasks of prompts, planted features.
+
+.. include:: README.md
+"""
 
 from interp_jax.data import card as card
+from interp_jax.data import corpus as corpus
 from interp_jax.data import graphs as graphs
 from interp_jax.data import masked as masked
 from interp_jax.data import microworld as microworld

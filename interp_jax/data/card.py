@@ -64,7 +64,7 @@ def accuracies(
     """Greedy accuracy over the whole vocabulary by phenomenon, on n examples of each; arguments as in `tasks`."""
     key = jax.random.key(seed)
     return {
-        name: tasks.accuracy(forward, model, make(key, tokenizer, n, split=split))
+        name: tasks.share_correct(forward, model, make(key, tokenizer, n, split=split))
         for name, make in tasks.OF_WORLD[world].items()
     }
 

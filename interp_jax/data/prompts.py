@@ -20,7 +20,7 @@ MAX_MISSES = 2000  # draws that do not fit, in a row, before a task gives up
 
 
 @partial(jax.tree_util.register_dataclass, meta_fields=[], drop_fields=["attributes"], data_fields=[
-    "clean", "corrupted", "mask", "at", "answers", "distractors", "positions", "accepted",
+    "clean", "corrupted", "mask", "last", "answers", "distractors", "positions", "accepted",
 ])  # fmt: skip
 @dataclass(frozen=True)
 class Task:
@@ -28,7 +28,7 @@ class Task:
 
     clean, corrupted: int32 [batch position], the same shape, equal wherever the twins say the same.
     mask: bool [batch position], False at padding; the same for both.
-    at: int32 [batch], the column of the last prompt token (`logits_at` of `models.forward`).
+    last: int32 [batch], the column of the last prompt token, at which the answer is read (`logits_at=`).
     answers, distractors: int32 [batch], the answer after the clean prompt, and after the corrupted one.
     positions: name -> int32 [batch], of the named words, counted in real tokens as in `at(edit, position=)`.
     accepted: int32 [batch option], every right answer after the clean prompt; the answer again where there are fewer.
@@ -38,7 +38,7 @@ class Task:
     clean: jax.Array
     corrupted: jax.Array
     mask: jax.Array
-    at: jax.Array
+    last: jax.Array
     answers: jax.Array
     distractors: jax.Array
     positions: dict[str, jax.Array]
@@ -48,18 +48,18 @@ class Task:
     @property
     def columns(self) -> dict[str, jax.Array]:
         """name -> int32 [batch], where the named words stand in `clean` and in what is captured, padding counted."""
-        padding = self.at - self.positions["end"]
+        padding = self.last - self.positions["end"]
         return {name: position + padding for name, position in self.positions.items()}
 
 
-def accuracy(forward: Callable[..., jax.Array], model: Any, task: Task) -> float:
+def share_correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> float:
     """The share of prompts after which a right answer is the likeliest of all tokens, as `correct` tells.
 
     Example:
       >>> from interp_jax import models
       >>> from interp_jax.data import tasks
       >>> model, tokenizer = models.load("microworld")
-      >>> accuracy(models.forward, model, tasks.ioi(jax.random.key(0), tokenizer, n=16)) > 0.9
+      >>> share_correct(models.forward, model, tasks.ioi(jax.random.key(0), tokenizer, n=16)) > 0.9
       True
     """
     return float(correct(forward, model, task).mean(dtype=np.float64))
@@ -73,7 +73,7 @@ def correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> np.nda
       model: its first argument.
       task: any.
     """
-    likeliest = forward(model, task.clean, attention_mask=task.mask, logits_at=task.at).argmax(-1)
+    likeliest = forward(model, task.clean, attention_mask=task.mask, logits_at=task.last).argmax(-1)
     return np.asarray((likeliest[:, None] == task.accepted).any(-1))
 
 
@@ -105,7 +105,7 @@ def batch(rows: Sequence[Encoded]) -> Task:
         clean=clean,
         corrupted=corrupted,
         mask=mask,
-        at=np.full(n, width - 1, np.int32),
+        last=np.full(n, width - 1, np.int32),
         answers=accepted[:, 0],
         distractors=np.array([row.distractor for row in rows], np.int32),
         positions={name: np.array([row.positions[name] for row in rows], np.int32) for name in places},

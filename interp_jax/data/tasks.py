@@ -11,8 +11,8 @@ import jax
 
 from interp_jax.data import phenomena
 from interp_jax.data.prompts import Task as Task
-from interp_jax.data.prompts import accuracy as accuracy
 from interp_jax.data.prompts import prompts
+from interp_jax.data.prompts import share_correct as share_correct
 from interp_jax.data.worlds import chat, context
 from interp_jax.data.worlds import couplets as _couplets
 from interp_jax.data.worlds import sums as _sums

@@ -1,11 +1,35 @@
-"""Dictionaries: features of a model's activations, and baselines; trained, scored, saved and spliced back in."""
+"""Dictionaries: features of a model's activations, and baselines; trained, scored, saved and spliced back in.
 
-from interp_jax.dictionaries.archetypal import Archetypal
-from interp_jax.dictionaries.baseline import NeuronBasis, RandomDirections
-from interp_jax.dictionaries.batchtopk import BatchTopK
-from interp_jax.dictionaries.checkpoint import load, load_metadata, load_state, save
-from interp_jax.dictionaries.clt import CrossLayerTranscoder
-from interp_jax.dictionaries.comparison import (
+.. include:: README.md
+"""
+
+from interp_jax.dictionaries.activations import harvest, shuffled
+from interp_jax.dictionaries.checkpoints import known_kinds, load, load_metadata, load_state, save
+from interp_jax.dictionaries.feature_patching import FeaturePatch, patch_features
+from interp_jax.dictionaries.kinds import (
+    ICA,
+    NMF,
+    PCA,
+    Archetypal,
+    BatchTopK,
+    Crosscoder,
+    CrossLayerTranscoder,
+    Dictionary,
+    Gated,
+    JumpReLU,
+    LossContext,
+    Matryoshka,
+    NeuronBasis,
+    PAnneal,
+    RandomDirections,
+    ReLU,
+    SkipTranscoder,
+    Tied,
+    TopK,
+    Transcoder,
+    loss_terms,
+)
+from interp_jax.dictionaries.scores.comparison import (
     Matching,
     Splitting,
     Universality,
@@ -15,41 +39,29 @@ from interp_jax.dictionaries.comparison import (
     stability,
     universality,
 )
-from interp_jax.dictionaries.crosscoder import Crosscoder
-from interp_jax.dictionaries.evaluation import Evaluation, evaluate
-from interp_jax.dictionaries.gated import Gated
-from interp_jax.dictionaries.ica import ICA
-from interp_jax.dictionaries.identifying import identifiability, plausibility, recovery, written_rows
-from interp_jax.dictionaries.jumprelu import JumpReLU
-from interp_jax.dictionaries.matryoshka import Matryoshka
-from interp_jax.dictionaries.monitor import Monitor
-from interp_jax.dictionaries.nmf import NMF
-from interp_jax.dictionaries.panneal import PAnneal
-from interp_jax.dictionaries.patching import FeaturePatch, patch_features
-from interp_jax.dictionaries.pca import PCA
-from interp_jax.dictionaries.probing import SparseProbe, sparse_probe
-from interp_jax.dictionaries.relu import ReLU
-from interp_jax.dictionaries.resampling import resample
-from interp_jax.dictionaries.scaling import Scaling
-from interp_jax.dictionaries.sources import harvest, shuffled
+from interp_jax.dictionaries.scores.evaluation import Evaluation, evaluate
+from interp_jax.dictionaries.scores.recovery import identifiability, plausibility, recovery, written_rows
+from interp_jax.dictionaries.scores.sparse_probing import SparseProbe, sparse_probe
 from interp_jax.dictionaries.splicing import Splice, splice
-from interp_jax.dictionaries.state import TrainInfo, TrainState
-from interp_jax.dictionaries.sweeps import train_many
-from interp_jax.dictionaries.tied import Tied
-from interp_jax.dictionaries.topk import TopK
-from interp_jax.dictionaries.training import check, train, train_step
-from interp_jax.dictionaries.transcoder import SkipTranscoder, Transcoder
+from interp_jax.dictionaries.training.monitor import Monitor
+from interp_jax.dictionaries.training.resampling import resample
+from interp_jax.dictionaries.training.scaling import Scaling
+from interp_jax.dictionaries.training.state import TrainInfo, TrainState
+from interp_jax.dictionaries.training.steps import check, train, train_step
+from interp_jax.dictionaries.training.sweeps import train_many
 
 __all__ = [
     "Archetypal",
     "BatchTopK",
     "CrossLayerTranscoder",
     "Crosscoder",
+    "Dictionary",
     "Evaluation",
     "FeaturePatch",
     "Gated",
     "ICA",
     "JumpReLU",
+    "LossContext",
     "Matching",
     "Matryoshka",
     "Monitor",
@@ -74,9 +86,11 @@ __all__ = [
     "evaluate",
     "harvest",
     "identifiability",
+    "known_kinds",
     "load",
     "load_metadata",
     "load_state",
+    "loss_terms",
     "match",
     "mean_max_cosine",
     "plausibility",

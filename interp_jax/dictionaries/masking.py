@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 import inspect
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Bool, Int
@@ -12,13 +12,21 @@ import numpy as np
 Mask = Bool[np.ndarray, "sequence position"]
 
 
+@runtime_checkable
+class Shaped(Protocol):
+    """An array of jax, of numpy or of another library."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
 def sequences(name: str, tokens: Any, mask: Any, *, chunk: bool = False) -> Any:
     """Tokens `[sequence position]` and their mask as numpy has them; None where the tokens are an iterable of chunks.
 
     Raises:
       ValueError: no integers, another rank, a mask of another shape or dtype; says what to give, in the name of `name`.
     """
-    if not hasattr(tokens, "shape"):
+    if not isinstance(tokens, Shaped):
         if not isinstance(tokens, list | tuple) or not _are_rows(tokens):
             if chunk:
                 raise ValueError(f"{name}: a chunk is tokens [batch position] or a pair of them and their mask")
@@ -47,7 +55,7 @@ def skipped(name: str, skip: Any) -> list[int]:
     Raises:
       ValueError: something else than ids; in the name of `name`.
     """
-    ids = np.asarray(skip).ravel().tolist() if hasattr(skip, "shape") else skip
+    ids = np.asarray(skip).ravel().tolist() if isinstance(skip, Shaped) else skip
     ids = list(ids) if isinstance(ids, Iterable) else [ids]
     ids = [id for id in ids if id is not None]
     if not all(isinstance(id, int | np.integer) and not isinstance(id, bool) for id in ids):
@@ -56,7 +64,7 @@ def skipped(name: str, skip: Any) -> list[int]:
 
 
 def counted(tokens: Int[np.ndarray, "..."], mask: Bool[np.ndarray, "..."], skip: list[int]) -> Mask:
-    """Which tokens count: real ones but for those to skip."""
+    """Which tokens count: those that are real and not to be skipped."""
     return mask & ~np.isin(tokens, skip) if skip else mask
 
 

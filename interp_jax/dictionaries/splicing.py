@@ -11,7 +11,6 @@ Bricken et al. 2023, Towards Monosemanticity; Templeton et al. 2024, Scaling Mon
 Dunefsky et al. 2024, https://arxiv.org/abs/2406.11944; Ameisen et al. 2025, Circuit tracing.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +19,8 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import Context, Intervention, as_intervention, split_address
-from interp_jax.dictionaries.clt import CrossLayerTranscoder
-from interp_jax.dictionaries.crosscoder import Crosscoder
+from interp_jax.dictionaries.kinds.arrays import Parameter
+from interp_jax.dictionaries.kinds.base import Dictionary
 
 
 @jax.tree_util.register_dataclass
@@ -32,7 +31,7 @@ class Splice(Intervention):
     Attributes:
       dictionary: the dictionary.
       edit: of its features, or None.
-      values: of a crosscoder, what was captured, `[site *batch d_in]`; else None.
+      values: of a dictionary that reads later sites, what was captured, `[site *batch d_in]`; else None.
       keep_error: whether what the dictionary does not reconstruct stays.
       source: addresses that are encoded: none where it is the value itself, those of all layers up to here of a
         cross-layer transcoder.
@@ -40,9 +39,9 @@ class Splice(Intervention):
       place: which layer or site of a dictionary of several this is.
     """
 
-    dictionary: Any
+    dictionary: Dictionary
     edit: Intervention | None
-    values: Any
+    values: Parameter | None
     keep_error: bool = field(metadata={"static": True})
     source: tuple[str, ...] = field(metadata={"static": True})
     written: str | None = field(metadata={"static": True})
@@ -80,14 +79,14 @@ class Splice(Intervention):
 
     def _input(self, value: Array, ctx: Context) -> Array:
         """What is encoded, with the axes that the dictionary takes."""
-        if isinstance(self.dictionary, Crosscoder):
+        if self.values is not None:
             return jnp.moveaxis(jnp.asarray(self.values), 0, -2)
         if not self.source:
             return value
         read = [ctx.reads[address] for address in self.source]
-        if not isinstance(self.dictionary, CrossLayerTranscoder):
+        if self.place is None:
             return read[0]
-        later = [jnp.zeros_like(read[0])] * (self.dictionary.n_layers - len(read))  # which write nothing here
+        later = [jnp.zeros_like(read[0])] * (self.dictionary.input_shape[0] - len(read))  # which write nothing here
         return jnp.stack([*read, *later], axis=-2)
 
     def _output(self, x: Array, features: Array, value: Array) -> Array:
@@ -96,13 +95,13 @@ class Splice(Intervention):
 
 
 def splice(
-    dictionary: Any,
+    dictionary: Dictionary,
     keep_error: bool = True,
     *,
     edit: Any = None,
-    sites: str | tuple[str, str] | None = None,
+    sites: str | tuple[str, ...] | None = None,
     values: Any = None,
-) -> Any:
+) -> Splice | dict[str, Splice]:
     """An intervention that sends a site's values through a dictionary.
 
     Args:
@@ -113,7 +112,8 @@ def splice(
         cross-layer transcoder are `[... layer d_sae]`: `at(at(scale(0.0), feature=7), axis=-2, index=1)`.
       sites: the address where it belongs, or `(read, written)` of a transcoder, such as `("blocks.2.mlp_in",
         "blocks.2.mlp_out")`; by default those that the dictionary was trained at.
-      values: for a crosscoder, what a run without the edit captures at its sites, `[site *batch d_in]`.
+      values: for a crosscoder, which reads later sites, what a run without the edit captures at its sites, `[site
+        *batch d_in]`.
 
     Returns:
       An intervention: a pytree, so a `jit` argument, `vmap`-able and differentiable. It computes in the dictionary's
@@ -142,23 +142,24 @@ def splice(
     edit = None if edit is None else as_intervention(edit)
     sites = dictionary.sites if sites is None else sites
     read, written = _pair(dictionary, sites)
-    if values is not None and not isinstance(dictionary, Crosscoder):
+    if values is not None and not dictionary.reads_later:
         raise ValueError(f"splice: a {type(dictionary).__name__} encodes what the run itself has; leave values out")
-    if isinstance(dictionary, Crosscoder):
-        if values is None or jnp.shape(values)[0] != dictionary.n_sites:
-            raise ValueError(
-                f"splice: a Crosscoder reads sites that come after those it writes; give values=, what capture gives "
-                f"at {written!r} of a run without the edit, [{dictionary.n_sites} ...]"
-            )
-        return _each(written, dictionary.n_sites, lambda at, i: Splice(dictionary, edit, values, keep_error, (), at, i))
-    if isinstance(dictionary, CrossLayerTranscoder):
-        sources = list(_each(read, dictionary.n_layers, lambda at, i: at))
-        one = lambda at, i: Splice(dictionary, edit, None, keep_error, tuple(sources[: i + 1]), at, i)  # noqa: E731
-        return _each(written, dictionary.n_layers, one)
-    return Splice(dictionary, edit, None, keep_error, () if read is None else (read,), written)
+    if not dictionary.is_stacked:
+        return Splice(dictionary, edit, None, keep_error, () if read is None else (read,), written)
+    n = dictionary.input_shape[0]
+    if dictionary.reads_later and (values is None or jnp.shape(values)[0] != n):
+        raise ValueError(
+            f"splice: a {type(dictionary).__name__} reads sites that come after those it writes; give values=, what "
+            f"capture gives at {written!r} of a run without the edit, [{n} ...]"
+        )
+    sources = [] if dictionary.reads_later else _layers(written if read is None else read, n)
+    return {
+        address: Splice(dictionary, edit, values, keep_error, tuple(sources[: i + 1]), address, i)
+        for i, address in enumerate(_layers(written, n))
+    }
 
 
-def _pair(dictionary: Any, sites: Any) -> tuple[Any, Any]:
+def _pair(dictionary: Dictionary, sites: Any) -> tuple[Any, Any]:
     """The address that a dictionary reads, None where it is the one that it writes; and the one that it writes."""
     kind = type(dictionary).__name__
     pair = isinstance(sites, tuple) and len(sites) == 2
@@ -169,16 +170,15 @@ def _pair(dictionary: Any, sites: Any) -> tuple[Any, Any]:
         )
     if not dictionary.reads_pair and not isinstance(sites, str | None):
         raise ValueError(f"splice: a {kind} belongs to one site, not to {sites!r}; name it with sites=")
-    if sites is None and isinstance(dictionary, Crosscoder):
+    if sites is None and dictionary.is_stacked:
         raise ValueError(f'splice: a {kind} of unknown sites; say which, as in splice(..., sites="blocks.resid_post")')
     return (sites[0], sites[1]) if isinstance(sites, tuple) else (None, sites)
 
 
-def _each(address: str, n: int, make: Any) -> Mapping[str, Any]:
-    """What `make` makes for each of n layers of an address of every layer, by the layer's own address."""
+def _layers(address: str, n: int) -> list[str]:
+    """The addresses of n layers, of an address of every layer."""
     name, layer = split_address(address)
     if layer is not None or "." not in name:
         raise ValueError(f"splice: {address!r} is not the address of every layer, such as 'blocks.resid_post'")
     scope, rest = name.split(".", 1)
-    addresses = [f"{scope}.{i}.{rest}" for i in range(n)]
-    return {address: make(address, i) for i, address in enumerate(addresses)}
+    return [f"{scope}.{i}.{rest}" for i in range(n)]

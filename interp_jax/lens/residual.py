@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Float, Int
 
-from interp_jax.lens.weights import CAP, Weights, check_decoder, unembedding
+from interp_jax.weights import CAP, Weights, check_decoder, unembedding
 
 
 def logit_lens(

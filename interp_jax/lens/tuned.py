@@ -8,8 +8,7 @@ Caveat: a translator may find what the model itself does not use at that layer. 
 are those before the cap, at `unembed.out`, unless the lens is made with `capped=True`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,11 @@ from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Bool, Float
-import numpy as np
-import optax
 
 from interp_jax import io
-from interp_jax.core import capture
 from interp_jax.lens.residual import logit_lens
-from interp_jax.lens.weights import CAP, Weights
 from interp_jax.metrics import kl
+from interp_jax.weights import Weights
 
 Mask = Bool[Typed, "*tokens"]
 
@@ -84,7 +80,7 @@ class TunedLens:
         Raises:
           ValueError: `resid` is not `[layer ... d_model]` of this lens, such as a capture of one layer.
         """
-        self._check(resid)
+        self.check(resid)
         x = resid.astype(jnp.float32)
         return x + jnp.einsum("l...m,lmn->l...n", x, self.W) + jnp.expand_dims(self.b, tuple(range(1, x.ndim - 1)))
 
@@ -119,10 +115,11 @@ class TunedLens:
         Raises:
           ValueError: as `translate`; `logits` of other tokens than `resid`.
         """
-        self._check(resid, logits)
+        self.check(resid, logits)
         return lax.map(lambda x: self._of_layer(weights, x, logits, mask), self.translate(resid))
 
-    def _check(self, resid: Array, logits: Array | None = None) -> None:
+    def check(self, resid: Array, logits: Array | None = None) -> None:
+        """Raises ValueError where a residual stream, or the logits beside it, do not fit this lens."""
         n_layers, d_model = self.b.shape
         if resid.ndim < 2 or (len(resid), resid.shape[-1]) != (n_layers, d_model):
             raise ValueError(
@@ -144,176 +141,39 @@ class TunedLens:
         each = jnp.where(counted, kl(logits)(read), 0)
         return each.sum() / jnp.maximum(counted.sum(), 1).astype(jnp.float32)
 
-    def save(self, path: str | Path, **metadata: Any) -> None:
-        """Writes the lens to a folder, whole or not at all, with what else to remember, such as `site=`, `model=`.
 
-        Raises:
-          FileExistsError: `path` is there and is not a checkpoint of this library.
-          TypeError: JSON cannot hold the metadata.
-        """
-        options = {"eps": self.eps, "centred": self.centred, "capped": self.capped}
-        about = {"lens": "tuned", **options, "about": metadata}
-        io.orbax.save(path, {"W": self.W, "b": self.b}, about)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "TunedLens":
-        """The lens in a folder that `save` wrote.
-
-        Raises:
-          FileNotFoundError: there is no such folder.
-          ValueError: it holds something else, or is torn.
-        """
-        arrays, metadata = io.orbax.load(path)
-        if metadata.get("lens") != "tuned" or set(arrays) != {"W", "b"}:
-            raise ValueError(f"{path}: not a tuned lens; it holds {', '.join(sorted(arrays))}")
-        return cls(**arrays, **{name: metadata[name] for name in ("eps", "centred", "capped") if name in metadata})
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["lens", "opt_state", "step"], meta_fields=["optimizer"])
-@dataclass(frozen=True)
-class LensState:
-    """What one step of training hands to the next: the lens, the optimizer's state, int32 `[]` steps taken."""
-
-    lens: Any
-    opt_state: Any
-    step: Any
-    optimizer: optax.GradientTransformation
-
-    @classmethod
-    def create(cls, lens: TunedLens, optimizer: optax.GradientTransformation | None = None) -> "LensState":
-        """The state before the first step; the optimizer is any of optax's, by default `adam(1e-3)`."""
-        optimizer = optax.adam(1e-3) if optimizer is None else optimizer
-        return cls(lens, optimizer.init(_parameters(lens)), jnp.zeros((), jnp.int32), optimizer)
-
-
-@jax.jit
-def lens_step(
-    state: LensState,
-    weights: Weights,
-    resid: Float[Typed, "layer *axes d_model"],
-    logits: Float[Typed, "*tokens d_vocab"],
-    mask: Mask | None = None,
-) -> tuple[LensState, Float[Typed, "layer"]]:
-    """One step of training. Pure.
+def save(path: str | Path, lens: TunedLens, **metadata: Any) -> None:
+    """Writes a tuned lens to a folder, whole or not at all.
 
     Args:
-      state: from `LensState.create` or the step before.
-      weights, resid, logits, mask: as in `TunedLens.divergence`, float32 or bfloat16; parameters stay float32.
-
-    Returns:
-      `(state, losses)`: losses `[layer]`, the KL before the step; where one is not finite, the state is the one given.
+      path: the folder; a checkpoint already there is replaced.
+      lens: the lens.
+      **metadata: what else to remember, such as `site=` and `model=`.
 
     Raises:
-      ValueError: as `TunedLens.divergence`.
+      FileExistsError: `path` is there and is not a checkpoint of this library.
+      TypeError: JSON cannot hold the metadata.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import tempfile
       >>> from interp_jax import lens
-      >>> state = lens.LensState.create(lens.TunedLens.create(2, 1))
-      >>> weights, resid = {"W_U": jnp.eye(2)}, jnp.array([[[[1.0, 0.0]]]])
-      >>> state, losses = lens.lens_step(state, weights, resid, jnp.array([[[0.0, 3.0]]]))
-      >>> int(state.step), losses.shape
-      (1, (1,))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     lens.save(f"{folder}/mine", lens.TunedLens.create(2, 3), site="blocks.resid_pre")
+      ...     lens.load(f"{folder}/mine").W.shape
+      (3, 2, 2)
     """
-    lens = state.lens
-    lens._check(resid, logits)
-
-    def of_layer(layer: Any) -> Any:
-        parameters, x = layer
-
-        def loss(parameters: Any) -> Array:
-            one = replace(lens, **jax.tree.map(lambda p: p[None], parameters))
-            return one._of_layer(weights, one.translate(x[None])[0], logits, mask)
-
-        return jax.value_and_grad(loss)(parameters)
-
-    parameters = _parameters(lens)
-    losses, gradient = lax.map(of_layer, (parameters, resid))  # a layer at a time: logits are large
-    with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
-        updates, opt_state = state.optimizer.update(gradient, state.opt_state, parameters)
-        moved: Any = optax.apply_updates(parameters, updates)
-    after = LensState(replace(lens, **moved), opt_state, state.step + 1, state.optimizer)
-    finite = jnp.isfinite(losses).all()
-    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state), losses
+    about = {"lens": "tuned", "eps": lens.eps, "centred": lens.centred, "capped": lens.capped, "about": metadata}
+    io.orbax.save(path, {"W": lens.W, "b": lens.b}, about)
 
 
-def train_lens(
-    state: LensState,
-    f: Callable[..., Array],
-    model: Any,
-    weights: Weights,
-    batches: Iterable[Any],
-    *,
-    site: str = "blocks.resid_pre",
-    logits: str | None = None,
-    report: Callable[[LensState, np.ndarray], None] | None = None,
-    every: int = 20,
-) -> LensState:
-    """Takes one step for each batch of texts, until there are no more.
-
-    Args:
-      state: from `LensState.create`.
-      f: `(model, tokens) -> logits [batch position d_vocab]`, with sites.
-      model: a pytree, scanned or not, which stays as it is.
-      weights: `models.weights(model)`.
-      batches: int32 tokens `[batch position]`, or pairs of them and a mask, False at what does not count, such as
-        padding on the right; of one shape.
-      site: residual stream that the lens reads; after the last layer there is nothing to learn.
-      logits: site of the model's logits where they are not what `f` gives; a lens that is not `capped` of a model that
-        caps its logits reads those before the cap, `"unembed.out"`.
-      report: called with the state and the losses `[layer]` of every `every`-th step.
-      every: how often to look; in between nothing waits for the device.
-
-    Returns:
-      The last state.
+def load(path: str | Path) -> TunedLens:
+    """The tuned lens in a folder that `save` wrote.
 
     Raises:
-      ValueError: no batch; an address that names no site; logits after a cap for a lens that reads those before; as
-        `lens_step`.
-      FloatingPointError: the loss of a layer is not finite; names the step and the layer.
-
-    Example:
-      >>> import jax
-      >>> from interp_jax import lens, models
-      >>> model, _ = models.load("microworld")
-      >>> state = lens.LensState.create(lens.TunedLens.create(128, 4))
-      >>> texts = jax.random.randint(jax.random.key(0), (2, 8, 12), 0, 641)
-      >>> int(lens.train_lens(state, models.forward, model, models.weights(model), texts).step)
-      2
+      FileNotFoundError: there is no such folder.
+      ValueError: it holds something else, or is torn.
     """
-    if logits is None and CAP in weights and not state.lens.capped:
-        raise ValueError(
-            "train_lens: this model caps its logits: give logits='unembed.out', or a TunedLens with capped=True"
-        )
-    read = jax.jit(capture(f, (site,) if logits is None else (site, logits)))
-    first, seen = int(state.step), 0
-    unseen: list[Array] = []
-    for tokens in batches:
-        tokens, mask = tokens if isinstance(tokens, tuple) else (tokens, None)
-        out, acts = read(model, tokens)
-        state, losses = lens_step(state, weights, acts[site], out if logits is None else acts[logits], mask)
-        unseen.append(losses)
-        if len(unseen) == every:
-            (last,) = _check_finite(unseen, first + seen)
-            seen, unseen = seen + every, []
-            if report is not None:
-                report(state, last)
-    if not seen and not unseen:
-        raise ValueError("train_lens: there is no batch; give tokens")
-    _check_finite(unseen, first + seen)
-    return state
-
-
-def _check_finite(losses: list[Array], first: int) -> np.ndarray:
-    """The last of the losses of steps `first`, ..., `[1 layer]`; raises FloatingPointError where one is not finite."""
-    values = np.array([np.asarray(loss) for loss in losses])
-    for step, layer in np.argwhere(~np.isfinite(values))[:1]:
-        raise FloatingPointError(
-            f"step {first + step}: the loss of layer {layer} is not finite; the residual stream has NaN or inf, or the "
-            "learning rate is too high"
-        )
-    return values[-1:]
-
-
-def _parameters(lens: TunedLens) -> dict[str, Any]:
-    return {"W": lens.W, "b": lens.b}
+    arrays, metadata = io.orbax.load(path)
+    if metadata.get("lens") != "tuned" or set(arrays) != {"W", "b"}:
+        raise ValueError(f"{path}: not a tuned lens; it holds {', '.join(sorted(arrays))}")
+    return TunedLens(**arrays, **{name: metadata[name] for name in ("eps", "centred", "capped") if name in metadata})

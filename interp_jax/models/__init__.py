@@ -1,4 +1,7 @@
-"""One decoder and one encoder, their families, loading and saving, generation, tokens and stacked weights."""
+"""One decoder and one encoder, their families, loading and saving, generation, tokens and stacked weights.
+
+.. include:: README.md
+"""
 
 from interp_jax.models.adapters import tag
 from interp_jax.models.config import Config

@@ -4,18 +4,15 @@ from collections.abc import Callable, Sequence
 import math
 from typing import Any, NamedTuple
 
-import jax
-from jax import Array, lax
+from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core import COUNTED, Context, Intervention
-from interp_jax.core.calling import trace
-from interp_jax.core.catalog import Catalog
+from interp_jax.core import COUNTED, Context, Intervention, find
 from interp_jax.interventions import at, chain
 from interp_jax.interventions.registration import Wrapper, pytree
+from interp_jax.runs import in_chunks
 
-SEQUENCES = 64  # how many run at once where the caller says nothing
 DEEP = 16  # more layers than this are data: compiling them one by one takes too long
 PARTS = 3  # into which a scan of many layers is cut: in each, what comes before it runs once for all its places
 
@@ -53,20 +50,18 @@ def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwarg
     Raises:
       ValueError: the address names no site or several, or the site has no such axis.
     """
-    catalog = Catalog(trace(f, args, kwargs)[0])
-    targets = catalog.resolve(where)
-    if len(targets) > 1:
-        raise ValueError(f"where={where!r} names {len(targets)} sites, a sweep goes over one: {targets[0].name!r}, ...")
-    info = catalog.info(targets[0].name)
-    layers = None if targets[0].layer is not None else info.layers
+    found = find(f, where, *args, **kwargs)
+    if len(found) > 1:
+        raise ValueError(f"where={where!r} names {len(found)} sites, a sweep goes over one: {next(iter(found))!r}, ...")
+    (info,) = found.values()
+    layers = info.layers
     known = (*(("layer",) if layers else ()), *(info.axes or ()))
     for axis in over:
         if axis not in known or over.count(axis) > 1:
             what = f"names {axis!r} twice" if axis in known else f"names an axis {axis!r} that site {where!r} has not"
             raise ValueError(f"over={tuple(over)} {what}; its axes: {', '.join(known) or 'none is named'}")
     sizes = {axis: info.size(axis) for axis in over if axis not in ("layer", "batch")}
-    spans = catalog.found[targets[0].name][0].spans
-    return Grid(layers if "layer" in over else None, sizes, info.axes or (), bool(spans) and spans[-1].real)
+    return Grid(layers if "layer" in over else None, sizes, info.axes or (), info.scanned)
 
 
 @pytree(data=("edit",), static=("first",))
@@ -126,11 +121,10 @@ def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array
 def _each(one: Callable[[Sequence[Array]], Array], sizes: tuple[int, ...], chunk: int) -> Array:
     if not sizes:
         return one(())[None]
-    n = math.prod(sizes)
-    n_chunks = max(1, -(-n // chunk))
-    if n_chunks == 1:
-        return jax.vmap(one)(jnp.unravel_index(jnp.arange(n), sizes))
-    size = -(-n // n_chunks)  # chunks of one size, the last filled up: what is left over would be a second program
-    indices = jnp.minimum(jnp.arange(n_chunks * size), n - 1).reshape(n_chunks, size)
-    values = lax.map(jax.vmap(one), jnp.unravel_index(indices, sizes))
-    return values.reshape(n_chunks * size, *values.shape[2:])[:n]
+    return in_chunks(lambda place: one(jnp.unravel_index(place, sizes)), jnp.arange(math.prod(sizes)), chunk)
+
+
+def ordered(values: Array, grid: Grid, over: Sequence[str]) -> Array:
+    """`[layer *grid.sizes batch]`, of which those in `over` are there, in the order of `over`."""
+    names = [*(["layer"] if grid.layers is not None else []), *grid.sizes, *(["batch"] if "batch" in over else [])]
+    return values.transpose([names.index(axis) for axis in over])

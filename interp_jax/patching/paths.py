@@ -19,9 +19,9 @@ import jax.numpy as jnp
 
 from interp_jax.core import Sites, capture, intervene, sites, split_address, transform
 from interp_jax.interventions import add, at, chain, replace
-from interp_jax.patching.edges import n_sharing
-from interp_jax.patching.grid import SEQUENCES, confine, lay, visit
-from interp_jax.patching.sweep import check_pair, ordered, per_example
+from interp_jax.nodes import n_sharing
+from interp_jax.patching.grid import confine, lay, ordered, visit
+from interp_jax.runs import at_once, check_counts, check_pair, per_example
 
 SENDERS = ("embed", "pos_embed", "blocks.attn.z", "blocks.attn.result", "blocks.attn_out", "blocks.mlp_out")
 _NODE = re.compile(r"(?P<kind>q|k|v|head) (?P<layer>\d+)\.(?P<head>\d+)|mlp (?P<mlp>\d+)|(?P<logits>logits)")
@@ -80,7 +80,7 @@ def path_patch(
       >>> from interp_jax import data, metrics, models, patching
       >>> model, tokenizer = models.load("microworld")
       >>> task = data.tasks.ioi(jax.random.key(0), tokenizer, n=2, order="ABBA", template=0)
-      >>> f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+      >>> f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
       >>> metric = metrics.logit_diff(task.answers, task.distractors)
       >>> effects = patching.path_patch(f, metric, "blocks.attn.z", "v 3.1")(model, task.clean, task.corrupted)
       >>> effects.shape
@@ -88,8 +88,7 @@ def path_patch(
     """
     if put not in ("replace", "add"):
         raise ValueError(f"put={put!r} is neither 'replace' nor 'add'")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk={chunk}: it must be at least 1")
+    check_counts(chunk=chunk)
     if split_address(where)[0] not in SENDERS:
         raise ValueError(f"path_patch: where={where!r} does not write to the stream; senders: {', '.join(SENDERS)}")
     receivers = _receivers((to,) if isinstance(to, str) else tuple(to))
@@ -148,8 +147,7 @@ def _path_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Ar
         score = per_example(metric(output), examples)
         return score if keep else score.mean()
 
-    chunk = options.chunk or max(1, SEQUENCES // max(1, examples[0] if examples else 1))
-    return ordered(visit(one, grid, "data", chunk), grid, options.over)
+    return ordered(visit(one, grid, "data", at_once(options.chunk, examples)), grid, options.over)
 
 
 def _frozen(known: Sites, options: _Options) -> list[str]:

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from interp_jax.core import as_intervention, capture, intervene, transform
 from interp_jax.interventions import replace
-from interp_jax.patching.grid import DEEP, SEQUENCES, Grid, confine, lay, visit
+from interp_jax.patching.grid import DEEP, confine, lay, ordered, visit
+from interp_jax.runs import at_once, check_counts, check_pair, per_example
 
 
 class _Options(NamedTuple):
@@ -66,7 +67,7 @@ def activation_patch(
       >>> from interp_jax import data, metrics, models, patching
       >>> model, tokenizer = models.load("microworld")
       >>> task = data.tasks.ioi(jax.random.key(0), tokenizer, n=2, order="ABBA", template=0)
-      >>> f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+      >>> f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
       >>> metric = metrics.logit_diff(task.answers, task.distractors)
       >>> effects = patching.activation_patch(f, metric, "blocks.resid_pre")(model, task.clean, task.corrupted)
       >>> effects.shape
@@ -120,9 +121,7 @@ def sweep(
 def _options(where: str, over: Sequence[str], chunk: int | None, plan: str | None, window: int = 1) -> _Options:
     if plan not in (None, "static", "data"):
         raise ValueError(f"plan={plan!r} is neither 'static' nor 'data'")
-    for name, value in (("chunk", chunk), ("window", window)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: it must be at least 1")
+    check_counts(chunk=chunk, window=window)
     return _Options(where, (over,) if isinstance(over, str) else tuple(over), chunk, plan, window)
 
 
@@ -145,31 +144,5 @@ def _sweep(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:
         score = per_example(metric(intervene(f, {options.where: here})(*args, **kwargs)), examples)
         return score if keep else score.mean()
 
-    chunk = options.chunk or max(1, SEQUENCES // max(1, examples[0] if examples else 1))
     plan = options.plan or ("static" if len(grid.layers or ()) <= DEEP else "data")
-    return ordered(visit(one, grid, plan, chunk), grid, options.over)
-
-
-def ordered(values: Array, grid: Grid, over: Sequence[str]) -> Array:
-    """`[layer *grid.sizes batch]`, of which those in `over` are there, in the order of `over`."""
-    names = [*(["layer"] if grid.layers is not None else []), *grid.sizes, *(["batch"] if "batch" in over else [])]
-    return values.transpose([names.index(axis) for axis in over])
-
-
-def check_pair(name: str, clean: Any, corrupted: Any) -> None:
-    """Raises ValueError where the two are not of one shape."""
-    if jnp.shape(clean) != jnp.shape(corrupted):
-        raise ValueError(
-            f"{name}: clean is {list(jnp.shape(clean))}, corrupted {list(jnp.shape(corrupted))}: "
-            "give pairs of the same length, aligned position by position"
-        )
-
-
-def per_example(score: Any, examples: tuple[int, ...]) -> Array:
-    """A metric's value in float32. Raises ValueError where it is not one number per example."""
-    if jnp.shape(score) != examples:
-        raise ValueError(
-            f"the metric gave {list(jnp.shape(score))} for {list(examples)} examples: it must give one number "
-            "per example (no mean over the batch, one position picked)"
-        )
-    return jnp.asarray(score, jnp.float32)
+    return ordered(visit(one, grid, plan, at_once(options.chunk, examples)), grid, options.over)

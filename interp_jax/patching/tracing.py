@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from interp_jax.core import capture, intervene, transform
 from interp_jax.interventions import at, noise, replace
-from interp_jax.patching.sweep import per_example, sweep
+from interp_jax.patching.sweep import sweep
+from interp_jax.runs import check_counts, per_example
 
 
 class Trace(NamedTuple):
@@ -68,8 +69,7 @@ def causal_trace(
       >>> trace(jax.random.key(0), subject, 3.0, model, tokens).restored.shape
       (4,)
     """
-    if n_samples < 1:
-        raise ValueError(f"causal_trace: n_samples={n_samples}: it must be at least 1")
+    check_counts(n_samples=n_samples)
     axes = over if isinstance(over, str) else tuple(over)
     inner = (("over", axes), ("window", window), ("chunk", chunk), ("plan", plan))
     options = _Options(where, embed, n_samples, inner)

@@ -2,11 +2,11 @@
 
 from interp_jax.report.activity import Firings, firings
 from interp_jax.report.attention import attention_page
-from interp_jax.report.dashboard import Example, Feature, describe, page
+from interp_jax.report.dashboard import Excerpt, Feature, describe, page
 from interp_jax.report.labels import Label, Words, label, telling, words
 
 __all__ = [
-    "Example",
+    "Excerpt",
     "Feature",
     "Firings",
     "Label",

@@ -29,8 +29,8 @@ def attention_page(
       tokens: the text of each of the prompt's tokens, as `tokenizer.to_str_tokens` gives.
       title: the heading.
       mask: bool `[position]`, False at padding, which is cut away.
-      scores: name -> `[layer head]`, numbers between 0 and 1 that label the heads, such as `lens.induction_scores`; nan
-        where there is none.
+      scores: name -> `[layer head]`, numbers between 0 and 1 that label the heads, such as `heads.induction_scores`;
+        nan where there is none.
 
     Raises:
       ValueError: shapes that do not fit, a prompt of padding alone, or a pattern with values that are negative or not

@@ -21,7 +21,7 @@ BEFORE, AFTER = 70, 30  # letters shown around the token that fires
 
 
 @dataclass(frozen=True)
-class Example:
+class Excerpt:
     """A stretch of text: its tokens, the feature's activation on each, and which one it was chosen for."""
 
     tokens: tuple[str, ...]
@@ -49,8 +49,8 @@ class Feature:
     density: float
     maximum: float
     histogram: tuple[int, ...]
-    top: tuple[Example, ...]
-    intervals: tuple[tuple[float, float, tuple[Example, ...]], ...]
+    top: tuple[Excerpt, ...]
+    intervals: tuple[tuple[float, float, tuple[Excerpt, ...]], ...]
     raised: tuple[tuple[str, float], ...]
     lowered: tuple[tuple[str, float], ...]
 
@@ -93,12 +93,12 @@ def describe(
         raise ValueError(f"describe: feature {feature} never fires in this text")
     dense, maximum = found.dense(feature), float(values.max())
 
-    def pick(order: np.ndarray, n: int) -> tuple[Example, ...]:
-        examples: list[Example] = []
+    def pick(order: np.ndarray, n: int) -> tuple[Excerpt, ...]:
+        examples: list[Excerpt] = []
         seen: set[Any] = set()
         for place in places[order]:
             row, position = divmod(int(place), found.shape[1])
-            example = _example(tokens[row], dense[row], mask[row], position, strings)
+            example = _excerpt(tokens[row], dense[row], mask[row], position, strings)
             nearby = example.tokens[max(0, example.focus - 4) : example.focus + 1]
             if row in seen or nearby in seen:
                 continue
@@ -133,9 +133,9 @@ def describe(
     )
 
 
-def _example(
+def _excerpt(
     tokens: np.ndarray, values: np.ndarray, mask: np.ndarray, position: int, strings: Sequence[str]
-) -> Example:
+) -> Excerpt:
     def reach(step: int, n_letters: int) -> list[int]:
         """The places on one side of `position`, up to about `n_letters` away."""
         found, at = [], position + step
@@ -154,7 +154,7 @@ def _example(
         after.append(end)  # nor end within one
         end += 1
     shown = [*before, position, *after]
-    return Example(
+    return Excerpt(
         tuple(strings[int(tokens[p])] for p in shown),
         tuple(round(float(values[p]), 3) for p in shown),
         len(before),

@@ -3,8 +3,8 @@
 import pytest
 
 from interp_jax import models
-from interp_jax.cli import corpus
 from interp_jax.cli.sizes import Sizes, plan
+from interp_jax.data import corpus
 
 QUIET = 1e11  # operations a second, of two cores
 

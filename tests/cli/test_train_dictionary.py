@@ -105,7 +105,7 @@ def test_a_run_that_was_cut_off_goes_on(run, monkeypatch):
     [
         ('kind = "topk"', (), "k = []: TopK needs one"),
         ('kind = "gated"\nk = [3]', (), "k = [3]: Gated has none"),
-        ('kind = "topkk"', (), "kind = 'topkk': is not an architecture that is trained; known: archetypal"),
+        ('kind = "topkk"', (), "kind = 'topkk': is not an architecture that is trained; known: "),
         ('kind = "pca"', (), "kind = 'pca': is not an architecture that is trained"),
         ('kind = "topk"\nk = [40]', (), "TopK: k=40 is larger than d_sae=32"),
         ('kind = "gated"\nn_step = 3', (), "unknown key 'n_step'; did you mean"),

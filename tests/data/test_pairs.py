@@ -33,7 +33,7 @@ def test_a_pair_is_a_row(tokenizer: models.Tokenizer) -> None:
     assert tokenizer.decode(task.answers) == "are are" and tokenizer.decode(task.distractors) == "is is"
     assert task.accepted.tolist() == task.answers[:, None].tolist()
     assert {name: where.tolist() for name, where in task.positions.items()} == {"changed": [3, 3], "end": [6, 3]}
-    assert task.columns["changed"].tolist() == [3, 6] and task.columns["end"].tolist() == task.at.tolist() == [6, 6]
+    assert task.columns["changed"].tolist() == [3, 6] and task.columns["end"].tolist() == task.last.tolist() == [6, 6]
     assert list(task.attributes) == ["case"] and task.attributes["case"].tolist() == ["plural", "singular"]
     assert jax.tree.map(lambda x: x[1:], task).clean.shape == (1, 7)
 
@@ -48,7 +48,7 @@ def test_the_same_sentences_as_the_world_says_them(tokenizer: models.Tokenizer) 
     ]
     records = [{key: " " * (i > 1) + record[key] for i, key in enumerate(pairs.KEYS)} for record in records]
     task, _ = pairs.task(records, tokenizer)
-    for name in ("clean", "corrupted", "mask", "at", "answers", "distractors"):
+    for name in ("clean", "corrupted", "mask", "last", "answers", "distractors"):
         assert getattr(task, name).tolist() == getattr(world, name).tolist(), name
     assert task.positions["changed"].tolist() == world.positions["subject"].tolist()
 
@@ -63,7 +63,7 @@ def test_what_is_left_out_is_told(tokenizer: models.Tokenizer) -> None:
     }
     task, left_out = pairs.task([*odd.values(), DOGS, SHORT], tokenizer)
     assert left_out == dict.fromkeys(odd, 1) | {"the prompts differ in length": 2}
-    assert len(task.at) == 1
+    assert len(task.last) == 1
 
 
 def test_an_answer_may_not_change_the_cut_of_its_prompt(real_data: Path) -> None:
@@ -77,7 +77,7 @@ def test_an_answer_may_not_change_the_cut_of_its_prompt(real_data: Path) -> None
 def test_the_files_of_subject_and_verb(real_data: Path, file: str, kept: int, left_out: int) -> None:
     gpt2 = models.Tokenizer.from_folder(real_data / "gpt2-tokenizer")
     task, reasons = pairs.task(real_data / "subject-verb" / f"{file}.json", gpt2)
-    assert len(task.at) == kept and reasons == {"the prompts differ in length": left_out}
+    assert len(task.last) == kept and reasons == {"the prompts differ in length": left_out}
     assert {" is", " are", " has", " have"} <= set(gpt2.to_str_tokens(np.unique(task.answers)))
     assert (task.clean != task.corrupted).sum(-1).tolist() == [1] * kept
     assert set(task.positions["changed"].tolist()) == {1}

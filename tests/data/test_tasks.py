@@ -32,13 +32,13 @@ def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
     tokenizer = of_world(world)
     task = tasks.OF_WORLD[world][name](jax.random.key(0), tokenizer, n=20)
     assert task.clean.shape == task.corrupted.shape == task.mask.shape
-    assert {x.dtype for x in (task.clean, task.corrupted, task.at, task.answers, task.distractors)} == {
+    assert {x.dtype for x in (task.clean, task.corrupted, task.last, task.answers, task.distractors)} == {
         np.dtype("int32")
     }
-    assert (np.asarray(task.at) == task.clean.shape[1] - 1).all()
+    assert (np.asarray(task.last) == task.clean.shape[1] - 1).all()
     assert {values.shape for values in task.attributes.values()} == {(20,)}
     clean, corrupted, masks, at, answers = map(
-        np.asarray, (task.clean, task.corrupted, task.mask, task.at, task.answers)
+        np.asarray, (task.clean, task.corrupted, task.mask, task.last, task.answers)
     )
     columns = np.array(list(task.columns.values()))
     for row, mask in enumerate(masks):
@@ -50,7 +50,7 @@ def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
         assert (clean[row] != corrupted[row]).any()
         assert (start < columns[:, row]).all() and (columns[:, row] <= at[row]).all()
     assert (answers != np.asarray(task.distractors)).all()
-    assert (task.columns["end"] == task.at).all()
+    assert (task.columns["end"] == task.last).all()
     assert (task.positions["end"] == task.mask.sum(-1) - 1).all()
     assert (task.accepted[:, 0] == task.answers).all()
     assert not (task.accepted == task.distractors[:, None]).any()
@@ -69,7 +69,7 @@ def test_an_edit_at_a_named_word(tokenizer: models.Tokenizer) -> None:
     model, _ = models.load("microworld")
     task = tasks.ioi(jax.random.key(1), tokenizer, n=16)
     assert not task.mask.all()
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     clean, acts = ij.capture(f, "embed")(model, task.clean)
     edit = at(replace(acts["embed"]), position=task.positions["s2"])
     np.testing.assert_array_equal(ij.intervene(f, {"embed": edit})(model, task.corrupted), clean)

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax.dictionaries.checkpoint import ARCHITECTURES
+from interp_jax import dictionaries
 
+OURS = [kind for kind in dictionaries.known_kinds() if kind.__module__.startswith("interp_jax.")]
+ARCHITECTURES = {kind.architecture: kind for kind in OURS}
 D_IN, D_OUT, D_SAE, N = 8, 6, 24, 32
 POINTS = jax.random.normal(jax.random.key(5), (30, D_IN))
 FITTED = jax.random.exponential(jax.random.key(6), (200, D_IN))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from interp_jax import dictionaries
-from interp_jax.dictionaries.checkpoint import ARCHITECTURES
 from tests.dictionaries.kinds import (
+    ARCHITECTURES,
     D_IN,
     D_SAE,
     DEAD,
@@ -29,7 +29,8 @@ from tests.dictionaries.kinds import (
 @jax.jit
 def loss(dictionary, data):
     half = jnp.float32(0.5)
-    return dictionary.loss(data, jnp.broadcast_to(DEAD[: dictionary.d_sae], dictionary.feature_shape), half, half, half)
+    dead = jnp.broadcast_to(DEAD[: dictionary.d_sae], dictionary.feature_shape)
+    return dictionary.loss(data, dictionaries.LossContext(dead, half, half, half))
 
 
 gradient = jax.jit(jax.grad(lambda d, data: loss(d, data)[0]))
@@ -190,7 +191,7 @@ def test_archetypal_seeds_start_at_other_points():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_nth_largest_is_that_of_a_sort(dtype):
-    from interp_jax.dictionaries.batchtopk import nth_largest
+    from interp_jax.dictionaries.kinds.batchtopk import nth_largest
 
     values = jax.nn.relu(jax.random.normal(jax.random.key(0), (37, 50))).astype(dtype)
     falling = np.sort(np.asarray(values.ravel(), np.float32))[::-1]

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import interp_jax as ij
 from interp_jax import dictionaries
-from interp_jax.dictionaries.nmf import nonnegative_least_squares
+from interp_jax.dictionaries.kinds.baselines.nmf import nonnegative_least_squares
 from interp_jax.interventions import at, scale
 
 D_IN, D_SAE, N = 10, 6, 400

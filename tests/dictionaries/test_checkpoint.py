@@ -55,7 +55,7 @@ def test_what_is_not_a_dictionary_is_refused(tmp_path, dictionary):
     with pytest.raises(ValueError, match="not a checkpoint"):
         dictionaries.load(tmp_path)
     io.orbax.save(tmp_path / "other", {"a": jnp.ones(2)}, {"architecture": "tower"})
-    with pytest.raises(ValueError, match="unknown architecture 'tower'; known: topk"):
+    with pytest.raises(ValueError, match="unknown architecture 'tower'; known: "):
         dictionaries.load(tmp_path / "other")
     with pytest.raises(ValueError, match="unknown format 'pickle'"):
         dictionaries.save(tmp_path / "d", dictionary, format="pickle")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from interp_jax import dictionaries
-from interp_jax.dictionaries.comparison import nearest
+from interp_jax.dictionaries.scores.comparison import nearest
 
 rng = np.random.default_rng(0)
 

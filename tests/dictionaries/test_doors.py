@@ -10,9 +10,8 @@ import pytest
 
 from interp_jax import dictionaries
 from interp_jax.dictionaries import TrainState, train, train_step
-from interp_jax.dictionaries.checkpoint import ARCHITECTURES
-from interp_jax.dictionaries.dictionary import check_sizes
-from tests.dictionaries.kinds import D_IN, PAIRS, batch, create, inputs, kinds, noisy
+from interp_jax.dictionaries.kinds.arrays import check_sizes
+from tests.dictionaries.kinds import ARCHITECTURES, D_IN, PAIRS, batch, create, inputs, kinds, noisy
 
 TRAINED = sorted(set(ARCHITECTURES) - {"ica", "neuron_basis", "nmf", "pca", "random_directions"})
 

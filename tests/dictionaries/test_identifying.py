@@ -1,5 +1,7 @@
 """Plausibility, identifiability and recovery, against loops over scikit-learn's accuracy and by known cases."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from interp_jax import dictionaries
 from interp_jax.data import planted
-from interp_jax.dictionaries.identifying import LEVELS
+from interp_jax.dictionaries.scores.recovery import LEVELS
 
 rng = np.random.default_rng(0)
 
@@ -43,7 +45,7 @@ def exact(n_features=12, d=20):
     rows = jnp.asarray(np.linalg.qr(rng.normal(size=(d, n_features)))[0].T, jnp.float32)
     c = planted.coefficients(jax.random.key(0), "heavy_tailed", 2000, n_features, 1.0)
     made = dictionaries.ReLU.create(jax.random.key(0), d, n_features)
-    return dictionaries.dictionary.with_fields(made, W_enc=rows.T, W_dec=rows), c @ rows, rows, c > 0
+    return replace(made, W_enc=rows.T, W_dec=rows), c @ rows, rows, c > 0
 
 
 def test_the_truth_is_recovered():
@@ -57,7 +59,7 @@ def test_a_parent_that_is_absorbed_is_missed():
     rows = jnp.eye(4)
     c = planted.coefficients(jax.random.key(0), "hierarchical", 2000, 4, 0.4)
     enc = rows.at[1:, 0].set(-100.0)  # the parent's feature is silent where a child is in the input
-    made = dictionaries.dictionary.with_fields(dictionaries.ReLU.create(jax.random.key(0), 4, 4), W_enc=enc, W_dec=rows)
+    made = replace(dictionaries.ReLU.create(jax.random.key(0), 4, 4), W_enc=enc, W_dec=rows)
     found = dictionaries.recovery(made, c @ rows, rows, c > 0)
     parents = np.asarray(c[:, 0] > 0)
     assert found["missed"] == pytest.approx(np.asarray((c[:, 1:] > 0).any(1))[parents].mean(), abs=1e-6)
@@ -67,11 +69,11 @@ def test_a_skip_is_taken_from_what_is_to_be_found():
     _, x, rows, active = exact()
     skip = jnp.asarray(0.3 * rng.normal(size=(20, 20)), jnp.float32)
     made = dictionaries.SkipTranscoder.create(jax.random.key(0), 20, 12)
-    made = dictionaries.dictionary.with_fields(made, W_enc=rows.T, W_dec=rows, W_skip=skip)
+    made = replace(made, W_enc=rows.T, W_dec=rows, W_skip=skip)
     batch, directions = (x, x + x @ skip.T), (rows, rows + rows @ skip.T)
     assert dictionaries.recovery(made, batch, directions, active)["cosine"] == pytest.approx(1.0, abs=1e-5)
     plain = dictionaries.Transcoder.create(jax.random.key(0), 20, 12)
-    plain = dictionaries.dictionary.with_fields(plain, W_enc=rows.T, W_dec=rows)
+    plain = replace(plain, W_enc=rows.T, W_dec=rows)
     assert dictionaries.recovery(plain, batch, directions, active)["cosine"] < 0.9
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from interp_jax import dictionaries
-from interp_jax.dictionaries.checkpoint import ARCHITECTURES
+from tests.dictionaries.kinds import ARCHITECTURES
 
 pytestmark = pytest.mark.long
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax.dictionaries import TopK, selecting
+from interp_jax.dictionaries import LossContext, TopK
+from interp_jax.dictionaries.kinds import selecting
 
 D_IN, D_SAE, K = 12, 40, 5
 
@@ -69,7 +70,7 @@ def test_loss_and_sparse_gradient_equal_dense_brute_force(n_dead):
     d, x = dictionary(), inputs()
     dead = jnp.arange(D_SAE) < n_dead
     coefficient = jnp.float32(0.3)
-    loss, gradient = jax.value_and_grad(lambda d: d.loss(x, dead, coefficient)[0])(d)
+    loss, gradient = jax.value_and_grad(lambda d: d.loss(x, LossContext(dead, coefficient))[0])(d)
     expected, expected_gradient = jax.value_and_grad(brute_force_loss)(d, x, dead, coefficient)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
@@ -80,14 +81,14 @@ def test_loss_and_sparse_gradient_equal_dense_brute_force(n_dead):
 def test_loss_is_differentiable_in_its_input():
     d, x = dictionary(), inputs(4)
     dead = jnp.zeros(D_SAE, bool)
-    gradient = jax.grad(lambda x: d.loss(x, dead, jnp.float32(0.0))[0])(x)
+    gradient = jax.grad(lambda x: d.loss(x, LossContext(dead, jnp.float32(0.0)))[0])(x)
     expected = jax.grad(lambda x: brute_force_loss(d, x, dead, 0.0))(x)
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_decoder_rows_stay_unit_and_the_gradient_is_orthogonal_to_them():
     d, x = dictionary(), inputs()
-    gradient = jax.grad(lambda d: d.loss(x, jnp.zeros(D_SAE, bool), jnp.float32(0.0))[0])(d)
+    gradient = jax.grad(lambda d: d.loss(x, LossContext(jnp.zeros(D_SAE, bool), jnp.float32(0.0)))[0])(d)
     along = (d.tangent(gradient).W_dec * d.W_dec).sum(-1)
     np.testing.assert_allclose(along, 0, atol=1e-4)
     np.testing.assert_allclose(jnp.linalg.norm(replace(d, W_dec=3 * d.W_dec).normalized().W_dec, axis=-1), 1, rtol=1e-5)
@@ -139,7 +140,7 @@ def test_the_dense_form_has_the_sparse_ones_loss_and_gradient(monkeypatch, limit
         d, b_enc=0.1 * jax.random.normal(jax.random.key(3), (24,)), limit=None if limit is None else jnp.array(limit)
     )
     x, dead = jax.random.normal(jax.random.key(1), (32, 8)), jnp.arange(24) < 5
-    loss = lambda d: d.loss(x, dead, 0.5)  # noqa: E731
+    loss = lambda d: d.loss(x, LossContext(dead, 0.5))  # noqa: E731
     (sparse, terms), gradient = jax.value_and_grad(loss, has_aux=True)(d)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     (dense, others), same = jax.value_and_grad(loss, has_aux=True)(d)

@@ -64,7 +64,7 @@ def test_step_is_pure_and_counts():
 
 def test_rate_warms_up_and_decays():
     hyper = start(n_steps=100, learning_rate=1.0, n_warmup=10, n_decay=20).hyperparameters
-    rates = [float(hyper.rate(jnp.int32(step))) for step in (0, 4, 9, 50, 80, 90, 99, 100)]
+    rates = [float(hyper.learning_rate(jnp.int32(step))) for step in (0, 4, 9, 50, 80, 90, 99, 100)]
     np.testing.assert_allclose(rates, [0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 0.05, 0.0], atol=1e-6)
 
 

@@ -119,7 +119,7 @@ REBUILT: dict[str, Callable[[Any, float], Any]] = {
     "via": lambda v, s: ij.intervene(plain, {"h": iv.via({"a": "a"}, lambda h, a: h - a * s + v)})(X),
     "nested": lambda v, s: ij.intervene(plain, {"h": iv.chain(iv.at(lambda h: h * s, axis=-1, index=0), iv.add(v))})(X),
     "reducer": lambda v, s: ij.capture(plain, {"h": lambda h: (h * v).sum() * s})(X),
-    "metric": lambda v, s: ij.grads(plain, "h", lambda y: (y * v).sum() * s)(X),
+    "metric": lambda v, s: ij.grads(plain, lambda y: (y * v).sum() * s, "h")(X),
     "held values": lambda v, s: ij.freeze(plain, "h", {"h": v * s})(X),
     "float argument": lambda v, s: ij.capture(lambda x, scale, *, shift: plain(x * scale + shift), "h")(X, s, shift=s),
     "twice": lambda v, s: ij.capture(ij.intervene(plain, {"a": lambda a: a * s}), {"h": lambda h: h + v})(X),
@@ -240,7 +240,7 @@ def test_rules_of_derivatives_that_read_globals() -> None:
 
     for w in (jnp.full(4, 2.0), jnp.full(4, 3.0)):
         assert jax.grad(ij.intervene(f, {"h": iv.scale(2.0)}))(X).tolist() == (2 * w).tolist()
-        assert ij.grads(f, "h", jnp.sum)(X)[2]["h"].tolist() == [1, 1, 1, 1]
+        assert ij.grads(f, jnp.sum, "h")(X)[2]["h"].tolist() == [1, 1, 1, 1]
 
 
 def test_names_of_static_arguments() -> None:

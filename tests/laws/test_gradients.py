@@ -25,7 +25,7 @@ def test_gradients_at_sites() -> None:
     weights, x = params(), inputs()
     where = [*SITES, "blocks.3.resid_post"]
     for f in (scanned, looped):
-        value, acts, slopes = ij.grads(f, where, lambda out: out**2)(weights, x)
+        value, acts, slopes = ij.grads(f, lambda out: out**2, where)(weights, x)
         close(value, (f(weights, x) ** 2).sum())
         close(acts, ij.capture(f, where)(weights, x)[1])
         # The derivative by another road: of an added vector that is zero.

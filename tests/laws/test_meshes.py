@@ -122,8 +122,8 @@ def test_gradients_and_captures(case: Any) -> None:
     name, f, args = case
     where = ["in", "h", "h.2"]
     loss = lambda y: (y**2).sum((1, 2))  # noqa: E731
-    expected = ij.grads(scan, where, loss)(WEIGHTS, X)
-    got = jax.jit(ij.grads(f, where, loss))(*args)
+    expected = ij.grads(scan, loss, where)(WEIGHTS, X)
+    got = jax.jit(ij.grads(f, loss, where))(*args)
     np.testing.assert_allclose(got[0], expected[0], rtol=1e-5)
     for here, there in zip(got[1:], expected[1:], strict=True):
         for key in where:

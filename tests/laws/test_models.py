@@ -114,7 +114,7 @@ def test_slopes_are_numbers_where_scores_are_masked(where: str, side: str) -> No
     tokens, mask = padded(side)
     f = partial(models.forward, attention_mask=mask, logits_at=np.where(mask, np.arange(6), 0).max(1))
     metric = lambda logits: logits[:, 3] - logits[:, 5]  # noqa: E731
-    assert jnp.isfinite(jax.jit(ij.grads(f, where, metric))(model, tokens)[2][where]).all()
+    assert jnp.isfinite(jax.jit(ij.grads(f, metric, where))(model, tokens)[2][where]).all()
     corrupted = np.where(tokens == 9, 12, tokens)
     estimated = patching.attribution_patch(f, metric, where, ("layer", "head"))(model, tokens, corrupted)
     patched = patching.activation_patch(f, metric, where, ("layer", "head"))(model, tokens, corrupted)

@@ -128,7 +128,7 @@ def test_a_count_stays_a_count() -> None:
     for n in (3, np.int64(3)):
         f = lambda x: jax.lax.fori_loop(0, n, lambda _, x: ij.site(x * 2, "h"), x)  # noqa: B023, E731
         assert ij.sites(f, X)["h"].layers == (0, 1, 2) and capture(f, X).shape == (3, 3)
-        assert ij.grads(f, "h", jnp.sum)(X)[2]["h"].shape == (3, 3)
+        assert ij.grads(f, jnp.sum, "h")(X)[2]["h"].shape == (3, 3)
 
 
 # What a function writes.

@@ -285,7 +285,7 @@ WAYS: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "capture": lambda f: lambda x: ij.capture(f, "h")(x)[1]["h"],
     "intervene": lambda f: lambda x: ij.intervene(f, {"h": lambda h: h})(x),
     "jit": lambda f: lambda x: jax.jit(ij.capture(f, "h", output=False))(x)["h"],
-    "grads": lambda f: lambda x: ij.grads(f, "h", jnp.sum)(x)[1]["h"],
+    "grads": lambda f: lambda x: ij.grads(f, jnp.sum, "h")(x)[1]["h"],
     "freeze": lambda f: lambda x: jax.linearize(ij.freeze(f, "h"), x)[0],
 }
 

@@ -23,7 +23,7 @@ from tests.laws.functions import close, inputs, looped, params, scanned
     ],
 )
 def test_unknown_addresses(f, address, words) -> None:
-    for transform in (ij.capture(f, address), ij.intervene(f, {address: iv.zero()}), ij.grads(f, address, jnp.sum)):
+    for transform in (ij.capture(f, address), ij.intervene(f, {address: iv.zero()}), ij.grads(f, jnp.sum, address)):
         with pytest.raises(ValueError, match=words) as error:
             transform(params(), inputs())
         assert "\n" not in str(error.value)

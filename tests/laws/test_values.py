@@ -258,6 +258,6 @@ def test_explicit_shardings() -> None:
             ij.intervene(f, {"out": replace(acts["out"]), "in": at(replace(0.0), layer=3)})(w, x),
             jnp.tanh(jnp.zeros_like(x)) * 0 + acts["out"][-1],
         )
-        value, _, slopes = ij.grads(f, ["out", "out.1"], jnp.sum)(w, x)
+        value, _, slopes = ij.grads(f, jnp.sum, ["out", "out.1"])(w, x)
     close(value, out.sum())
     close(slopes["out"][-1], jnp.ones_like(out))

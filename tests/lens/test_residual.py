@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import interp_jax as ij
-from interp_jax import lens, models
+from interp_jax import lens, models, weights
 from tests.models.conftest import CONFIGS, GPT2, LLAMA, random_model
 
 TOKENS = np.random.default_rng(0).integers(0, 37, (2, 7))
@@ -90,7 +90,7 @@ def test_contributions_add_up_whatever_the_model_has(kind) -> None:
 
 def test_contributions_to_a_model_with_folded_norms(model, tokens) -> None:
     """The last norm's bias is one of the unembedding then."""
-    folded = models.with_weights(model, lens.fold_norms(models.weights(model)))
+    folded = models.with_weights(model, weights.fold_norms(models.weights(model)))
     answers, both = jnp.array([3, 30]), [models.forward(x, tokens)[:, -1] for x in (model, folded)]
     found = attribution(folded, tokens, answers)
     for logits in both:

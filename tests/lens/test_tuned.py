@@ -117,13 +117,13 @@ def test_saved_and_loaded(tmp_path) -> None:
         lens.TunedLens.create(3, 2, eps=1e-6, centred=True, capped=True),
         W=jax.random.normal(jax.random.key(0), (2, 3, 3)),
     )
-    tuned.save(tmp_path / "lens", site="blocks.resid_pre")
-    again = lens.TunedLens.load(tmp_path / "lens")
+    lens.save(tmp_path / "lens", tuned, site="blocks.resid_pre")
+    again = lens.load(tmp_path / "lens")
     assert jax.tree.structure(again) == jax.tree.structure(tuned)  # its options are part of it
     np.testing.assert_array_equal(again.W, tuned.W)
     io.orbax.save(tmp_path / "other", {"w": jnp.ones(2)}, {})
     with pytest.raises(ValueError, match="not a tuned lens; it holds w"):
-        lens.TunedLens.load(tmp_path / "other")
+        lens.load(tmp_path / "other")
 
 
 def test_nan_is_named_and_leaves_the_lens() -> None:

@@ -133,7 +133,7 @@ def test_gradients(mixer: Mixer, both: tuple) -> None:
 
     want = jax.jit(jax.value_and_grad(loss))(jnp.zeros((LAYERS, 2, 5, 8)))
     for tagged in both:
-        value, _, slopes = ij.grads(run, "blocks.mlp_out", lambda out: (out**2).sum())(tagged, images())
+        value, _, slopes = ij.grads(run, lambda out: (out**2).sum(), "blocks.mlp_out")(tagged, images())
         close((value, slopes["blocks.mlp_out"]), want)
 
 

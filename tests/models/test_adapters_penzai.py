@@ -160,7 +160,7 @@ def test_gradients(llama: Guest) -> None:
 
     want = jax.jit(jax.value_and_grad(loss, argnums=1))(llama.row, jnp.zeros((2, 5, D_MODEL)))
     for tagged in llama.tagged:
-        value, _, slopes = ij.grads(run, "blocks.1.mlp_out", lambda out: (out**2).sum())(tagged, TOKENS)
+        value, _, slopes = ij.grads(run, lambda out: (out**2).sum(), "blocks.1.mlp_out")(tagged, TOKENS)
         close((value, slopes["blocks.1.mlp_out"]), want)
 
 

@@ -70,7 +70,9 @@ def test_loss_and_gradients(pair: Any, x: jax.Array, n_dead: int) -> None:
     theirs = peer.training_forward_pass(step).loss
     theirs.backward()
 
-    loss, gradient = jax.value_and_grad(lambda d: d.loss(x, jnp.asarray(dead), jnp.float32(1.0))[0])(ours)
+    loss, gradient = jax.value_and_grad(
+        lambda d: d.loss(x, dictionaries.LossContext(jnp.asarray(dead), jnp.float32(1.0)))[0]
+    )(ours)
     np.testing.assert_allclose(loss, theirs.item(), rtol=1e-5)
     # SAELens lets the auxiliary loss move b_dec through the encoder; the residual it explains holds b_dec constant.
     for name in NAMES if not n_dead else NAMES[:3]:

@@ -44,7 +44,7 @@ def run(peer: Any, ours: Any, coefficients: dict[str, float]) -> tuple[Any, Any,
     weight = jnp.float32(next(iter(coefficients.values()), 0.0))
 
     def loss(d: Any) -> Any:
-        return d.loss(jnp.asarray(x), jnp.asarray(DEAD), jnp.float32(1.0), weight, jnp.float32(0.0))
+        return d.loss(jnp.asarray(x), dictionaries.LossContext(jnp.asarray(DEAD), jnp.float32(1.0), weight))
 
     return output, *jax.value_and_grad(loss, has_aux=True)(ours)
 

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformer_lens = pytest.importorskip("transformer_lens")
 
-from interp_jax import lens, models  # noqa: E402
+from interp_jax import models, weights  # noqa: E402
 from tests.models.conftest import GPT2, LLAMA, NEOX, random_model  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -106,10 +106,10 @@ def test_as_they_are(kind: tuple[Any, dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("theirs", "ours"),
     [
-        ("fold_ln", lens.fold_norms),
-        ("center_writing_weights", lens.centre_writing_weights),
-        ("center_unembed", lens.centre_unembed),
-        ("fold_value_biases", lens.fold_value_biases),
+        ("fold_ln", weights.fold_norms),
+        ("center_writing_weights", weights.centre_writing_weights),
+        ("center_unembed", weights.centre_unembed),
+        ("fold_value_biases", weights.fold_value_biases),
     ],
 )
 def test_one_by_one(kind: tuple[Any, dict[str, Any]], theirs: str, ours: Any) -> None:
@@ -125,6 +125,6 @@ def test_one_by_one(kind: tuple[Any, dict[str, Any]], theirs: str, ours: Any) ->
 def test_all_of_them(kind: tuple[Any, dict[str, Any]]) -> None:
     model, options = kind
     every = dict.fromkeys(("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"), True)
-    new = lens.fold_norms(models.weights(model))
-    new = lens.centre_writing_weights(new) if model.config.norm == "layernorm" else new
-    compare(lens.fold_value_biases(lens.centre_unembed(new)), peer_of(model, options, **every), model)
+    new = weights.fold_norms(models.weights(model))
+    new = weights.centre_writing_weights(new) if model.config.norm == "layernorm" else new
+    compare(weights.fold_value_biases(weights.centre_unembed(new)), peer_of(model, options, **every), model)

@@ -23,7 +23,7 @@ class Setting(NamedTuple):
 def microworld() -> Setting:
     model, tokenizer = models.load("microworld", dtype=jnp.float32)
     task = data.tasks.ioi(jax.random.key(0), tokenizer, n=16, order="ABBA", template=0)
-    f = partial(models.forward, attention_mask=task.mask, logits_at=task.at)
+    f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     return Setting(f, metrics.logit_diff(task.answers, task.distractors), model, task.clean, task.corrupted)
 
 

@@ -34,7 +34,7 @@ def setting():
 def slopes(model, tokens, site, dropped):
     """d metric / d site of every example, with nothing coming back through one layer."""
     writers = [f"blocks.{dropped}.attn_out", f"blocks.{dropped}.mlp_out"]
-    return ij.grads(ij.freeze(last, writers), site, METRIC)(model, tokens)[1:]
+    return ij.grads(ij.freeze(last, writers), METRIC, site)(model, tokens)[1:]
 
 
 def test_gradients_are_dropped_layer_by_layer(setting) -> None:

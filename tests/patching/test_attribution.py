@@ -39,7 +39,7 @@ def test_exact_on_a_linear_model(over) -> None:
 @pytest.mark.long
 def test_it_is_the_difference_times_the_gradient(tiny) -> None:
     model, where = models.stack_layers(tiny.model), "blocks.attn.z"
-    _, values, slopes = ij.grads(tiny.f, where, tiny.metric)(model, tiny.corrupted)
+    _, values, slopes = ij.grads(tiny.f, tiny.metric, where)(model, tiny.corrupted)
     clean = ij.capture(tiny.f, where, output=False)(model, tiny.clean)[where]
     columns = ((clean - values[where]) * slopes[where]).sum(-1) / 3  # [layer batch position head], padding on the left
     wanted = sum(np.roll(columns[:, i], -pad, axis=1) for i, pad in enumerate((2, 0, 1)))

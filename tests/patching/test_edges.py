@@ -41,7 +41,7 @@ def test_edges_into_a_node_add_up(tiny, steps) -> None:
     slopes = []
     for share in shares:
         run = ij.intervene(f, {embed: ij.interventions.replace((1 - share) * here[embed] + share * there[embed])})
-        slopes.append(ij.grads(run, sites[1:], lambda out: metric(out).mean())(model, corrupted)[2])
+        slopes.append(ij.grads(run, lambda out: metric(out).mean(), sites[1:])(model, corrupted)[2])
     change = {s: (there[s] - here[s]) * sum(slope[s] for slope in slopes) / len(slopes) for s in sites[1:]}
     np.testing.assert_allclose(into["mlp 1"], change[mlp][1].sum(), atol=1e-5)
     np.testing.assert_allclose(into["logits"], change["blocks.resid_post"][-1].sum(), atol=1e-5)

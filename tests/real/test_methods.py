@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import interp_jax as ij
-from interp_jax import dictionaries, lens, metrics, models, patching
+from interp_jax import dictionaries, heads, lens, metrics, models, patching
 from tests.real.conftest import Real
 
 pytestmark = pytest.mark.real
@@ -52,7 +52,7 @@ def test_the_induction_head(smollm: Real) -> None:
     half = jax.random.randint(jax.random.key(0), (4, 24), 1000, 40000)
     tokens = jnp.concatenate([half, half], axis=1)
     pattern = ij.capture(models.forward, "blocks.attn.pattern", output=False)(smollm.model, tokens)
-    scores = np.asarray(lens.induction_scores(pattern["blocks.attn.pattern"], tokens))
+    scores = np.asarray(heads.induction_scores(pattern["blocks.attn.pattern"], tokens))
     assert np.unravel_index(scores.argmax(), scores.shape) == (18, 6)
     assert scores.max() > 0.7
 

@@ -1,0 +1,18 @@
+"""Circuits: masks over the components of a model, and how much of its work those that are in do alone."""
+
+from interp_jax.circuits.circuit import Circuit
+from interp_jax.circuits.completeness import Completeness, completeness, greedy_removal
+from interp_jax.circuits.edge_circuit import EdgeCircuit
+from interp_jax.circuits.faithfulness import Faithfulness, Minimality, faithfulness, minimality
+
+__all__ = [
+    "Circuit",
+    "Completeness",
+    "EdgeCircuit",
+    "Faithfulness",
+    "Minimality",
+    "completeness",
+    "faithfulness",
+    "greedy_removal",
+    "minimality",
+]

@@ -1,0 +1,1 @@
+"""Other tools' dictionaries, one file a format."""

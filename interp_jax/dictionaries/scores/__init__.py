@@ -1,0 +1,1 @@
+"""What a dictionary is worth: in its model, beside others, against what is known."""
