@@ -1,10 +1,15 @@
-"""Agreement of subject and verb: where a model keeps the subject's number, and what carries it to the verb.
+"""Where does a model keep the number of a subject until its verb, and what carries it there?
 
-`python experiments/agreement.py [--model gpt2 --data ../shared/data/subject-verb] [--out DIR]`. `--data`: files of
-pairs as Marks et al. 2024 publish, arXiv:2403.19647 (`The uncles behind the dogs` -> do, not does), or a folder and
-its *_test.json. Without: sentences of the microworld (`today the dogs near the tree` -> are). Shown: accuracy by case,
-and how much of the difference of the two verbs' logits a clean state brings back in the corrupted run (Finlayson et
-al. 2021, arXiv:2106.06087), by layer at the subject whose number changes and at the last word, and by head.
+`today the dogs near the tree` -> are, not is. Each sentence has a twin whose subject has the other number. A clean
+state that is put into the run of the twin brings back a share of the difference of the two verbs' logits (Finlayson et
+al. 2021, https://arxiv.org/abs/2106.06087): 0 nothing, 1 all. This is told by layer, at the subject and at the last
+word, for states and for what attention and MLPs write, and by head; beside it how often the right verb wins.
+
+    python experiments/agreement.py [--model gpt2 --data ../shared/data/subject-verb] [--out DIR]
+
+A minute on two cores with sentences of the microworld, which are those without `--data`. With it: files of pairs as
+Marks et al. 2024 publish (https://arxiv.org/abs/2403.19647; `The uncles behind the dogs` -> do, not does), or a folder
+and its *_test.json. It prints a table and a paragraph for each set.
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +18,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 import runs
-from scipy.stats import spearmanr
 
 from interp_jax import config, data, metrics, models, patching
 
@@ -39,10 +44,12 @@ def sets(cfg: Agreement, tokenizer) -> dict[str, tuple[data.tasks.Task, dict[str
     """Every set of pairs, and how many were left out of it, by reason."""
     if not cfg.data:
         task = data.tasks.agreement(jax.random.key(cfg.seeds[0]), tokenizer, n=cfg.n_sentences)
-        numbers = (task.attributes[name] for name in ("number", "attractor_number"))
-        case = np.array(["_".join(pair) for pair in zip(*numbers, strict=True)])
+        numbers = zip(task.attributes["number"], task.attributes["attractor_number"], strict=True)
+        case = np.array([f"{subject}_{attractor}" for subject, attractor in numbers])
         return {"microworld": (replace(task, attributes={"case": case}), {})}
-    files = [file for path in cfg.data for file in (sorted(path.glob("*_test.json")) if path.is_dir() else [path])]
+    files: list[Path] = []
+    for path in cfg.data:
+        files += sorted(path.glob("*_test.json")) if path.is_dir() else [path]
     if not files:
         raise ValueError(f"--data {', '.join(map(str, cfg.data))}: no *_test.json there; name the files")
     return {file.stem: data.pairs.task(file, tokenizer) for file in files}
@@ -65,64 +72,101 @@ def patched(cfg: Agreement, model, task: data.tasks.Task, seed: int, begin) -> d
     rows = jax.random.permutation(jax.random.key(seed), len(task.last))[: cfg.n]
     task = jax.tree.map(lambda x: x[rows], task)
     f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
-    pairs, difference = (task.clean, task.corrupted), metrics.logit_diff(task.answers, task.distractors)
-    metric = metrics.normalized(difference, *(difference(f(model, tokens)).mean() for tokens in pairs))
+    args = model, task.clean, task.corrupted
+    difference = metrics.logit_diff(task.answers, task.distractors)
+    clean, corrupted = (difference(f(model, tokens)).mean() for tokens in (task.clean, task.corrupted))
+    metric = metrics.normalized(difference, clean, corrupted)
+
     subject = task.positions["changed" if "changed" in task.positions else "subject"]
     found = {}
     for name, site in STATES.items():
         begin(name)
-        effects = patching.activation_patch(f, metric, site, ("batch", "layer", "position"))(model, *pairs)
-        at = (effects[np.arange(len(rows)), :, place] for place in (subject, task.positions["end"]))
-        found[name] = np.stack([values.mean(0) for values in at])
+        effects = patching.activation_patch(f, metric, site, ("batch", "layer", "position"))(*args)
+        prompts = np.arange(len(rows))
+        by_place = [effects[prompts, :, place].mean(0) for place in (subject, task.positions["end"])]
+        found[name] = np.stack(by_place)
     begin("heads")
-    found["heads"] = np.asarray(patching.activation_patch(f, metric, *HEADS)(model, *pairs))
-    return found | {"estimated": np.asarray(patching.attribution_patch(f, metric, *HEADS)(model, *pairs))}
+    found["heads"] = np.asarray(patching.activation_patch(f, metric, *HEADS)(*args))
+    found["estimated"] = np.asarray(patching.attribution_patch(f, metric, *HEADS)(*args))
+    return found
 
 
-def tell(name: str, about: dict, found: dict[str, np.ndarray]) -> None:
-    """Prints a set's table and what it says; the first axis of `found` is the seed."""
-    print(f"\n{name}: {about['pairs']} pairs, left out: {about['left_out'] or 'none'}; ", end="")
-    by_case = ", ".join(f"{case} {share:.3f}" for case, share in about["by_case"].items())
-    print(f"logit difference {about['logit_difference']:.2f}, accuracy {about['accuracy']:.3f}\nby case: {by_case}\n")
+def about(name: str, of_set: dict) -> str:
+    """How many pairs a set has, and what the model makes of them."""
+    by_case = ", ".join(f"{case} {share:.3f}" for case, share in of_set["by_case"].items())
+    return (
+        f"{name}: {of_set['pairs']} pairs, left out: {of_set['left_out'] or 'none'}; logit difference "
+        f"{of_set['logit_difference']:.2f}, accuracy {of_set['accuracy']:.3f}; by case: {by_case}"
+    )
+
+
+def table(found: dict[str, np.ndarray]) -> str:
+    """A row for each kind of state and place, a column for each layer."""
+    rows = []
     for state in STATES:
-        for place, mean, spread in zip(PLACES, found[state].mean(0), runs.spread(found[state]), strict=True):
-            print(f"{state:10} {place:8}", " ".join(f"{m:6.2f} ±{s:4.2f}" for m, s in zip(mean, spread, strict=True)))
+        for i, place in enumerate(PLACES):
+            layers = found[state][:, i].T  # [layer seed]
+            cells = {str(layer): runs.cell(values) for layer, values in enumerate(layers)}
+            rows.append({"brought back, by layer": f"{state} at the {place}"} | cells)
+    return runs.table(rows)
+
+
+def story(found: dict[str, np.ndarray]) -> str:
+    """Where the number is kept, and which heads carry it; the first axis of `found` is the seed."""
     subject, end = found["residual"].mean(0)
-    later = [layer for layer in range(len(end)) if end[layer] > subject[layer]]
-    where = f"from layer {later[0]} on the last word has more of it" if later else "the last word never has more of it"
-    where = "it is the last word" if np.array_equal(subject, end) else where
+    later = np.flatnonzero(end > subject)
+    if np.array_equal(subject, end):
+        where = "it is the last word"
+    elif len(later):
+        where = f"from layer {later[0]} on the last word has more of it"
+    else:
+        where = "the last word never has more of it"
+
     heads = found["heads"].mean(0)
     most = zip(*np.unravel_index(np.argsort(-heads, axis=None)[:3], heads.shape), strict=True)
     best = ", ".join(f"{layer}.{head} ({heads[layer, head]:.2f})" for layer, head in most)
-    ranks = [spearmanr(np.ravel(a), np.ravel(b))[0] for a, b in zip(found["heads"], found["estimated"], strict=True)]
-    print(f"\nThe subject's state before layer 0 brings back {subject[0]:.2f}; {where}. The heads that bring")
-    print(f"back most are {best}. Attribution patching ranks heads as patching does, with a")
-    print(f"correlation (Spearman's) of {np.mean(ranks):.2f} ±{runs.spread(ranks):.2f}.")
+    ranks = [runs.rank_correlation(*pair) for pair in zip(found["heads"], found["estimated"], strict=True)]
+    return (
+        f"The subject's state before layer 0 brings back {subject[0]:.2f}; {where}. The heads that bring back most are "
+        f"{best}. Attribution patching ranks heads as patching does, with a correlation (Spearman's) of "
+        f"{runs.cell(ranks)}."
+    )
+
+
+def draw(cfg: Agreement, found: dict[str, dict[str, np.ndarray]]) -> go.Figure:
+    """A row for each set: curves of each kind of state by layer, and the heads."""
+    titles = [f"{name}, {kind}" for name in found for kind in (*STATES, "heads")]
+    figure = make_subplots(len(found), len(STATES) + 1, subplot_titles=titles)
+    for row, of_set in enumerate(found.values(), start=1):
+        for column, state in enumerate(STATES, start=1):
+            for i, (place, colour) in enumerate(PLACES.items()):
+                look = {"name": place, "line_color": colour, "showlegend": row == column == 1}
+                runs.curve(figure, of_set[state][:, i], **look, row=row, col=column)
+        heads = of_set["heads"].mean(0)
+        figure.add_heatmap(z=heads, colorscale="RdBu", zmid=0, showscale=False, row=row, col=len(STATES) + 1)
+    figure.update_layout(title=f"{cfg.model}: share of the difference brought back", height=320 * len(found) + 80)
+    return figure
 
 
 def main(cfg: Agreement) -> dict:
+    """The numbers of every set: its accuracy, and what is brought back, with the seed as the first axis."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    posed = sets(cfg, tokenizer)
-    print(f"{cfg.model}: share of the logit difference that a clean state brings back, by layer, mean ± deviation over")
-    print(f"seeds {list(cfg.seeds)}, each of {cfg.n} pairs")
-    figure = make_subplots(len(posed), 4, subplot_titles=[f"{s}, {k}" for s in posed for k in (*STATES, "heads")])
-    numbers = {}
-    for row, (name, (task, left_out)) in enumerate(posed.items(), start=1):
-        about = {"pairs": len(task.last), "left_out": left_out} | behaviour(model, task)
+    numbers, patched_sets, text = {}, {}, []
+    for name, (task, left_out) in sets(cfg, tokenizer).items():
+        of_set = {"pairs": len(task.last), "left_out": left_out} | behaviour(model, task)
 
-        def keep(found: dict, name=name, about=about) -> None:
-            numbers[name] = about | {kind: values.tolist() for kind, values in found.items()}  # [seed place layer]
-            runs.write(cfg.out / "agreement.json", cfg, {"sets": numbers})
+        def keep(found: dict, name=name, of_set=of_set) -> None:
+            numbers[name] = of_set | {kind: values.tolist() for kind, values in found.items()}  # [seed place layer]
+            runs.write("agreement", cfg, {"sets": numbers})
 
         found = runs.each(cfg.seeds, len(STATES) + 1, f"{name}, seed", partial(patched, cfg, model, task), keep)
-        tell(name, about, found)
-        for column, state in enumerate(STATES, start=1):
-            for place, mean, spread in zip(PLACES, found[state].mean(0), runs.spread(found[state]), strict=True):
-                line = {"name": place, "line_color": PLACES[place], "showlegend": row == column == 1}
-                figure.add_scatter(y=mean, error_y={"array": spread}, **line, row=row, col=column)
-        figure.add_heatmap(z=found["heads"].mean(0), colorscale="RdBu", zmid=0, showscale=False, row=row, col=4)
-    figure.update_layout(title=f"{cfg.model}: share of the difference brought back", height=320 * len(posed) + 80)
-    figure.write_html(cfg.out / "agreement.html")
+        patched_sets[name] = found
+        text += [about(name, of_set), table(found), story(found)]
+    header = (
+        f"{cfg.model}: share of the logit difference that a clean state brings back, by layer, mean ± spread over "
+        f"seeds {list(cfg.seeds)}, each of {cfg.n} pairs"
+    )
+    runs.finish("agreement", cfg, {"sets": numbers}, draw(cfg, patched_sets), header, *text)
     return numbers
 
 

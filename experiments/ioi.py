@@ -1,26 +1,38 @@
-"""The circuit of indirect objects, found by every method: which heads, what they do, and whether they are enough.
+"""Which heads tell a model who is given something, and are they enough?
 
-`python experiments/ioi.py [--model gpt2] [--out DIR]`. Wang et al. 2022, https://arxiv.org/abs/2211.00593: name movers
-look from the end at the indirect object and write it (direct logit attribution, paths to the logits); S-inhibition
-heads look from the end at the second subject and tell the movers by their queries; duplicate-token and induction heads
-look from there at the first subject or the word after it. Circuits of the largest nodes and edges by EAP-IG, and of the
-largest nodes by patching, are measured with resample ablation. Spread over seeds, each of other prompts. A model that
-norms what its heads write (Gemma) has no edges that add up, and none of what takes them: nodes by patching are left.
+`when Mary and John went to the park , John gave a ring to` -> Mary. Wang et al. 2022, "Interpretability in the wild"
+(https://arxiv.org/abs/2211.00593), find a circuit of heads for it in GPT-2: duplicate-token and induction heads notice,
+at the second John, that the name was said before; S-inhibition heads carry this to the end; name movers look from there
+at the name that was said once, and write it. The script asks the paper's questions in its order:
+
+1. Which heads matter? A head's output is patched from the clean run into one where the other name is given, and is
+   estimated by gradients (EAP-IG).
+2. What do they do? Paths to the logits find the heads that write the name, paths into those the heads that tell them;
+   attention says where each looks. These two are in `ioi_heads.py`.
+3. Are they enough? Circuits of the largest nodes and edges, ever more of them, run alone, all else resample-ablated.
+4. Is the smallest that is enough whole, and is all of it needed? Completeness and minimality. These two are in
+   `ioi_circuits.py`.
+
+    python experiments/ioi.py [--model gpt2] [--out DIR]
+
+Two minutes on two cores. It prints the largest heads with all their scores, what it takes until a circuit is enough,
+and which heads write the name and tell the writer. A model that norms what its heads write (Gemma) has no edges that
+add up, and none of what takes them: circuits of nodes by patching are left.
 """
 
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ioi_heads import heads
+from ioi_circuits import EDGES_BETWEEN, faithful, is_whole_and_needed, largest_circuits
+from ioi_heads import Begin, Problem, score_heads
 import jax
-import jax.numpy as jnp
 import numpy as np
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 import runs
-from scipy.stats import spearmanr
 
-from interp_jax import circuits, config, data, metrics, models, patching
+from interp_jax import config, data, metrics, models, patching
 
 
 @dataclass(frozen=True)
@@ -35,92 +47,107 @@ class IOI:
     out: Path
 
 
-def study(cfg: IOI, model, tokenizer, seed: int, begin) -> dict[str, dict]:
-    """The scores of heads; by kind of circuit, faithfulness `[size]`; what is told of the smallest that is enough."""
+def pose(cfg: IOI, model, tokenizer, seed: int) -> Problem:
+    """Prompts of one template and order of names, so that a position is the same word's in every prompt."""
     task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
     f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
-    difference, args = metrics.logit_diff(task.answers, task.distractors), (model, task.clean, task.corrupted)
-    metric = metrics.normalized(difference, *(difference(f(model, tokens)).mean() for tokens in args[1:]))
-    edges = None
-    if runs.edges_add_up(model):
-        begin("EAP-IG")
-        edges = patching.edge_attribution(f, metric, steps=cfg.steps)(*args)
-    found = heads(model, task, f, metric, edges, begin)
-    begin("MLPs by patching")
-    mlps = patching.activation_patch(f, metric, "blocks.mlp_out", "layer")(*args)
-    n = found["patching"].size + mlps.size
-    sizes, work = np.append(np.arange(0, n, cfg.every), n), circuits.faithfulness(f, metric)
-    kinds = {"nodes by patching": (found["patching"], mlps)}
-    if edges is not None:
-        kinds = {"nodes by EAP-IG": (found["EAP-IG"], edges.sent("mlp"))} | kinds
-    nested = {name: circuits.Circuit.top(*map(jnp.abs, scores), jnp.asarray(sizes)) for name, scores in kinds.items()}
-    if edges is not None and cfg.n_edges:
-        sizes = jnp.arange(0, cfg.n_edges + 1, 10)
-        nested["edges by EAP-IG"] = circuits.EdgeCircuit.top(jax.tree.map(jnp.abs, edges), sizes)
-    share = {}
-    for name, circuit in nested.items():
-        begin(name)
-        share[name] = np.asarray(work(*args, circuit).share)
+    difference = metrics.logit_diff(task.answers, task.distractors)
+    clean = difference(f(model, task.clean)).mean()
+    corrupted = difference(f(model, task.corrupted)).mean()
+    return Problem(model, task, f, metrics.normalized(difference, clean, corrupted))
+
+
+def attribute_edges(cfg: IOI, problem: Problem, begin: Begin) -> patching.Edges | None:
+    """Every edge's effect as EAP-IG estimates it; none where what heads write does not add up."""
+    if not runs.edges_add_up(problem.model):
+        return None
+    begin("EAP-IG")
+    return patching.edge_attribution(problem.f, problem.metric, steps=cfg.steps)(*problem.args)
+
+
+def study(cfg: IOI, model, tokenizer, seed: int, begin: Begin) -> dict[str, dict]:
+    """All four questions on one seed's prompts: scores of heads, faithfulness `[size]` by kind of circuit, and more."""
+    problem = pose(cfg, model, tokenizer, seed)
+    edges = attribute_edges(cfg, problem, begin)
+    heads = score_heads(problem, edges, begin)
+    nested = largest_circuits(cfg.every, cfg.n_edges, problem, heads, edges, begin)
+    share = {name: faithful(problem, name, circuit, begin) for name, circuit in nested.items()}
+
     first = {name: int(np.argmax(values >= cfg.enough)) for name, values in share.items()}
-    told = {
-        f"{name} until {cfg.enough}": float(nested[name].size[i]) if share[name][i] >= cfg.enough else np.nan
-        for name, i in first.items()
-    }
-    best = next(iter(kinds))
-    circuit = jax.tree.map(lambda mask: mask[first[best]], nested[best])
-    parts = circuit.random(jax.random.key(seed), 20)
-    begin("completeness and minimality")
-    told["completeness, gap over 20 parts"] = float(circuits.completeness(f, metric)(*args, circuit, parts).gap.mean())
-    least = circuits.minimality(f, metric)(*args, circuit)
-    members = least.heads[circuit.heads], least.mlps[circuit.mlps]
-    told["minimality, least share of a member"] = float(jnp.concatenate(members).min())
+    told = {}
+    for name, i in first.items():
+        is_enough = share[name][i] >= cfg.enough
+        told[f"{name} until {cfg.enough}"] = float(nested[name].size[i]) if is_enough else np.nan
+    best = next(iter(nested))
+    smallest = jax.tree.map(lambda mask: mask[first[best]], nested[best])
+    told |= is_whole_and_needed(problem, smallest, seed, begin)
     if edges is not None:
-        both = (np.ravel(found[name]) for name in ("patching", "EAP-IG"))
-        told["Spearman of patching and EAP-IG"] = float(spearmanr(*both)[0])
-    return {"heads": found, "faithfulness": share, "told": told}
+        told["Spearman of patching and EAP-IG"] = runs.rank_correlation(heads["patching"], heads["EAP-IG"])
+    return {"heads": heads, "faithfulness": share, "told": told}
+
+
+def largest(scores: np.ndarray, n: int) -> list[tuple[int, int]]:
+    """The layers and heads of the `n` largest sizes of scores `[layer head]`, the largest first."""
+    order = np.argsort(-np.abs(scores), axis=None)[:n]
+    return list(zip(*np.unravel_index(order, scores.shape), strict=True))
+
+
+def table_of_heads(heads: dict[str, np.ndarray]) -> str:
+    """The heads that bring back most, with all their scores `[seed layer head]`."""
+    return runs.table(
+        [
+            {"head": f"{layer}.{head}"} | {name: runs.cell(scores[:, layer, head]) for name, scores in heads.items()}
+            for layer, head in largest(heads["patching"].mean(0), 8)
+        ]
+    )
+
+
+def story(heads: dict[str, np.ndarray]) -> str:
+    """Which head writes the name, where it looks, and who tells it."""
+    mean = {name: scores.mean(0) for name, scores in heads.items()}
+    (writer,) = largest(mean["to logits"], 1)
+    looks = max(("end>io", "end>s2"), key=lambda name: mean[name][writer])
+    told_by = max(("to its q", "to its v"), key=lambda name: np.abs(mean[name]).max())
+    (sender,) = largest(mean[told_by], 1)
+    return (
+        f"Head {writer[0]}.{writer[1]} writes the name: its path to the logits brings back "
+        f"{mean['to logits'][writer]:.2f}. It looks most {looks} ({mean[looks][writer]:.2f}), and is told by its "
+        f"{told_by[-1]}, most by head {sender[0]}.{sender[1]} ({mean[told_by][sender]:.2f})."
+    )
+
+
+def draw(cfg: IOI, found: dict) -> go.Figure:
+    """Faithfulness by size, a panel for each kind of circuit."""
+    share = found["faithfulness"]
+    _, n_layers, n_heads = found["heads"]["patching"].shape
+    between = {"nodes": cfg.every, "edges": EDGES_BETWEEN}
+    most = {"nodes": n_layers * (n_heads + 1), "edges": cfg.n_edges}
+    figure = make_subplots(1, len(share), subplot_titles=list(share), shared_yaxes=True)
+    for column, (name, values) in enumerate(share.items(), start=1):
+        unit = name.split()[0]
+        sizes = np.minimum(np.arange(values.shape[1]) * between[unit], most[unit])  # the last step may be shorter
+        runs.curve(figure, values, sizes, mode="lines+markers", showlegend=False, row=1, col=column)
+        figure.update_xaxes(title=unit, col=column)
+    return figure.update_layout(title=f"Faithfulness by size of the circuit, {cfg.model}")
 
 
 def main(cfg: IOI) -> dict:
+    """Runs every seed, and gives what they found, each number with the seed as its first axis."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    n_steps = 7 + (2 + bool(cfg.n_edges)) * runs.edges_add_up(model)
-
-    keep = partial(runs.write, cfg.out / "ioi.json", cfg)
-    numbers = runs.each(cfg.seeds, n_steps, "ioi, seed", partial(study, cfg, model, tokenizer), keep)
-    found, share, told = (numbers[name] for name in ("heads", "faithfulness", "told"))
-    mean, spread = ({name: fn(x, axis=0) for name, x in found.items()} for fn in (np.mean, np.std))
-    print(
-        f"{cfg.model}, {cfg.n} prompts, seeds {list(cfg.seeds)}: shares of the logit difference of the two names, mean"
+    n_steps = 7  # that a seed begins: of heads 4, then MLPs, a kind of circuit, completeness and minimality
+    if runs.edges_add_up(model):
+        n_steps += 2 + bool(cfg.n_edges)  # EAP-IG, and the kinds of circuit that it gives
+    keep = partial(runs.write, "ioi", cfg)
+    found = runs.each(cfg.seeds, n_steps, "ioi, seed", partial(study, cfg, model, tokenizer), keep)
+    about = (
+        f"{cfg.model}, {cfg.n} prompts, seeds {list(cfg.seeds)}, mean ± spread over seeds. Scores are shares of the "
+        "logit difference of the two names that come back, but `direct`, in logits; `its`: of the head with the "
+        "strongest path to the logits; x>y: how much a head looks from x at y."
     )
-    print(
-        "± deviation over seeds; `direct` in logits; `its`: of the head with the strongest path to the logits; x>y: how"
-    )
-    print("much it looks from x at y\n\nhead " + "".join(f"{name:>12} " for name in found))
-
-    def ranked(name: str) -> list[tuple]:
-        """Places of the heads, the largest first."""
-        order = np.argsort(-np.abs(mean[name]), axis=None)
-        return list(zip(*np.unravel_index(order, mean[name].shape), strict=True))
-
-    for at in ranked("patching")[:8]:
-        print(f"{at[0]}.{at[1]:<3}" + "".join(f"{mean[name][at]:8.2f}±{spread[name][at]:4.2f}" for name in found))
-    print("\n" + "\n".join(f"{name:42}{values.mean():8.3f} ±{values.std():.3f}" for name, values in told.items()))
-    mover, kind = ranked("to logits")[0], max("qv", key=lambda kind: np.abs(mean[f"to its {kind}"]).max())
-    look, told_by = max(("end>io", "end>s2"), key=lambda name: mean[name][mover]), f"to its {kind}"
-    writer, sender = ("{}.{}".format(*at) for at in (mover, ranked(told_by)[0]))
-    print(
-        f"\nHead {writer} writes the name: its path to the logits brings back {mean['to logits'][mover]:.2f}. It looks"
-    )
-    print(f"most {look} ({mean[look][mover]:.2f}), and is told by its {kind}, most by head {sender}", end=" ")
-    print(f"({mean[told_by][ranked(told_by)[0]]:.2f}).")
-    figure = make_subplots(1, len(share), subplot_titles=list(share))
-    for column, values in enumerate(share.values(), start=1):
-        step = 10 if list(share)[column - 1].startswith("edges") else cfg.every
-        size = {"x": np.arange(values.shape[1]) * step, "error_y": {"array": values.std(0)}}
-        figure.add_scatter(y=values.mean(0), showlegend=False, **size, row=1, col=column)
-        figure.update_xaxes(title=list(share)[column - 1].split()[0], col=column)
-    figure.update_layout(title=f"Faithfulness by size of the circuit, {cfg.model}")
-    figure.write_html(cfg.out / "ioi.html")
-    return numbers
+    told = runs.table([{"circuits": name, "": runs.cell(values, 3)} for name, values in found["told"].items()])
+    text = about, table_of_heads(found["heads"]), told, story(found["heads"])
+    runs.finish("ioi", cfg, found, draw(cfg, found), *text)
+    return found
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""How many features are active, and how much is lost, over six decades of the weight of the sparsity term.
+"""What does the weight of the sparsity term do: how many features are active, and how much is lost, over six decades?
 
-`python experiments/sparsity_sweep.py [--model stories260K --text stories.txt] [--seeds 0] [--out DIR]`. Every kind that
-has such a weight, at its defaults but for the weight, a factor of its default one; all weights of a kind train in one
-program, on the same activations at E|x| = sqrt(d). L0 and FVU are those of 4,096 activations that nothing was trained
-on. Beside them SAELens's own steps at its own defaults and rate, factors of its weight, on the same batches.
+Every kind of dictionary that has such a weight is trained at its defaults but for the weight, which is a factor of its
+default one; all weights of a kind train in one program, on the same activations at E|x| = sqrt(d). L0, the active
+features, and FVU, the share of the variance that is lost, are those of 4,096 activations that nothing was trained on.
+Beside them SAELens's own steps at its own defaults and rate, factors of its weight, on the same batches.
+
+    python experiments/sparsity_sweep.py [--model stories260K --text stories.txt] [--seeds 0] [--out DIR]
+
+It prints L0 and FVU of each kind by factor, by how much L0 falls over all of them, and how far thresholds moved.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 from plotly import express
+import plotly.graph_objects as go
 import runs
 from sparsity_peers import peer, scores
 
@@ -22,6 +28,7 @@ from interp_jax import dictionaries as ds
 from interp_jax.data import corpus
 
 HELD_OUT = 4096
+SAELENS = "SAELens "  # stands before the kinds that it has trained
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,15 @@ def kinds(cfg: Sweep, n_layers: int) -> dict[str, tuple]:
     }
 
 
+def activations(cfg: Sweep, model, tokens: corpus.Corpus, where: Any) -> tuple[Any, Any]:
+    """What the model does at a site or at several, at E|x| = sqrt(d): what is trained on, and what is held out."""
+    options = {"mask": tokens.real, "skip": tokens.special, "batch_size": 512, "epochs": 1}
+    batches = ds.harvest(models.forward, where, model, tokens.tokens, **options)
+    x = jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
+    x = jax.tree.map(np.asarray, ds.Scaling.fit(x)(x))
+    return jax.tree.map(lambda a: a[HELD_OUT:], x), jax.tree.map(lambda a: a[:HELD_OUT], x)
+
+
 def ours(cfg: Sweep, cls: Any, settings: dict, x: Any, held: Any, seed: int) -> np.ndarray:
     """`[factor 3]`: L0, FVU, and how far thresholds moved, nan where there are none."""
     inputs, target = held if cls.reads_pair else (held, held)
@@ -69,56 +85,75 @@ def ours(cfg: Sweep, cls: Any, settings: dict, x: Any, held: Any, seed: int) -> 
     return np.array(found)
 
 
-def main(cfg: Sweep) -> dict[str, np.ndarray]:
-    model, tokenizer = models.load(cfg.model, dtype="float32")
-    read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=cfg.n_positions, seed=0)
-    known, found, last = kinds(cfg, model.config.n_layers), {}, (None, None)
-    named = {name: name for name in cfg.kinds} | {f"SAELens {name}": name for name in cfg.peers}
-    print(f"{'':24}" + "".join(f"{factor:>16g}" for factor in cfg.factors) + f"{'L0 falls':>12}{'moved':>8}")
-    for label, name in named.items():
-        cls, where, settings = known[name]
-        if where != last[0]:
-            options = {"mask": read.real, "skip": read.special, "batch_size": 512, "epochs": 1}
-            rows = ds.harvest(models.forward, where, model, read.tokens, **options)
-            x = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-            last = where, jax.tree.map(np.asarray, ds.Scaling.fit(x)(x))
-        x, held = (jax.tree.map(lambda a, cut=cut: a[cut], last[1]) for cut in np.s_[HELD_OUT:, :HELD_OUT])
-        try:
-            study = partial(ours, cfg, cls, settings, x, held) if label == name else partial(peer, cfg, name, x, held)
-            found[label] = np.stack([study(seed) for seed in (cfg.seeds if label == name else cfg.seeds[:1])])
-        except ImportError as error:
-            print(f"{label:24}{error.name} is not installed")
-            continue
-        tell(label, found[label])
-        runs.write(cfg.out / "sparsity_sweep.json", cfg, found)  # [seed factor 3]
-    draw(cfg, found)
-    return found
+def study(score: Callable[[int], np.ndarray], seed: int, begin) -> np.ndarray:
+    begin("all weights at once")
+    return score(seed)
 
 
-def tell(label: str, found: np.ndarray) -> None:
-    mean, spread = found.mean(0), runs.spread(found)
-    fall, moved = mean[:, 0].max() / max(mean[:, 0].min(), 1e-6), mean[:, 2].max()
-    for name, column, end in (("L0", 0, f"{fall:12.1f}{moved:8.2f}"), ("FVU", 1, "")):
-        cells = [f"{m:9.3f} ±{s:5.2f}" for m, s in zip(mean[:, column], spread[:, column], strict=True)]
-        print(f"{label if name == 'L0' else '':24}{name:4}{''.join(cells)}{end}", flush=True)
+def table(cfg: Sweep, found: dict[str, np.ndarray]) -> str:
+    """Two rows for each kind, a column for each factor."""
+    rows = []
+    for label, values in found.items():
+        l0, fvu, moved = np.moveaxis(values, -1, 0)  # each [seed factor]
+        falls = l0.mean(0).max() / max(l0.mean(0).min(), 1e-6)
+        about = {"L0 falls": f"{falls:.1f}"}
+        if np.isfinite(moved).all():
+            about["moved"] = f"{moved.mean(0).max():.2f}"
+        for name, score, told in (("L0", l0, about), ("FVU", fvu, {})):
+            cells = {f"{factor:g}": runs.cell(score[:, i]) for i, factor in enumerate(cfg.factors)}
+            rows.append({"factor of the weight": f"{label}, {name}"} | cells | told)
+    return runs.table(rows)
 
 
-def draw(cfg: Sweep, found: dict[str, np.ndarray]) -> None:
-    table = [
+def draw(cfg: Sweep, found: dict[str, np.ndarray]) -> go.Figure:
+    """L0 and FVU by factor, a colour for each kind; those of SAELens are dashed."""
+    points = [
         {
-            "kind": kind.removeprefix("SAELens "),
-            "by": "SAELens" if kind.startswith("SAELens ") else "interp_jax",
+            "kind": label.removeprefix(SAELENS),
+            "by": "SAELens" if label.startswith(SAELENS) else "interp_jax",
             "factor": factor,
             "score": score,
-            "value": each[:, i, j].mean(),
+            "value": values[:, i, j].mean(),
         }
-        for kind, each in found.items()
+        for label, values in found.items()
         for i, factor in enumerate(cfg.factors)
         for j, score in enumerate(("L0", "FVU"))
     ]
-    options = {"color": "kind", "line_dash": "by", "facet_row": "score", "log_x": True, "markers": True, "height": 900}
-    figure = express.line(table, "factor", "value", **options).update_yaxes(matches=None)
-    figure.write_html(cfg.out / "sparsity_sweep.html")
+    look = {"color": "kind", "line_dash": "by", "facet_row": "score", "log_x": True, "markers": True, "height": 900}
+    return express.line(points, "factor", "value", **look).update_yaxes(matches=None)
+
+
+def main(cfg: Sweep) -> dict[str, np.ndarray]:
+    """The scores of every kind, ours and SAELens's, `[seed factor 3]`."""
+    model, tokenizer = models.load(cfg.model, dtype="float32")
+    tokens = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=cfg.n_positions, seed=0)
+    known = kinds(cfg, model.config.n_layers)
+    found: dict[str, np.ndarray] = {}
+
+    def keep(label: str, values: np.ndarray) -> None:
+        found[label] = values
+        runs.write("sparsity_sweep", cfg, found)
+
+    there, x, held = None, None, None
+    for label in (*cfg.kinds, *(SAELENS + name for name in cfg.peers)):
+        name = label.removeprefix(SAELENS)
+        cls, where, settings = known[name]
+        if where != there:  # most kinds read the same site as the one before
+            there, (x, held) = where, activations(cfg, model, tokens, where)
+        if label == name:
+            seeds, score = cfg.seeds, partial(ours, cfg, cls, settings, x, held)
+        else:  # slow, so that one seed must do
+            seeds, score = cfg.seeds[:1], partial(peer, cfg, name, x, held)
+        try:
+            runs.each(seeds, 1, f"{label}, seed", partial(study, score), partial(keep, label))
+        except ImportError as error:
+            print(f"{label}: {error.name} is not installed")
+    about = (
+        f"{cfg.model}, seeds {list(cfg.seeds)}, mean ± spread over seeds, by factor of each kind's default weight. L0 "
+        "falls: its largest over its smallest; moved: how far thresholds moved at most, where a kind has any."
+    )
+    runs.finish("sparsity_sweep", cfg, found, draw(cfg, found), about, table(cfg, found))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
-"""The tuned lens beside the logit lens: how soon each layer's residual stream says what the model will say.
+"""How soon does a model know what it will say: what does each layer's residual stream predict?
 
-`python experiments/tuned_lens.py [--model stories260K --text stories.txt] [--out DIR]`. Belrose et al. 2023,
-https://arxiv.org/abs/2303.08112: KL from the model's own next-token distribution, in nats, on held-out texts, by layer;
-mean and spread over seeds of the order of the texts. The lens of the first seed is saved.
+The logit lens reads a layer's state as if it were the last one's. The tuned lens (Belrose et al. 2023,
+https://arxiv.org/abs/2303.08112) first translates it: an affine map for each layer, trained so that the prediction is
+the model's own. How far a prediction is from the model's own is told by the KL divergence, in nats, on held-out texts.
+
+    python experiments/tuned_lens.py [--model stories260K --text stories.txt] [--out DIR]
+
+A minute on two cores. It prints the divergence of both lenses by layer, mean and spread over seeds of the order of the
+texts, and saves the lens of the first seed in `lens`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-import itertools
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -35,55 +41,90 @@ class Tune:
     text: Path | None = None  # by default the microworld's
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Tokens `[sequence position]`, and which of them count."""
+
+    tokens: np.ndarray
+    mask: np.ndarray
+
+    def rows(self, which) -> tuple[jax.Array, jax.Array]:
+        return jnp.asarray(self.tokens[which]), jnp.asarray(self.mask[which])
+
+
+def batches(cfg: Tune, train: Texts, seed: int, begin) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """As many batches as there are steps, drawn anew for each."""
+    rng = np.random.default_rng(seed)
+    for step in range(cfg.n_steps):
+        begin(f"step {step}")
+        yield train.rows(rng.choice(len(train.tokens), cfg.batch_size, replace=False))
+
+
+def tuned(cfg: Tune, start: lens.TunedLens, model, train: Texts, seed: int, begin) -> lens.TunedLens:
+    """The lens after training on the texts in the order of one seed."""
+    schedule = optax.cosine_decay_schedule(cfg.learning_rate, cfg.n_steps)
+    state = lens.LensState.create(start, optax.adam(schedule))
+    seen = batches(cfg, train, seed, begin)
+    return lens.train_lens(state, models.forward, model, models.weights(model), seen, site=SITE).lens
+
+
+def story(before: np.ndarray, after: np.ndarray) -> str:
+    nearer = int((after.mean(0) < before).sum())
+    return (
+        f"The tuned lens is nearer to the model at {nearer} of {len(before)} layers; before the last block it leaves "
+        f"{after.mean(0)[-1]:.2f} nats where the logit lens leaves {before[-1]:.2f}."
+    )
+
+
+def draw(cfg: Tune, before: np.ndarray, after: np.ndarray) -> go.Figure:
+    figure = go.Figure(layout={"title": f"KL from the model's predictions, {cfg.model}"})
+    figure.add_scatter(y=before, name="logit lens", mode="lines+markers")
+    runs.curve(figure, after, name="tuned lens", mode="lines+markers")
+    return figure.update_layout(xaxis_title="before layer", yaxis_title="nats")
+
+
 def main(cfg: Tune) -> dict[str, np.ndarray]:
+    """The divergence of the logit lens `[layer]` and of the tuned lens `[seed layer]`."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    weights, eps = models.weights(model), model.config.norm_eps
     read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=cfg.n_positions, seed=0)
     tokens, mask = read.tokens[:, : cfg.n_positions], read.mask[:, : cfg.n_positions]
-    n = len(tokens) // 10
-    held_out = jnp.asarray(tokens[:n]), jnp.asarray(mask[:n])
-    logits, acts = ij.capture(models.forward, SITE)(model, held_out[0])
-    plain = lens.TunedLens.create(model.config.d_model, model.config.n_layers, eps=eps, capped=True)
-    before = np.asarray(plain.divergence(weights, acts[SITE], logits, held_out[1]))
+    n_held = len(tokens) // 10
+    train = Texts(tokens[n_held:], mask[n_held:])
+    held, counts = Texts(tokens, mask).rows(slice(n_held))
+    logits, acts = ij.capture(models.forward, SITE)(model, held)
+
+    def divergence(one: lens.TunedLens) -> np.ndarray:
+        return np.asarray(one.divergence(models.weights(model), acts[SITE], logits, counts))
+
+    # A tuned lens that has learned nothing is the logit lens.
+    start = lens.TunedLens.create(model.config.d_model, model.config.n_layers, eps=model.config.norm_eps, capped=True)
+    before = divergence(start)
 
     def study(seed: int, begin) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        orders = (rng.choice(np.arange(n, len(tokens)), cfg.batch_size, replace=False) for _ in itertools.count())
-        batches = ((jnp.asarray(tokens[rows]), jnp.asarray(mask[rows])) for rows in orders)
-        schedule = optax.cosine_decay_schedule(cfg.learning_rate, cfg.n_steps)
-        state = lens.LensState.create(plain, optax.adam(schedule))
-
-        def counted():
-            for step, batch in enumerate(itertools.islice(batches, cfg.n_steps)):
-                begin(f"step {step}")
-                yield batch
-
-        tuned = lens.train_lens(state, models.forward, model, weights, counted(), site=SITE).lens
+        one = tuned(cfg, start, model, train, seed, begin)
         if seed == cfg.seeds[0]:
-            lens.save(cfg.out / "lens", tuned, model=cfg.model, site=SITE)
-        return np.asarray(tuned.divergence(weights, acts[SITE], logits, held_out[1]))
+            lens.save(cfg.out / "lens", one, model=cfg.model, site=SITE)
+        return divergence(one)
+
+    def numbers(after: np.ndarray) -> dict[str, np.ndarray]:
+        return {"logit lens": before, "tuned lens": after}
 
     def keep(after: np.ndarray) -> None:
-        runs.write(
-            cfg.out / "tuned_lens.json", cfg, {"logit lens": before, "tuned lens": after}
-        )  # [layer], [seed layer]
+        runs.write("tuned_lens", cfg, numbers(after))
 
     after = runs.each(cfg.seeds, cfg.n_steps, "lens, seed", study, keep)
-    mean, spread = np.mean(after, 0), runs.spread(after)
-    n_real = int(held_out[1].sum())
-    print(f"{cfg.model}: KL(model || lens) in nats on {n_real:,} held-out tokens, seeds {list(cfg.seeds)}\n")
-    print("layer  logit lens     tuned lens")
-    for layer, (logit, m, s) in enumerate(zip(before, mean, spread, strict=True)):
-        print(f"{layer:5}  {logit:10.3f}  {m:8.3f} ±{s:.3f}")
-    nearer = int((mean < before).sum())
-    print(f"\nThe tuned lens is nearer to the model at {nearer} of {len(mean)} layers; before the last block it")
-    print(f"leaves {mean[-1]:.2f} nats where the logit lens leaves {before[-1]:.2f}.")
-    figure = go.Figure(layout={"title": f"KL from the model's predictions, {cfg.model}", "yaxis_title": "nats"})
-    figure.add_scatter(y=before, name="logit lens", mode="lines+markers")
-    figure.add_scatter(y=mean, error_y={"array": spread}, name="tuned lens", mode="lines+markers")
-    figure.update_layout(xaxis_title="before layer")
-    figure.write_html(cfg.out / "tuned_lens.html")
-    return {"logit lens": before, "tuned lens": np.asarray(after)}
+    about = (
+        f"{cfg.model}: KL(model || lens) in nats on {int(counts.sum()):,} held-out tokens, seeds {list(cfg.seeds)}, "
+        "mean ± spread"
+    )
+    rows = [
+        {"before layer": layer, "logit lens": f"{plain:.3f}", "tuned lens": runs.cell(after[:, layer], 3)}
+        for layer, plain in enumerate(before)
+    ]
+    runs.finish(
+        "tuned_lens", cfg, numbers(after), draw(cfg, before, after), about, runs.table(rows), story(before, after)
+    )
+    return numbers(after)
 
 
 if __name__ == "__main__":

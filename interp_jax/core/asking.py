@@ -6,6 +6,7 @@ from interp_jax.core.addresses import Target
 from interp_jax.core.catalog import Catalog
 from interp_jax.core.context import Context
 from interp_jax.core.edits import Intervention
+from interp_jax.core.log import current
 from interp_jax.core.plan import Edit, Want
 from interp_jax.core.walking import Found
 
@@ -14,7 +15,9 @@ def wants_of(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> lis
     """What addresses ask to capture. Raises ValueError where that is not one value."""
     wants: dict[str, Want] = {}
     for address, reducer in zip(addresses, reducers, strict=True):
-        for target in catalog.resolve(address):
+        targets = catalog.resolve(address)
+        current().asks(address, targets)
+        for target in targets:
             catalog.check_once(target.name)
             if catalog.is_repeated(target.name):
                 raise ValueError(
@@ -29,7 +32,9 @@ def wants_of(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> lis
 def edits_of(catalog: Catalog, address: str, intervention: Intervention) -> list[Edit]:
     """An intervention at each site of an address. Raises ValueError where it cannot be what is meant."""
     edits = []
-    for target in catalog.resolve(address):
+    targets = catalog.resolve(address)
+    current().asks(address, targets)
+    for target in targets:
         found = catalog.found[target.name]
         _check_entered(found)
         if found[0].read_only:
@@ -75,7 +80,7 @@ def _check_read(catalog: Catalog, target: Target, read: Target) -> None:
             f"the edit of {target.name!r} reads {read.name!r}, which stands under another vmap, or under one whose "
             "examples are not seen to go with its own: put intervene inside the vmap"
         )
-    depth, depth_read = (len(catalog.found[name][0].spans) for name in (target.name, read.name))
+    depth, depth_read = (len(catalog.found[name][0].path) for name in (target.name, read.name))
     if depth_read - (read.layer is not None) > depth:
         raise ValueError(
             f"the edit of {target.name!r} reads {read.name!r}, which has layers: give the address a number"

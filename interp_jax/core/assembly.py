@@ -7,44 +7,44 @@ import jax
 import jax.numpy as jnp
 
 from interp_jax.core.jaxprs import mesh_of
+from interp_jax.core.paths import Path, Piece
 from interp_jax.core.plan import Record, Want
-from interp_jax.core.walking import Span
 
 Array = jax.Array
 
 
 def assemble(wants: list[Want], records: dict[str, Record], values: dict[str, Any]) -> dict[str, Any]:
     """What was wanted, `[*loops ...]`, by its key: an array, or the pytree of arrays that its reducer makes."""
-    parts: list[list[tuple[tuple[Span, ...], Any]]] = [[] for _ in wants]
+    parts: list[list[tuple[Path, Any]]] = [[] for _ in wants]
     for key, value in values.items():
-        parts[records[key].want].append((records[key].spans, value))  # type: ignore[index]  # only captured ones leave
+        parts[records[key].want].append((records[key].path, value))  # type: ignore[index]  # only captured ones leave
     captured = {}
     for want, here in zip(wants, parts, strict=True):
-        spans, trees = zip(*here, strict=True)
+        path, trees = zip(*here, strict=True)
 
-        def one(*arrays: Array, want: Want = want, spans: Any = spans) -> Array:
-            return _assembled(want, list(zip(spans, arrays, strict=True)))
+        def one(*arrays: Array, want: Want = want, path: Any = path) -> Array:
+            return _assembled(want, list(zip(path, arrays, strict=True)))
 
         captured[want.target.key] = jax.tree.map(one, *trees)
     return captured
 
 
-def _assembled(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> Array:
+def _assembled(want: Want, parts: list[tuple[Path, Array]]) -> Array:
     full = []
     with mesh_of(jax.typeof(parts[0][1])):
-        for spans, value in parts:
-            for axis, span in enumerate(spans):
-                if not span.real:
+        for path, value in parts:
+            for axis, piece in enumerate(path):
+                if not piece.scanned:
                     value = jnp.expand_dims(value, axis)
-            full.append((spans, value))
+            full.append((path, value))
         _check_shapes(want, full)
         joined = _join(full, 0)
         return joined if want.target.layer is None else jnp.squeeze(joined, len(parts[0][0]) - 1)
 
 
-def _check_shapes(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> None:
+def _check_shapes(want: Want, parts: list[tuple[Path, Array]]) -> None:
     """Raises ValueError where layers differ in shape, so that there is no stack of them."""
-    shapes = {value.shape[len(spans) :]: spans[-1].start for spans, value in parts if spans}
+    shapes = {value.shape[len(path) :]: path[-1].start for path, value in parts if path}
     if len(shapes) > 1:
         (a, first), (b, second) = list(shapes.items())[:2]
         raise ValueError(
@@ -53,10 +53,10 @@ def _check_shapes(want: Want, parts: list[tuple[tuple[Span, ...], Array]]) -> No
         )
 
 
-def _join(parts: list[tuple[tuple[Span, ...], Array]], axis: int) -> Array:
+def _join(parts: list[tuple[Path, Array]], axis: int) -> Array:
     if axis == len(parts[0][0]):
         return parts[0][1]
-    groups: dict[Span, list[Any]] = {}
+    groups: dict[Piece, list[Any]] = {}
     for part in sorted(parts, key=lambda part: part[0][axis].start):
         groups.setdefault(part[0][axis], []).append(part)
     joined = [_join(group, axis + 1) for group in groups.values()]

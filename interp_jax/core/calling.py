@@ -19,6 +19,7 @@ import numpy as np
 
 from interp_jax.core.jaxprs import calls_back
 from interp_jax.core.kinds import Lift, Readable
+from interp_jax.core.log import evaluating, is_listened_to
 from interp_jax.core.memory import Memory
 from interp_jax.core.reading import Reading
 from interp_jax.core.rebuilding import NotLifted, Rebuilding, lost_state
@@ -31,7 +32,7 @@ class Transformed(Readable):
 
     def __init__(self, run: Callable[..., Any], options: Hashable, arrays: Any, like: Callable[..., Any] | None):
         self._run, self._options, self._arrays = run, options, arrays
-        self.__name__ = getattr(like or run, "__name__", type(like).__name__)
+        self.__name__ = _name(like or run)
         self.__doc__ = (like or run).__doc__
         if like is not None:
             self.__wrapped__ = like  # where jax.jit looks for the parameters that static_argnames names
@@ -83,6 +84,11 @@ def transform(
     """
     hash(options)
     return Transformed(run, options, arrays, like)
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    """The name of a function, or of the class of what is called."""
+    return getattr(fn, "__name__", type(fn).__name__)
 
 
 def unwrap(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
@@ -213,7 +219,7 @@ def _check_bound(index: Any, bound: Bound) -> None:
 
 def _call(options: Hashable, call: Any) -> Any:
     reading = Reading(call)
-    if reading.traced:
+    if reading.traced or is_listened_to():
         return _evaluate(options, call)
     way = _programs.way(options, reading)
     while True:
@@ -241,7 +247,8 @@ def _keep(memory: Memory, kind: Hashable, call: Any, before: Reading, made: Any,
 
 def _evaluate(options: Hashable, call: Any) -> Any:
     run, arrays, args, kwargs = call
-    return run(options, arrays, *args, **kwargs)
+    with evaluating(_name(run)):
+        return run(options, arrays, *args, **kwargs)
 
 
 def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:

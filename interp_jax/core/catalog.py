@@ -7,9 +7,10 @@ from typing import Any
 
 from interp_jax.core.addresses import Target, numbered, split_address
 from interp_jax.core.axes import Following, source
+from interp_jax.core.paths import Path, overlap
 from interp_jax.core.selects import are_alternatives
 from interp_jax.core.table import SiteInfo, Sites, layers_text
-from interp_jax.core.walking import Found, Span, overlap, walk
+from interp_jax.core.walking import Found, walk
 
 
 class Catalog:
@@ -22,10 +23,10 @@ class Catalog:
         for found in walk(jaxpr):
             before = self.found.get(found.name, [])
             if found.on_demand and any(
-                not earlier.on_demand and overlap(found.spans, earlier.spans) for earlier in before
+                not earlier.on_demand and overlap(found.path, earlier.path) for earlier in before
             ):
                 continue  # a site of a detail that its fast computation has, too
-            copy = found.copy or (found.again and any(overlap(found.spans, earlier.spans) for earlier in before))
+            copy = found.copy or (found.again and any(overlap(found.path, earlier.path) for earlier in before))
             (self.copies if copy else self.found).setdefault(found.name, []).append(found)
 
     def info(self, name: str) -> SiteInfo:
@@ -38,7 +39,8 @@ class Catalog:
             dtype=first.aval.dtype,
             axes=axes,
             layers=self.layers(name),
-            loops=tuple(span.length if span.real else 1 for span in first.spans[:-1]),
+            loops=tuple(piece.length if piece.scanned else 1 for piece in first.path[:-1]),
+            scanned=bool(first.path) and first.path[-1].scanned,
             on_demand=all(found.on_demand for found in self.found[name]),
         )
 
@@ -47,14 +49,14 @@ class Catalog:
 
     def layers(self, name: str) -> tuple[int, ...] | None:
         """The layers at which a site is declared: iterations of the innermost loop around it."""
-        spans = [found.spans[-1] for found in self.found[name] if found.spans]
-        if not spans:
+        path = [found.path[-1] for found in self.found[name] if found.path]
+        if not path:
             return None
-        return tuple(sorted({i for span in spans for i in range(span.start, span.start + span.length)}))
+        return tuple(sorted({i for piece in path for i in range(piece.start, piece.start + piece.length)}))
 
     def on_demand(self, found: Found) -> bool:
         """Whether a site is declared by a detailed computation alone."""
-        return any(known.on_demand and overlap(known.spans, found.spans) for known in self.found[found.name])
+        return any(known.on_demand and overlap(known.path, found.path) for known in self.found[found.name])
 
     def go_together(self, a: str, b: str) -> bool:
         """Whether the mapped axes of two sites are those of the same vmaps, as far as both have any."""
@@ -72,8 +74,8 @@ class Catalog:
 
     def stack(self, name: str) -> tuple[int, ...]:
         """The sizes of the leading axes of a captured value, one for each loop around the site."""
-        each = zip(*(found.spans for found in self.found[name]), strict=False)
-        return tuple(len({i for s in spans for i in range(s.start, s.start + s.length)}) for spans in each)
+        each = zip(*(found.path for found in self.found[name]), strict=False)
+        return tuple(len({i for s in path for i in range(s.start, s.start + s.length)}) for path in each)
 
     def check_once(self, name: str) -> None:
         """Raises ValueError where a site is declared twice in one scope, other than in the branches of a cond."""
@@ -84,11 +86,11 @@ class Catalog:
             )
 
     def is_repeated(self, name: str) -> bool:
-        seen: list[tuple[Span, ...]] = []
+        seen: list[Path] = []
         for found in self.found[name]:
-            if any(overlap(found.spans, spans) for spans in seen):
+            if any(overlap(found.path, path) for path in seen):
                 return True
-            seen.append(found.spans)
+            seen.append(found.path)
         return False
 
     def resolve(self, address: str) -> list[Target]:

@@ -1,33 +1,27 @@
 """How the interpreter enters control flow: one rule per primitive, each emitted again through public jax.
 
+A rule is `(interpreter, equation, its operands, place, which outputs are needed, what later edits read) -> outputs`.
 The rule of a scan, which may be cut into pieces, is in `scans`.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from interp_jax.core.detail import detail
+from interp_jax.core.interpreter import Interpreter, Rule
 from interp_jax.core.jaxprs import out_avals, rebind, subjaxprs, varying, zeros
-from interp_jax.core.plan import Place, Record, Request, covers
+from interp_jax.core.paths import Path, overlap
+from interp_jax.core.plan import Record, Request, covers
 from interp_jax.core.scans import scan
-from interp_jax.core.site import detail
-from interp_jax.core.walking import CALLS, CUSTOM, REMAT, Span, overlap, walk
-
-if TYPE_CHECKING:
-    from interp_jax.core.interpreter import Interpreter
+from interp_jax.core.walking import CALLS, CUSTOM, REMAT, walk
 
 Array = jax.Array
-Rule = Callable[["Interpreter", Any, list[Any], Place, list[bool], frozenset[Request]], list[Any]]
 _NOTHING: frozenset[Request] = frozenset()
-
-
-def rule(eqn: Any) -> Rule:
-    """The rule of a control-flow equation: (interpreter, eqn, values, place, needed outputs, reads) -> outputs."""
-    return _RULES[eqn.primitive.name]
 
 
 def _jit(interp, eqn, values, place, mask, pending):
@@ -120,6 +114,7 @@ def _detail(interp, eqn, values, place, mask, pending):
     n_outs, detailed = eqn.params["n_outs"], eqn.params["detailed"]
     outs, args = values[:n_outs], values[n_outs:]
     if interp.takes(eqn, place):
+        interp.log.details_for(f.name for f in interp.inside(eqn, place))
         return interp.eval(detailed, args, place, mask, pending)
     return detail(
         lambda *_: outs, lambda *args: interp.enter(detailed, args, place, [True] * n_outs, pending)[0], *args
@@ -127,8 +122,8 @@ def _detail(interp, eqn, values, place, mask, pending):
 
 
 def _cond(interp, eqn, values, place, mask, pending):
-    _check_branches(interp, eqn, place.spans)
-    declared = [list(walk(branch, place.spans)) for branch in eqn.params["branches"]]
+    _check_branches(interp, eqn, place.path)
+    declared = [list(walk(branch, place.path)) for branch in eqn.params["branches"]]
     everywhere = frozenset(r for r in pending if all(any(covers(f, r) for f in found) for found in declared))
 
     def enter(branch: Any) -> Any:
@@ -139,14 +134,14 @@ def _cond(interp, eqn, values, place, mask, pending):
     return outs
 
 
-def _check_branches(interp: "Interpreter", eqn: Any, spans: tuple[Span, ...]) -> None:
+def _check_branches(interp: Interpreter, eqn: Any, path: Path) -> None:
     """A capture in a cond needs the same site, alike, in every branch."""
     branches = eqn.params["branches"]
     declared: dict[Any, list[Any]] = {}
     for branch in branches:
-        for found in walk(branch, spans):
+        for found in walk(branch, path):
             if interp.wanted(found):
-                declared.setdefault((found.name, found.spans), []).append((found.aval.shape, str(found.aval.dtype)))
+                declared.setdefault((found.name, found.path), []).append((found.aval.shape, str(found.aval.dtype)))
     for (name, _), alike in declared.items():
         if len(alike) != len(branches) or len(set(alike)) > 1:
             raise ValueError(
@@ -204,14 +199,14 @@ def _shard_map(interp, eqn, values, place, mask, pending):
     params = eqn.params
     manual = frozenset(params["newly_manual_axes"])
     shards = PartitionSpec(tuple(sorted(manual)))
-    outside = sum(span.real for span in place.spans)
+    outside = sum(piece.scanned for piece in place.path)
     found = interp.inside(eqn, place)
 
     def is_inside(record: Record) -> bool:
-        return any(f.name == record.name and overlap(f.spans, record.spans) for f in found)
+        return any(f.name == record.name and overlap(f.path, record.path) for f in found)
 
     def loops(key: str) -> int:
-        return sum(span.real for span in interp.records[key].spans) - outside
+        return sum(piece.scanned for piece in interp.records[key].path) - outside
 
     deltas = {
         key: jnp.moveaxis(delta, loops(key), 0) for key, delta in place.deltas.items() if is_inside(interp.records[key])
@@ -237,7 +232,7 @@ def _shard_map(interp, eqn, values, place, mask, pending):
     return list(outs)
 
 
-_RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "jit": _jit,
     "pjit": _jit,
     "detail": _detail,

@@ -55,6 +55,10 @@ class Intervention:
         """
         return frozenset().union(*(edit.confine(layers, ctx) for edit in self.inner)) if self.inner else layers
 
+    def told(self) -> str:
+        """The edit in one line, for `explain`."""
+        return repr(self)
+
     def look(self, value: Array, ctx: Context) -> None:
         """Raises ValueError where the edit's numbers do not fit the site: those of every layer, under per_layer."""
         for edit in self.inner:
@@ -77,6 +81,9 @@ class Function(Intervention, Readable):
     def remade(self, parts: Any) -> "Function":
         return Function(parts)
 
+    def told(self) -> str:
+        return getattr(self.fn, "__name__", type(self.fn).__name__)
+
     def __call__(self, value: Array, ctx: Context) -> Any:
         return self.fn(value)
 
@@ -87,6 +94,9 @@ class Module(Intervention):
     """A user's callable pytree `value -> value`, such as a flax module: its arrays stay arguments."""
 
     fn: Any
+
+    def told(self) -> str:
+        return type(self.fn).__name__
 
     def __call__(self, value: Array, ctx: Context) -> Any:
         return self.fn(value)
@@ -237,3 +247,19 @@ def _at_site(error: Exception, name: str) -> Exception:
         )
     kind = next((kind for kind in _KINDS if isinstance(error, kind)), RuntimeError)
     return kind(f"the edit of site {name!r} raised {type(error).__name__}: {what}")
+
+
+def reduced(reducer: Intervention | None, value: Array, ctx: Context, n_mapped: int) -> Any:
+    """What a reducer makes of a captured value, whose `n_mapped` first axes are mapped; None leaves it as it is."""
+    if reducer is None:
+        return value
+
+    def one(value: Array) -> Any:
+        reduced = jax.tree.map(jnp.asarray, call(reducer, value, ctx))
+        if not jax.tree.leaves(reduced):
+            raise ValueError(f"the reducer of site {ctx.name!r} returned no array")
+        return reduced
+
+    for _ in range(n_mapped):
+        one = jax.vmap(one)
+    return one(value)

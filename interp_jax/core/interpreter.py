@@ -5,7 +5,7 @@ site itself here, control flow in `control_flow`. A value read at a site is a *r
 beside its outputs, so that they pass through jit, remat, cond, scan and shard_map like any other value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,12 +15,14 @@ import jax.numpy as jnp
 from interp_jax.core.addresses import Target
 from interp_jax.core.catalog import Catalog, mapped_first
 from interp_jax.core.context import Context
-from interp_jax.core.control_flow import rule
-from interp_jax.core.edits import Intervention, apply, call, from_front, to_front
+from interp_jax.core.detail import detail_p
+from interp_jax.core.edits import Intervention, apply, from_front, reduced, to_front
 from interp_jax.core.jaxprs import closed, context, rebind
-from interp_jax.core.plan import Edit, Place, Record, Request, Scope, Want, covers, meets, site_index
-from interp_jax.core.site import detail_p, site_p
-from interp_jax.core.walking import Found, Span, named_params, site_spans, walk_equation
+from interp_jax.core.log import Log
+from interp_jax.core.paths import Path, Piece, meets, site_path
+from interp_jax.core.plan import Edit, Place, Record, Request, Scope, Visit, Want, covers, site_index
+from interp_jax.core.site import site_p
+from interp_jax.core.walking import Found, named_params, walk_equation
 
 Array = jax.Array
 
@@ -29,6 +31,8 @@ class Interpreter:
     """One evaluation of one jaxpr.
 
     Attributes:
+      rules: how to enter each primitive of control flow, by its name (see `control_flow`).
+      log: what is told of the evaluation, for `explain`.
       records: what the keys of captured values stand for: those of `run`, and of an earlier run whose keys the
         deltas have.
     """
@@ -36,11 +40,15 @@ class Interpreter:
     def __init__(
         self,
         catalog: Catalog,
+        rules: "Mapping[str, Rule]",
+        log: Log,
         wants: Sequence[Want] = (),
         edits: Sequence[Edit] = (),
         records: dict[str, Record] | None = None,
     ):
         self.catalog = catalog
+        self.rules = rules
+        self.log = log
         self.wants = list(wants)
         self.edits = list(edits)
         self.records = dict(records or {})
@@ -63,7 +71,7 @@ class Interpreter:
         records = {
             key: value
             for key, value in inner.scope.values.items()
-            if self.records[key].want is not None or (self.records[key].name, self.records[key].spans) in exports
+            if self.records[key].want is not None or (self.records[key].name, self.records[key].path) in exports
         }
         return outs, records
 
@@ -101,7 +109,7 @@ class Interpreter:
         if eqn.primitive.name == "name":
             self._visit(named_params(eqn.params["name"]), values, place._replace(silent=True))
             return rebind(eqn, values)
-        return rule(eqn)(self, eqn, values, place, mask, pending)
+        return self.rules[eqn.primitive.name](self, eqn, values, place, mask, pending)
 
     def _live(
         self, jaxpr: Any, place: Place, needed: Sequence[bool], exports: frozenset[Request]
@@ -114,6 +122,7 @@ class Interpreter:
             mask = [var in wanted for var in eqn.outvars]
             asked = any(self.wanted(f) or any(covers(f, request) for request in pending) for f in found)
             if not (asked or any(mask) or eqn.effects):
+                self.log.skips(eqn, place.path)
                 continue
             plan.append((eqn, found, mask, frozenset(pending)))
             read = eqn.invars[eqn.params["n_outs"] :] if self.takes(eqn, place) else eqn.invars
@@ -125,8 +134,8 @@ class Interpreter:
         """The equations with their sites of interest, but for those that a backward pass computes again."""
         pairs, seen = [], set()
         for eqn in jaxpr.eqns:
-            found = [f for f in self.inside(eqn, place) if not (f.again and (f.name, f.spans) in seen)]
-            seen.update((f.name, f.spans) for f in found)
+            found = [f for f in self.inside(eqn, place) if not (f.again and (f.name, f.path) in seen)]
+            seen.update((f.name, f.path) for f in found)
             pairs.append((eqn, found))
         return pairs
 
@@ -134,14 +143,14 @@ class Interpreter:
 
     def inside(self, eqn: Any, place: Place) -> list[Found]:
         """The sites in an equation that are captured, edited or read; in a scan that was cut, every one."""
-        found = walk_equation(eqn, place.spans)
+        found = walk_equation(eqn, place.path)
         return [f for f in found if self.active(f) or (place.cut and not f.copy)]
 
     def wanted(self, found: Found) -> bool:
         """Whether a site is captured."""
         return not found.copy and any(
             want.target.name == found.name
-            and meets(found.spans, None if want.target.layer is None else frozenset({want.target.layer}))
+            and meets(found.path, None if want.target.layer is None else frozenset({want.target.layer}))
             for want in self.wants
         )
 
@@ -152,7 +161,7 @@ class Interpreter:
         return (
             self.wanted(found)
             or found.name in self.read_names
-            or any(edit.name == found.name and edit.meets(found.spans) for edit in self.edits)
+            or any(edit.name == found.name and edit.meets(found.path) for edit in self.edits)
         )
 
     def takes(self, eqn: Any, place: Place) -> bool:
@@ -175,26 +184,58 @@ class Interpreter:
     def requests(self, found: Found) -> set[Request]:
         """What the edits of a site read elsewhere."""
         return {
-            self._request(target, found.spans)
+            self._request(target, found.path)
             for edit in self.edits
-            if edit.name == found.name and edit.meets(found.spans)
+            if edit.name == found.name and edit.meets(found.path)
             for target in edit.reads.values()
         }
 
-    def _request(self, target: Target, spans: tuple[Span, ...]) -> Request:
-        """Which visit of a site is read from a visit at `spans`: that of the same layer, or of the one it names."""
-        depth = len(self.catalog.found[target.name][0].spans)
+    def _request(self, target: Target, path: Path) -> Request:
+        """Which visit of a site is read from a visit at `path`: that of the same layer, or of the one it names."""
+        depth = len(self.catalog.found[target.name][0].path)
         if target.layer is None:
-            return target.name, spans[:depth]
-        return target.name, (*spans[: depth - 1], Span(target.layer, 1, False))
+            return target.name, path[:depth]
+        return target.name, (*path[: depth - 1], Piece(target.layer, 1, False))
 
-    # A site.
+    # The visit of a site.
 
     def _visit(self, params: dict[str, Any], values: list[Any], place: Place) -> Array:
-        """Edits, records and declares again the value of a site."""
+        """What happens at a site, the crux of every transform: its value is edited, kept, and declared again.
+
+        The site stands in the jaxpr as an equation that gives its value back. In its place this function computes the
+        edited value and binds a new site equation of the same name, so that a transform outside finds the site, and in
+        it the edited value (law 8). What a visit is asked for depends on where it stands alone: its path says which
+        iterations of the loops around it these are, and so which edits and wants are meant.
+
+        Args:
+          params: of the site equation.
+          values: its operands: the value, then what else it tells an edit, such as offsets.
+          place: where the interpreter stands.
+
+        Returns:
+          What the equations after it get in place of the value.
+        """
         x, *others = values
-        name, mapped, loops, layer = (params[key] for key in ("name", "mapped", "loops", "layer"))
-        spans, index = site_spans(loops, layer, place.spans), site_index(loops, layer, place.frames)
+        visit = self._stands(params, x, place)
+        x = self._edited(visit, x, others, params, place)
+        kept = self._wanted_of(visit)
+        for key in kept.keys() & place.deltas.keys():  # zeros, with respect to which `grads` differentiates
+            x = x + from_front(place.deltas[key], visit.mapped)
+        if params["pieces"] is not None or place.cut:
+            # The scan that is bound again has fewer iterations, and counts them from 0: the site notes which they are.
+            params = params | {"pieces": visit.path if params["layer"] is None else visit.path[:-1]}
+        if not place.silent:
+            x = site_p.bind(x, *others, **params)
+        for key, reducer in kept.items():
+            place.scope.values[key] = reduced(reducer, to_front(x, visit.mapped), visit.ctx, len(visit.mapped))
+        if visit.ctx.name in self.read_names:
+            place.scope.values[self._record(Record(None, visit.ctx.name, visit.path, visit.mapped))] = x
+        return x
+
+    def _stands(self, params: dict[str, Any], x: Array, place: Place) -> Visit:
+        """Where a visit stands: its path, what an edit is told of it, and the mapped axes of its value."""
+        name, mapped, pieces, layer = (params[key] for key in ("name", "mapped", "pieces", "layer"))
+        path, index = site_path(pieces, layer, place.path), site_index(pieces, layer, place.around)
         ctx = Context(
             name,
             index[-1] if index else None,
@@ -204,31 +245,30 @@ class Interpreter:
             layers=self.catalog.layers(name) or (),
             mapped=mapped_first([dims[0] for dims in mapped], x.shape)[: len(mapped)],
         )
-        static = frozenset({spans[-1].start}) if spans and not spans[-1].real else frozenset()
+        return Visit(ctx, path, tuple(dims[0] for dims in mapped))
+
+    def _edited(self, visit: Visit, x: Array, others: list[Any], params: dict[str, Any], place: Place) -> Array:
+        """The value after the edits that are meant for this visit, one after the other."""
         for edit in self.edits:
-            if edit.name == name and edit.meets(spans) and (edit.layers is None or edit.layers & static):
+            if edit.name != visit.ctx.name or not edit.meets(visit.path):
+                continue
+            if edit.layers is None or edit.layers & visit.layer:
                 reads = {
-                    address: self._read(place, self._request(target, spans), name, len(mapped))
+                    address: self._read(place, self._request(target, visit.path), edit.name, len(visit.mapped))
                     for address, target in edit.reads.items()
                 }
-                x = apply(edit.intervention, x, others, ctx, params, reads)
-        front = tuple(dims[0] for dims in mapped)
-        records = {
-            self._record(Record(i, name, spans, front)): want.reducer
-            for i, want in enumerate(self.wants)
-            if want.target.name == name and (want.target.layer is None or want.target.layer in static)
-        }
-        for key in records.keys() & place.deltas.keys():
-            x = x + from_front(place.deltas[key], front)
-        if loops is not None or place.cut:
-            params = params | {"loops": spans if layer is None else spans[:-1]}
-        if not place.silent:
-            x = site_p.bind(x, *others, **params)
-        for key, reducer in records.items():
-            place.scope.values[key] = _reduced(reducer, to_front(x, front), ctx, len(front))
-        if name in self.read_names:
-            place.scope.values[self._record(Record(None, name, spans, front))] = x
+                x = apply(edit.intervention, x, others, visit.ctx, params, reads)
+                self.log.edits(edit.name, visit.path, edit.intervention.told())
         return x
+
+    def _wanted_of(self, visit: Visit) -> dict[str, Intervention | None]:
+        """The keys of the records that are wanted of a visit, with their reducers."""
+        kept = {}
+        for i, want in enumerate(self.wants):
+            if want.target.name == visit.ctx.name and (want.target.layer is None or want.target.layer in visit.layer):
+                kept[self._record(Record(i, visit.ctx.name, visit.path, visit.mapped))] = want.reducer
+                self.log.keeps(visit.ctx.name, visit.path)
+        return kept
 
     def _record(self, record: Record) -> str:
         self.records[record.key] = record
@@ -237,9 +277,10 @@ class Interpreter:
     def _read(self, place: Place, request: Request, name: str, n_mapped: int) -> tuple[Array, tuple[int | None, ...]]:
         """A value met earlier, and its mapped axes."""
         key = Record(None, *request, mapped=()).key
+        self.log.reads(*request)
         value = place.scope.find(key)
         if value is None:
-            where = f" of layer {request[1][-1].start}" if request[1] and not request[1][-1].real else ""
+            where = f" of layer {request[1][-1].start}" if request[1] and not request[1][-1].scanned else ""
             raise ValueError(
                 f"the edit of site {name!r} reads {request[0]!r}{where}, which is not met before it: "
                 "via reads sites met earlier, in this layer or an earlier one"
@@ -259,16 +300,5 @@ class Interpreter:
         return (*index[:-1], (self.catalog.layers(name) or ()).index(index[-1]))
 
 
-def _reduced(reducer: Intervention | None, value: Array, ctx: Context, n_mapped: int) -> Any:
-    if reducer is None:
-        return value
-
-    def one(value: Array) -> Any:
-        reduced = jax.tree.map(jnp.asarray, call(reducer, value, ctx))
-        if not jax.tree.leaves(reduced):
-            raise ValueError(f"the reducer of site {ctx.name!r} returned no array")
-        return reduced
-
-    for _ in range(n_mapped):
-        one = jax.vmap(one)
-    return one(value)
+# (interpreter, equation, its operands, place, which outputs are needed, what later edits read) -> outputs
+Rule = Callable[[Interpreter, Any, list[Any], Place, list[bool], frozenset[Request]], list[Any]]

@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 import jax
 
 from interp_jax.core.addresses import Target
+from interp_jax.core.context import Context
 from interp_jax.core.edits import Intervention
-from interp_jax.core.walking import Found, Span
+from interp_jax.core.paths import Path, Piece, contains, meets
+from interp_jax.core.walking import Found
 
 Array = jax.Array
-Request = tuple[str, tuple[Span, ...]]  # a visit of a site whose value a later `via` reads
+Request = tuple[str, Path]  # a visit of a site whose value a later `via` reads
 
 
 class Want(NamedTuple):
@@ -27,10 +29,10 @@ class Edit(NamedTuple):
     intervention: Intervention
     reads: dict[str, Target]
 
-    def meets(self, spans: tuple[Span, ...]) -> bool:
+    def meets(self, path: Path) -> bool:
         """Whether it may do something at a visit of the site."""
-        early = bool(spans) and spans[-1].start + spans[-1].length <= self.intervention.since
-        return not early and meets(spans, self.layers)
+        early = bool(path) and path[-1].start + path[-1].length <= self.intervention.since
+        return not early and meets(path, self.layers)
 
 
 class Record(NamedTuple):
@@ -38,19 +40,19 @@ class Record(NamedTuple):
 
     want: int | None
     name: str
-    spans: tuple[Span, ...]
+    path: Path
     mapped: tuple[int, ...]
 
     @property
     def key(self) -> str:
         # A string, since the keys of a dictionary that crosses jit and scan must sort.
-        return f"{self.want}|{self.name}|{[tuple(span) for span in self.spans]}"
+        return f"{self.want}|{self.name}|{[tuple(piece) for piece in self.path]}"
 
 
-class Frame(NamedTuple):
+class Iteration(NamedTuple):
     """A scan that is being evaluated, or one iteration taken out of it, whose index is static."""
 
-    span: Span
+    piece: Piece
     index: int | Array
     cut: bool
 
@@ -75,54 +77,54 @@ class Place(NamedTuple):
     """Where the interpreter stands.
 
     Attributes:
-      frames: the scans around, outermost first.
+      around: the scans around, outermost first.
       scope: records met so far.
       deltas: by record key, what to add at a site, for its derivative.
       silent: at a value named by checkpoint_name, which is read and not declared again.
     """
 
-    frames: tuple[Frame, ...]
+    around: tuple[Iteration, ...]
     scope: Scope
     deltas: dict[str, Array]
     silent: bool = False
 
     @property
-    def spans(self) -> tuple[Span, ...]:
-        return tuple(frame.span for frame in self.frames)
+    def path(self) -> Path:
+        return tuple(iteration.piece for iteration in self.around)
 
     @property
     def cut(self) -> bool:
         """Whether a scan around runs in pieces, so that the sites inside must note which."""
-        return any(frame.cut for frame in self.frames)
-
-
-def meets(spans: tuple[Span, ...], layers: frozenset[int] | None) -> bool:
-    """Whether a visit of a site falls in `layers` (None: every layer)."""
-    if layers is None:
-        return True
-    return bool(spans) and any(spans[-1].start <= k < spans[-1].start + spans[-1].length for k in layers)
+        return any(iteration.cut for iteration in self.around)
 
 
 def covers(found: Found, request: Request) -> bool:
     """Whether a site equation, perhaps with all its layers, has the visit that a `via` asks for."""
-    name, spans = request
-    return (
-        found.name == name
-        and len(found.spans) == len(spans)
-        and all(
-            a.start <= b.start and b.start + b.length <= a.start + a.length
-            for a, b in zip(found.spans, spans, strict=True)
-        )
-    )
+    name, path = request
+    return found.name == name and contains(found.path, path)
 
 
-def site_index(loops: tuple[Span, ...] | None, layer: int | None, frames: tuple[Frame, ...]) -> tuple[Any, ...]:
-    """The iteration of each loop around a site, outermost first (see `catalog.site_spans`)."""
-    if loops is None:
-        index = [frame.index for frame in frames]
+def site_index(pieces: Path | None, layer: int | None, around: tuple[Iteration, ...]) -> tuple[Any, ...]:
+    """The iteration of each loop around a site, outermost first (see `paths.site_path`)."""
+    if pieces is None:
+        index = [iteration.index for iteration in around]
     else:
-        n_real = sum(span.real for span in loops)
-        inner = iter(frames[len(frames) - n_real :])
-        index = [frame.index for frame in frames[: len(frames) - n_real]]
-        index += [span.start + next(inner).index if span.real else span.start for span in loops]
+        n_noted = sum(piece.scanned for piece in pieces)
+        inner = iter(around[len(around) - n_noted :])
+        index = [iteration.index for iteration in around[: len(around) - n_noted]]
+        index += [piece.start + next(inner).index if piece.scanned else piece.start for piece in pieces]
     return (*index, layer) if layer is not None else tuple(index)
+
+
+class Visit(NamedTuple):
+    """One visit of a site."""
+
+    ctx: Context
+    path: Path
+    mapped: tuple[int, ...]  # the axes of the value that enclosing vmaps map, outermost first, as `to_front` takes them
+
+    @property
+    def layer(self) -> frozenset[int]:
+        """The layer of the visit, where it is known when tracing; empty inside a scan, whose body is every layer."""
+        last = self.path[-1:]
+        return frozenset(piece.start for piece in last if not piece.scanned)

@@ -19,6 +19,7 @@ class SiteInfo:
       layers: layer numbers, or None where the site stands in no loop.
       loops: sizes of the loops around the layer loop (nested scans), usually empty.
       on_demand: computed only when it is asked for (see `detail`).
+      scanned: whether a scan runs the layers, and not a Python loop.
     """
 
     shape: tuple[int, ...]
@@ -27,6 +28,7 @@ class SiteInfo:
     layers: tuple[int, ...] | None
     loops: tuple[int, ...] = ()
     on_demand: bool = False
+    scanned: bool = False
 
     def size(self, axis: str) -> int:
         """The size of a named axis. Raises ValueError where the site has none of that name."""

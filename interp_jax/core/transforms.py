@@ -4,8 +4,8 @@ Each returns a function with the signature of `f`. Calling it traces `f` to a ja
 program that is compiled once and held (see `calling`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +18,14 @@ from interp_jax.core.assembly import assemble
 from interp_jax.core.calling import trace, transform
 from interp_jax.core.catalog import Catalog
 from interp_jax.core.context import Context
+from interp_jax.core.control_flow import RULES
 from interp_jax.core.edits import Intervention, as_intervention
 from interp_jax.core.fitting import place
 from interp_jax.core.interpreter import Interpreter
 from interp_jax.core.jaxprs import out_avals, zeros
-from interp_jax.core.table import Sites
+from interp_jax.core.log import Log, current
+from interp_jax.core.plan import Want
+from interp_jax.core.table import SiteInfo, Sites
 
 Array = jax.Array
 Where = str | Iterable[str] | Mapping[str, Callable[[Array], Array] | None]
@@ -51,6 +54,35 @@ def sites(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Sites:
       double          3      d_model  float32
     """
     return Catalog(trace(f, args, kwargs)[0]).sites()
+
+
+def find(f: Callable[..., Any], address: str, *args: Any, **kwargs: Any) -> dict[str, SiteInfo]:
+    """The sites of `f(*args, **kwargs)` that an address stands for, by their names, for a method that goes over them.
+
+    Args:
+      f: function of pytrees.
+      address: of a site, of one layer of it, or a glob.
+      *args: as for `sites`.
+      **kwargs: as for `sites`.
+
+    Returns:
+      Name -> `SiteInfo`, whose `layers` are None where the address has a number, since a capture then has no such axis.
+
+    Raises:
+      ValueError: the address matches no site or layer.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from interp_jax.core import find, site
+      >>> f = lambda x: site(x, "h", layer=0) + site(2 * x, "h", layer=1)
+      >>> find(f, "h", jnp.ones(3))["h"].layers
+      (0, 1)
+    """
+    catalog = Catalog(trace(f, args, kwargs)[0])
+    found = {target.name: (target, catalog.info(target.name)) for target in catalog.resolve(address)}
+    return {
+        name: info if target.layer is None else replace(info, layers=None) for name, (target, info) in found.items()
+    }
 
 
 def capture(f: Callable[..., Any], where: Where, *, output: bool = True) -> Callable[..., Any]:
@@ -222,7 +254,7 @@ def _capture(options: tuple[tuple[str, ...], bool], arrays: Any, *args: Any, **k
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
     wants = wants_of(catalog, addresses, reducers)
-    interpreter = Interpreter(catalog, wants)
+    interpreter = _interpreter(catalog, wants)
     outs, values = interpreter.run(jaxpr, leaves, output=output, deltas={})
     captured = assemble(wants, interpreter.records, values)
     return (jax.tree.unflatten(tree, outs), captured) if output else captured
@@ -251,8 +283,12 @@ def _edited(f: Any, args: Any, kwargs: Any, edits: Callable[[Catalog], Iterable[
     jaxpr, leaves, tree = trace(f, args, kwargs)
     catalog = Catalog(jaxpr)
     each = [edit for address, fn in edits(catalog) for edit in edits_of(catalog, address, fn)]
-    outs, _ = Interpreter(catalog, edits=each).run(jaxpr, leaves, output=True, deltas={})
+    outs, _ = _interpreter(catalog, edits=each).run(jaxpr, leaves, output=True, deltas={})
     return jax.tree.unflatten(tree, outs)
+
+
+def _interpreter(catalog: Catalog, wants: Sequence[Want] = (), log: Log | None = None, **options: Any) -> Interpreter:
+    return Interpreter(catalog, RULES, log or current(), wants, **options)
 
 
 def _kind(x: Any) -> str:
@@ -267,11 +303,12 @@ def _grads(addresses: tuple[str, ...], arrays: Any, *args: Any, **kwargs: Any) -
     for want in wants:
         if not jnp.issubdtype(catalog.info(want.target.name).dtype, jnp.inexact):
             raise ValueError(f"site {want.target.name!r} holds {catalog.info(want.target.name).dtype}: it has no slope")
-    first = Interpreter(catalog, wants)
+    first = _interpreter(catalog, wants, Log("shapes"))
     avals = out_avals(lambda leaves: first.run(jaxpr, leaves, output=False, deltas={})[1], leaves)
 
     def loss(deltas: Any) -> Any:
-        outs, values = Interpreter(catalog, wants, records=first.records).run(jaxpr, leaves, output=True, deltas=deltas)
+        second = _interpreter(catalog, wants, records=first.records)
+        outs, values = second.run(jaxpr, leaves, output=True, deltas=deltas)
         found = metric(jax.tree.unflatten(tree, outs))
         if not jax.tree_util.all_leaves((found,)) or not jnp.issubdtype(jnp.result_type(found), jnp.floating):
             raise TypeError(f"a metric returns one real number, or one an example, not {_kind(found)}")
