@@ -81,7 +81,7 @@ def told(value: Any) -> str:
     if not isinstance(value, jax.Array | np.ndarray):
         return f"{value!r:.80}"
     known = value.ndim == 0 and not isinstance(value, jax.core.Tracer) and jnp.issubdtype(value.dtype, jnp.number)
-    return str(value.item()) if known else shape_text(value)
+    return str(np.asarray(value)) if known else shape_text(value)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["fn"])
