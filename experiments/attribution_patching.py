@@ -9,7 +9,7 @@ correlation of the sizes, and by how far down its list one must look to have the
 
     python experiments/attribution_patching.py [--model gpt2 --tasks ioi] [--out DIR]
 
-Three minutes on two cores. It prints a table of heads and one of queries and keys, mean and spread over seeds, each of
+A few minutes on two cores. It prints a table of heads and one of queries and keys, mean and spread over seeds, each of
 other prompts. A model that norms what its heads write has no edges that add up: EAP is left out.
 """
 

@@ -12,7 +12,7 @@ three parts:
 
     python experiments/cunningham.py [--model stories260K] [--text FILE] [--out DIR]
 
-TIME. It prints a table for each part, mean and spread over seeds.
+A quarter of an hour on two cores. It prints a table for each part, mean and spread over seeds.
 """
 
 from collections.abc import Callable

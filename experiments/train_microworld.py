@@ -5,9 +5,9 @@ of every word is known. Words that nothing before them determines, such as the f
 
     python experiments/train_microworld.py [microworld-sums] [--n-steps 2500] [--out DIR]
 
-Hours on two cores. It prints the loss and the accuracy of each phenomenon at each checkpoint, and writes them for
-TensorBoard. A killed run goes on from its last checkpoint and ends with the same weights: the sentences of a step
-depend on the seed and the step alone.
+It prints the loss and the accuracy of each phenomenon at each checkpoint, and writes them for TensorBoard. A killed run
+goes on from its last checkpoint and ends with the same weights: the sentences of a step depend on the seed and the step
+alone.
 """
 
 from collections.abc import Callable
