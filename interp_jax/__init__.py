@@ -1,11 +1,28 @@
 """interp_jax: functional, jitted interpretability of language models in JAX."""
 
 import importlib
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from interp_jax.core import SiteInfo, capture, detail, freeze, grads, intervene, site, sites, transform
+from interp_jax.core import SiteInfo, capture, detail, explain, freeze, grads, intervene, site, sites, transform
 
-__all__ = ["SiteInfo", "capture", "detail", "freeze", "grads", "intervene", "site", "sites", "transform"]
+if TYPE_CHECKING:  # rooms are imported when they are first used, so that `import interp_jax` stays quick
+    from interp_jax import (
+        circuits,
+        core,
+        data,
+        dictionaries,
+        fourier,
+        heads,
+        interventions,
+        io,
+        lens,
+        metrics,
+        models,
+        patching,
+        report,
+        weights,
+    )
 
 _ROOMS = (
     "circuits",
@@ -23,9 +40,39 @@ _ROOMS = (
     "report",
     "weights",
 )
+__all__ = [
+    "SiteInfo",
+    "capture",
+    "detail",
+    "explain",
+    "freeze",
+    "grads",
+    "intervene",
+    "site",
+    "sites",
+    "transform",
+    "circuits",
+    "core",
+    "data",
+    "dictionaries",
+    "fourier",
+    "heads",
+    "interventions",
+    "io",
+    "lens",
+    "metrics",
+    "models",
+    "patching",
+    "report",
+    "weights",
+]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:  # imported when first used, so that `import interp_jax` stays quick
+def __getattr__(name: str) -> ModuleType:
+    if name in _ROOMS:
         return importlib.import_module(f"interp_jax.{name}")
     raise AttributeError(f"module 'interp_jax' has no attribute {name!r}; its rooms: {', '.join(_ROOMS)}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOMS})

@@ -4,6 +4,7 @@ from collections.abc import Callable
 import math
 from typing import Any
 
+import chex
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
@@ -50,7 +51,9 @@ def in_chunks(one: Callable[[Any], Any], xs: Any, chunk: int) -> Any:
       xs: a pytree whose leaves have one leading axis.
       chunk: how many at once, at least 1.
     """
-    n = len(jax.tree.leaves(xs)[0])
+    leaves = jax.tree.leaves(xs)
+    chex.assert_equal_shape_prefix(leaves, 1)
+    n = len(leaves[0])
     n_chunks = -(-n // chunk)
     if n_chunks <= 1:
         return jax.vmap(one)(xs)

@@ -69,12 +69,12 @@ def imports(source: str, *, types: bool = True, lazy: bool = True) -> Iterator[t
             nodes.extend(ast.iter_child_nodes(node))
 
 
-def edges(sources: Sources, *, types: bool = True) -> dict[str, set[str]]:
-    """Module -> the package's modules that it imports."""
+def edges(sources: Sources) -> dict[str, set[str]]:
+    """Module -> the package's modules that it imports, for types too."""
     graph: dict[str, set[str]] = {}
     for module, source in sources.items():
         graph[module] = set()
-        for name, names in imports(source, types=types):
+        for name, names in imports(source):
             if name.split(".")[0] == PACKAGE:
                 inside = {f"{name}.{n}" for n in names} or {name}
                 graph[module] |= {i if i in sources else name for i in inside}
@@ -103,10 +103,20 @@ def wrong_arrows(sources: Sources) -> list[str]:
 
 def cycles(sources: Sources) -> list[str]:
     try:
-        graphlib.TopologicalSorter(edges(sources, types=False)).prepare()
+        graphlib.TopologicalSorter(edges(sources)).prepare()
     except graphlib.CycleError as error:
         return [" -> ".join(error.args[1])]
     return []
+
+
+def behind_core(sources: Sources) -> list[str]:
+    """Nothing outside core imports past its face."""
+    return [
+        f"{module} imports {name}"
+        for module, source in sources.items()
+        for name, _ in imports(source)
+        if room(module) != "core" and name.startswith(f"{PACKAGE}.core.")
+    ]
 
 
 def heavy_imports(sources: Sources) -> list[str]:
@@ -169,6 +179,10 @@ def test_no_cycles() -> None:
     none(cycles(read(PACKAGE)))
 
 
+def test_core_is_imported_by_its_face() -> None:
+    none(behind_core(read(PACKAGE)))
+
+
 def test_heavy_imports_are_lazy() -> None:
     none(heavy_imports(read(PACKAGE)))
     line = f"import sys, {PACKAGE}; print(*({HEAVY!r} & set(sys.modules)))"
@@ -213,6 +227,14 @@ def test_top_level() -> None:
             cycles,
             {"interp_jax.io.a": "from interp_jax.io import b", "interp_jax.io.b": "from interp_jax.io.a import x"},
         ),
+        (
+            cycles,
+            {
+                "interp_jax.io.a": "from interp_jax.io import b",
+                "interp_jax.io.b": "if TYPE_CHECKING:\n    from interp_jax.io.a import x",
+            },
+        ),
+        (behind_core, {"interp_jax.lens": "from interp_jax.core.site import site_p"}),
         (heavy_imports, {"interp_jax.data.text": "from datasets import load_dataset"}),
         (heavy_imports, {"interp_jax.io.pt": "def load():\n    import torch"}),
         (private_jax, {"interp_jax.core.walk": "from jax._src import core"}),

@@ -9,7 +9,7 @@ import pytest
 import treescope
 
 import interp_jax as ij
-from interp_jax import dictionaries, models
+from interp_jax import circuits, dictionaries, models, patching
 from interp_jax import interventions as iv
 
 CONFIG = models.Config(n_layers=2, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=8)
@@ -43,6 +43,15 @@ def test_the_catalogue_is_a_table(model: models.Decoder) -> None:
     for line in repr(sites).splitlines():
         assert " ".join(line.split()) in text
     assert "<td>blocks.attn.z</td><td>0-1</td><td>2 4 2 4</td>" in sites._repr_html_()
+
+
+def test_circuits_and_edges() -> None:
+    nodes = circuits.Circuit(heads=jnp.eye(2, dtype=bool), mlps=jnp.array([False, True]))
+    edges = patching.Edges(jnp.ones((2, 2)), ("embed", "mlp 0"), ("mlp 0", "logits"))
+    text = shown({"nodes": nodes, "edges": edges, "best": circuits.EdgeCircuit.top(edges, 1)})
+    assert "Circuit(heads=# jax.Array bool(2, 2) true:2 false:2" in text
+    assert "Edges(scores=" in text
+    assert "EdgeCircuit(kept=<jax.Array bool(2, 2) true:1 false:3" in text and "'logits'" in text
 
 
 def shift(value: jax.Array, x: jax.Array) -> jax.Array:

@@ -33,9 +33,12 @@ def test_the_script_prints_what_it_says(capsys) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
-def test_the_script_of_a_page_runs(page: Path, tmp_path, monkeypatch) -> None:
+def test_the_script_of_a_page_prints_what_it_says(page: Path, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)  # it saves a dictionary
-    exec(compile(script(page.read_text(encoding="utf-8")), str(page), "exec"), {"__name__": "page"})
+    text = page.read_text(encoding="utf-8")
+    exec(compile(script(text), str(page), "exec"), {"__name__": "page"})
+    said = re.findall(r"```python(?:(?!```).)*```\s+```\n(.*?)```", text, re.DOTALL)
+    assert "".join(said) in capsys.readouterr().out
 
 
 def test_links_lead_somewhere() -> None:

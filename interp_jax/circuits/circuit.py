@@ -21,28 +21,31 @@ M = TypeVar("M", bound="Members")
 
 
 class Members:
-    """What belongs to a circuit, as bool masks of any kind; leading axes for several. `&`, `|` and `~` are of sets."""
+    """What belongs to a circuit, as bool masks of any kind, whose leading axes hold several circuits.
+
+    `&`, `|` and `~` are the intersection, the union and the complement.
+    """
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The shape of the leading axes, one entry a circuit."""
+        """The shape of the leading axes, with one entry for each circuit."""
         raise NotImplementedError
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Addresses of the values that ablation replaces."""
+        """The addresses of the values that ablation replaces."""
         raise NotImplementedError
 
     def check(self, name: str, known: Mapping[str, SiteInfo]) -> None:
-        """Raises ValueError where the masks are not those of a model with these sites; `name` asks."""
+        """Raises ValueError, in the name of the function that asks, where a model with these sites has other masks."""
         raise NotImplementedError
 
     def edits(self, values: Mapping[str, Array]) -> dict[str, Intervention]:
-        """The edits that put `values`, by site as captured, in the place of all that is outside one circuit."""
+        """The edits that put captured `values`, by site, in the place of all that is outside one circuit."""
         raise NotImplementedError
 
     def random(self: "M", key: Key[Array, ""], n: int, p: float = 0.5) -> "M":
-        """`n` random parts of one circuit: each member stays with probability `p`. Masks `[n ...]`.
+        """Draws `n` random parts of one circuit, in which each member stays with probability `p`. Masks are `[n ...]`.
 
         Example:
           >>> import jax, jax.numpy as jnp
@@ -69,7 +72,7 @@ class Members:
 @partial(jax.tree_util.register_dataclass, data_fields=["heads", "mlps"], meta_fields=[])
 @dataclass(frozen=True)
 class Circuit(Members):
-    """Which heads and MLPs belong to a circuit; leading axes for several.
+    """Which heads and MLPs belong to a circuit, or to several, along leading axes.
 
     Attributes:
       heads: bool `[*circuit layer head]`.
@@ -90,7 +93,7 @@ class Circuit(Members):
     def top(
         cls, heads: Float[Typed, "layer head"], mlps: Float[Typed, "_"], n: int | Int[Typed, "*circuit"]
     ) -> "Circuit":
-        """The `n` components of the largest scores; several sizes `[*circuit]` give a stack of nested circuits.
+        """The circuit of the `n` components of the largest scores. Sizes `[*circuit]` give a stack of nested circuits.
 
         Args:
           heads: `[layer head]`, scores such as those of `attribution_patch`; their `jnp.abs` to ignore signs.
@@ -116,7 +119,7 @@ class Circuit(Members):
 
     @property
     def size(self) -> Array:
-        """int32 `[*circuit]`, how many components are in."""
+        """How many components are in, int32 `[*circuit]`."""
         return self.heads.sum((-2, -1), dtype=jnp.int32) + self.mlps.sum(-1, dtype=jnp.int32)
 
     def singles(self) -> "Circuit":
@@ -151,7 +154,7 @@ class Circuit(Members):
 
 
 def _split(flat: Array, shape: tuple[int, ...]) -> Circuit:
-    """`[*circuit component]` as a circuit of `[layer head]`."""
+    """Splits masks `[*circuit component]` into heads, of `shape`, and MLPs."""
     n = shape[0] * shape[1]
     return Circuit(flat[..., :n].reshape(*flat.shape[:-1], *shape), flat[..., n:])
 
@@ -167,5 +170,5 @@ class Outside(Intervention):
     def __call__(self, value: Array, ctx: Context) -> Array:
         kept = jax.lax.dynamic_index_in_dim(self.kept, ctx.index[-1], 0, keepdims=False)
         if kept.ndim:
-            kept = kept.reshape(-1, *(1,) * (-1 - ctx.axis("head")))
+            kept = ctx.spread(kept, "head", value)
         return jnp.where(fill(kept, value), value, place(self.values, value, ctx).astype(value.dtype))

@@ -20,7 +20,7 @@ from interp_jax.circuits.faithfulness import Ablation, Request, asked, check_sin
 
 
 class Completeness(NamedTuple):
-    """Float32 `[*removed]`, metrics of the circuit and of the model without a part, and how far they are apart."""
+    """The metrics of the circuit and of the model without a part, and how far apart they are, float32 `[*removed]`."""
 
     gap: Array
     circuit: Array
@@ -67,7 +67,7 @@ def greedy_removal(
     *,
     chunk: int | None = None,
 ) -> Callable[..., tuple[Circuit, Completeness]]:
-    """Looks for parts of a circuit that show it incomplete: at each step what widens the gap most is removed, too.
+    """Looks for parts of a circuit that show it incomplete: each step also removes the member that widens the gap most.
 
     Args:
       f, metric, ablation, chunk: as in `faithfulness`.
@@ -126,7 +126,9 @@ def _gaps(score: Callable[[Any], Array], circuit: Members, removed: Members) -> 
 
 
 def _check_alike(name: str, removed: Any, circuit: Members) -> None:
+    def members(of: Members) -> list[tuple[int, ...]]:
+        return [mask.shape[len(of.axes) :] for mask in jax.tree.leaves(of)]
+
     alike = isinstance(removed, type(circuit)) and jax.tree.structure(removed) == jax.tree.structure(circuit)
-    n, m = len(getattr(removed, "axes", ())), len(circuit.axes)
-    if not alike or [x.shape[n:] for x in jax.tree.leaves(removed)] != [x.shape[m:] for x in jax.tree.leaves(circuit)]:
+    if not alike or members(removed) != members(circuit):
         raise ValueError(f"{name}: removed must be a circuit of the same kind, over the same members as the circuit")

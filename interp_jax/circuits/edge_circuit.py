@@ -27,7 +27,7 @@ from interp_jax.nodes import READS, WRITES, Edges, check_additive, connected, de
 @partial(jax.tree_util.register_dataclass, data_fields=["kept"], meta_fields=["senders", "receivers"])
 @dataclass(frozen=True)
 class EdgeCircuit(Members):
-    """Which edges belong to a circuit; leading axes for several. Nodes are named as in `Edges`.
+    """Which edges belong to a circuit, or to several, along leading axes. Nodes are named as in `Edges`.
 
     Attributes:
       kept: bool `[*circuit sender receiver]`; what it says where the graph has no edge does nothing.
@@ -47,7 +47,7 @@ class EdgeCircuit(Members):
 
     @classmethod
     def top(cls, edges: Edges, n: int | Int[Typed, "*circuit"]) -> "EdgeCircuit":
-        """The `n` edges of the largest scores; several sizes `[*circuit]` give a stack of nested circuits.
+        """The circuit of the `n` edges of the largest scores. Sizes `[*circuit]` give a stack of nested circuits.
 
         Args:
           edges: from `edge_attribution`; `jax.tree.map(jnp.abs, edges)` to ignore signs.
@@ -60,12 +60,12 @@ class EdgeCircuit(Members):
 
     @property
     def size(self) -> Array:
-        """int32 `[*circuit]`, how many edges of the graph are in."""
+        """How many edges of the graph are in, int32 `[*circuit]`."""
         return (self.kept & connected(self.senders, self.receivers)).sum((-2, -1), dtype=jnp.int32)
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
-        """(sender, receiver) of every edge that is in, of a single circuit."""
+        """The pairs (sender, receiver) of all edges of a single circuit."""
         found = np.argwhere(np.asarray(self.kept & connected(self.senders, self.receivers)))
         return tuple((self.senders[s], self.receivers[r]) for s, r in found)
 
@@ -101,9 +101,10 @@ class EdgeCircuit(Members):
 @partial(jax.tree_util.register_dataclass, data_fields=["there", "cut"], meta_fields=[])
 @dataclass(frozen=True)
 class _Elsewhere:
-    """Adds what the receivers of one site would read otherwise: by sender, `there` less its value here, where cut.
+    """Adds, for every edge that is cut, what the sender writes in the ablated run less what it writes here.
 
-    cut: bool `[sender receiver]`, of the heads of both sites; 1 for a site that has none.
+    there: what each sender writes in the ablated run.
+    cut: bool `[sender receiver]`, over the heads of both sites; a site without heads counts as one.
     """
 
     there: dict[str, Array]
@@ -128,13 +129,13 @@ def _groups(names: tuple[str, ...]) -> dict[str, list[int]]:
 
 
 def _address(sites: Mapping[str, str], group: str, last: int) -> str:
-    """Where a group reads or writes; the logits read the stream after the last layer."""
+    """The address where a group reads or writes. The logits read the stream after the last layer."""
     kind, _, layer = group.partition(" ")
     return sites[kind] if kind == "embed" else sites[kind].replace("blocks.", f"blocks.{layer or last}.")
 
 
 def _written(values: Mapping[str, Array], sender: str) -> Array:
-    """What a group of senders writes, of values by site as captured; or one number for all."""
+    """What a group of senders writes, taken from captured values by site, or from one number for all of them."""
     kind, _, layer = sender.partition(" ")
     value = values[WRITES[kind]]
     return value[int(layer)] if layer and jnp.ndim(value) else value

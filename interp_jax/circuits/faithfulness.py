@@ -27,9 +27,11 @@ Ablation = str | Mapping[str, Any]
 
 
 class Faithfulness(NamedTuple):
-    """Float32: `share [*circuit]` of the model's work that the circuit does, nan where the model does none.
+    """How much of the model's work circuits do, in float32.
 
-    circuit `[*circuit]`, model `[]`, empty `[]`: the metric of the circuit, of the whole model, of the empty circuit.
+    share: `[*circuit]`, the share of the model's work that each does; nan where the model does none.
+    circuit: `[*circuit]`, the metric of each circuit.
+    model, empty: `[]`, the metric of the whole model and that of the empty circuit.
     """
 
     share: Array
@@ -39,9 +41,10 @@ class Faithfulness(NamedTuple):
 
 
 class Minimality(NamedTuple):
-    """Float32: heads `[layer head]`, mlps `[layer]`: the share lost without each, 0 outside the circuit.
+    """How much of the model's work is lost without each member of a circuit, in float32.
 
-    model, empty `[]`: as in `Faithfulness`.
+    heads, mlps: `[layer head]` and `[layer]`, the share that is lost without each; 0 outside the circuit.
+    model, empty: `[]`, as in `Faithfulness`.
     """
 
     heads: Array
@@ -68,7 +71,7 @@ class Request(NamedTuple):
 def faithfulness(
     f: Callable[..., Any], metric: Callable[[Any], Array], ablation: Ablation = "resample", *, chunk: int | None = None
 ) -> Callable[..., Faithfulness]:
-    """The share of the metric that circuits keep.
+    """Measures the share of the metric that circuits keep.
 
     Args:
       f, metric: as in `activation_patch`.
@@ -102,7 +105,7 @@ def faithfulness(
 def minimality(
     f: Callable[..., Any], metric: Callable[[Any], Array], ablation: Ablation = "resample", *, chunk: int | None = None
 ) -> Callable[..., Minimality]:
-    """The share of the model's work that is lost when one member of a circuit is ablated, too.
+    """Measures the share of the model's work that is lost when one member of a circuit is ablated, too.
 
     Wang et al. 2022 ask it of a circuit less a part K, since members make up for one another: give that as circuit.
 
@@ -130,7 +133,7 @@ def minimality(
 
 
 def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Request:
-    """The request, checked. Raises ValueError for an unknown ablation or a chunk below 1."""
+    """Checks a request. Raises ValueError for an unknown ablation or a chunk below 1."""
     given = not isinstance(ablation, str)
     if not given and ablation not in ("resample", "mean", "zero"):
         raise ValueError(
@@ -141,19 +144,22 @@ def asked(name: str, ablation: Ablation, chunk: int | None, n: int = 0) -> Reque
 
 
 def transformed(f: Any, metric: Any, ablation: Ablation, run: Any, request: Request) -> Callable[..., Any]:
-    """The function of `(model, clean, corrupted, circuit, ...)` by `run`, which raises where shares have no
-    scale, unless it is traced."""
+    """The function of `(model, clean, corrupted, circuit, ...)` that a method returns, by `run`.
+
+    It raises ValueError where shares have no scale, unless it is traced.
+    """
     values = None if isinstance(ablation, str) else {name: jnp.asarray(value) for name, value in ablation.items()}
     measure = transform(run, request, (f, metric, values))
 
     def g(*args: Any, **kwargs: Any) -> Any:
         found = measure(*args, **kwargs)
-        ends = (found.model, found.empty) if hasattr(found, "empty") else (0, 1)
-        if not any(isinstance(end, Tracer) for end in ends) and ends[0] == ends[1]:
-            raise ValueError(
-                f"{request.name}: the whole model and the empty circuit both score {float(ends[0]):.4g}, so there is "
-                "no share of it: choose another metric or ablation"
-            )
+        if isinstance(found, Faithfulness | Minimality):
+            traced = isinstance(found.model, Tracer) or isinstance(found.empty, Tracer)
+            if not traced and found.model == found.empty:
+                raise ValueError(
+                    f"{request.name}: the whole model and the empty circuit both score {float(found.model):.4g}, so "
+                    "there is no share of it: choose another metric or ablation"
+                )
         return found
 
     return g
@@ -180,7 +186,7 @@ def _minimality(request: Request, arrays: Any, *args: Any, **kwargs: Any) -> Min
 def measured(
     request: Request, arrays: Any, args: Any, circuit: Any, kwargs: Any
 ) -> tuple[Callable[[Any], Array], Array, Array]:
-    """Circuits `[*axes]` to the mean metrics `[*axes]`; the whole model's; that of the empty circuit."""
+    """A function from circuits `[*axes]` to their mean metrics `[*axes]`, and the metrics of all and of nothing."""
     f, metric, given = arrays
     *before, clean, corrupted = args
     check_pair(request.name, clean, corrupted)

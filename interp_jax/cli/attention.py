@@ -42,7 +42,7 @@ def attention(
 
 
 def _pattern(model: Any, tokens: Any, mask: Any = None) -> Any:
-    """`[layer batch head query key]`."""
+    """The attention patterns `[layer batch head query key]`."""
     import interp_jax as ij
     from interp_jax import models
 
@@ -51,7 +51,7 @@ def _pattern(model: Any, tokens: Any, mask: Any = None) -> Any:
 
 
 def _scores(model: Any, tokenizer: Any, seed: int) -> dict[str, Any]:
-    """name -> `[layer head]`."""
+    """The scores of heads by name, each `[layer head]`."""
     from interp_jax import heads
 
     tokens, mask = _said_twice(model, tokenizer, seed)

@@ -3,7 +3,10 @@
 import html
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp_jax.data.tasks import Task
 
 
 def patch(
@@ -50,17 +53,16 @@ def patch(
         raise ValueError(f"patch: {', '.join(missing)} missing; give all of {', '.join(given)}, or none of them")
     pairs = _task(tokenizer, n, seed) if clean is None else _pair(tokenizer, *given.values())
 
-    f = partial(models.forward, attention_mask=pairs["mask"], logits_at=pairs["last"])
-    difference = metrics.logit_diff(pairs["answers"], pairs["distractors"])
+    f = partial(models.forward, attention_mask=pairs.mask, logits_at=pairs.last)
+    difference = metrics.logit_diff(pairs.answers, pairs.distractors)
     score = jax.jit(lambda model, tokens: difference(f(model, tokens)))
-    ends = [np.asarray(score(loaded, pairs[name])) for name in ("clean", "corrupted")]
+    ends = [np.asarray(score(loaded, tokens)) for tokens in (pairs.clean, pairs.corrupted)]
     print(f"logit difference {ends[0].mean():.2f} clean, {ends[1].mean():.2f} corrupted, {len(ends[0])} pairs")
     metric = metrics.normalized(difference, *(end.mean() for end in ends))
-    effects = patching.activation_patch(f, metric, site, ("batch", *over))(loaded, pairs["clean"], pairs["corrupted"])
+    effects = patching.activation_patch(f, metric, site, ("batch", *over))(loaded, pairs.clean, pairs.corrupted)
     found = {"mean": np.asarray(effects).mean(0)}
     if len(effects) > 1:
-        summary = patching.summarize(jax.random.key(seed), effects)
-        found = {name: getattr(summary, name) for name in ("mean", "standard_error", "low", "high")}
+        found = patching.summarize(jax.random.key(seed), effects)._asdict()
 
     labels = _labels(found["mean"], over, tokenizer, pairs)
     _print(found["mean"], over, labels)
@@ -71,23 +73,23 @@ def patch(
     print(f"the page: {out / 'index.html'}")
 
 
-def _task(tokenizer: Any, n: int, seed: int) -> dict[str, Any]:
+def _task(tokenizer: Any, n: int, seed: int) -> "Task":
     """Pairs of one wording, so that a position is one word's in all of them."""
     import jax
 
     from interp_jax import data
 
     try:
-        task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=n, order="ABBA", template=0)
+        return data.tasks.ioi(jax.random.key(seed), tokenizer, n=n, order="ABBA", template=0)
     except ValueError as error:
         raise ValueError(f"patch: {error}; give --clean, --corrupted, --answer and --distractor") from None
-    return {name: getattr(task, name) for name in ("clean", "corrupted", "mask", "last", "answers", "distractors")}
 
 
-def _pair(tokenizer: Any, clean: Any, corrupted: Any, answer: Any, distractor: Any) -> dict[str, Any]:
+def _pair(tokenizer: Any, clean: Any, corrupted: Any, answer: Any, distractor: Any) -> "Task":
     import jax.numpy as jnp
 
     from interp_jax import models
+    from interp_jax.data.tasks import Task
 
     rows = [models.tokenize(tokenizer, [prompt]) for prompt in (clean, corrupted)]
     lengths = [row[0].shape[1] for row in rows]
@@ -97,16 +99,14 @@ def _pair(tokenizer: Any, clean: Any, corrupted: Any, answer: Any, distractor: A
             f"patch: clean has {lengths[0]} tokens ({shown[0]}) and corrupted {lengths[1]} ({shown[1]}); "
             "give prompts of one length, aligned token by token"
         )
-    ids = {
-        "answers": jnp.array([tokenizer.token_id(answer)]),
-        "distractors": jnp.array([tokenizer.token_id(distractor)]),
-    }
-    return {"clean": rows[0][0], "corrupted": rows[1][0], "mask": rows[0][1], "last": rows[0][2], **ids}
+    (tokens, mask, last), (other, _, _) = rows
+    right, wrong = (jnp.array([tokenizer.token_id(word)]) for word in (answer, distractor))
+    return Task(tokens, other, mask, last, right, wrong, positions={}, accepted=right[:, None])
 
 
-def _labels(values: Any, over: tuple[str, ...], tokenizer: Any, pairs: dict[str, Any]) -> list[list[str]]:
+def _labels(values: Any, over: tuple[str, ...], tokenizer: Any, pairs: "Task") -> list[list[str]]:
     """What each index of the map's axes is called; a position also by its word in the first clean prompt."""
-    words = tokenizer.to_str_tokens(pairs["clean"][0])
+    words = tokenizer.to_str_tokens(pairs.clean[0])
     numbered = [[str(i) for i in range(size)] for size in values.shape]
     for axis, name in enumerate(over):
         if name in ("position", "query", "key"):

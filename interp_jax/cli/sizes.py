@@ -97,7 +97,7 @@ def plan(sizes: Sizes, model: Any, d_in: int) -> Plan:
 
 
 def _per_case(per_token: float) -> float:
-    """Of one steered text: six prompts are continued by thirty tokens, and read once more."""
+    """The arithmetic of one steered text: six prompts are continued by thirty tokens, and read once more."""
     return 6 * 2 * 40 * per_token
 
 

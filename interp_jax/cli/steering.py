@@ -31,7 +31,7 @@ class Steered:
     after: str
 
     def shown(self) -> dict[str, str]:
-        """For `report.page`."""
+        """The steered text as `report.page` takes it."""
         texts = {"prompt": self.prompt, "before": self.before, "after": self.after}
         return {"feature": str(self.feature.label), **texts}
 

@@ -73,7 +73,7 @@ def load(name: str, site: str | None) -> Subject:
 
 
 def activations(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown: bool = True) -> np.ndarray:
-    """The site's values `[sequence position d_in]` in float32, for tokens and what is attended to of them."""
+    """The site's values, float32 `[sequence position d_in]`, for tokens and the mask of those that are attended to."""
     read = ij.capture(models.forward, subject.site, output=False)
     out = np.empty((*tokens.shape, subject.d_in), np.float32)
     with Progress("running the model", -(-len(tokens) // BATCH), shown=shown) as progress:

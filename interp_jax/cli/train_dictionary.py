@@ -177,7 +177,7 @@ def _where(cfg: TrainDictionary) -> str | tuple[str, str]:
 
 
 def _members(cfg: TrainDictionary, cls: Any) -> dict[str, dict[str, Any]]:
-    """The dictionaries of the sweep by name: what of a name varies is told in it."""
+    """The settings of each dictionary of the sweep, under a name that tells what varies."""
     axes = {"d_sae": cfg.d_sae, "k": cfg.k or (None,), "sparsity": cfg.sparsity or (None,), "seed": cfg.seeds}
     takes = inspect.signature(cls.create).parameters
     if ("k" in takes) != bool(cfg.k):
@@ -206,7 +206,8 @@ def _start(
     given = {f.name: getattr(cfg.settings, f.name) for f in dataclasses.fields(Settings) if f.name != "n_points"}
     given = {name: value for name, value in given.items() if value is not None}
     if extra := [name for name in given if name not in takes]:
-        taken = ", ".join(name for name in takes if hasattr(Settings, name))
+        known = {field.name for field in dataclasses.fields(Settings)}
+        taken = ", ".join(name for name in takes if name in known)
         raise ValueError(f"settings.{extra[0]}: {cls.__name__} has no {extra[0]}; it takes {taken or 'none'}")
     dictionary = cls.create(jax.random.key(seed), inputs.shape[-1], d_sae, **arguments, **given)
     dictionary = dataclasses.replace(dictionary, sites=_where(cfg))

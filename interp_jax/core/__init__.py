@@ -1,11 +1,16 @@
-"""The core: sites and the transforms that read and change what flows through them."""
+"""The core: sites and the transforms that read and change what flows through them.
+
+.. include:: README.md
+"""
 
 from interp_jax.core.addresses import split_address
 from interp_jax.core.calling import transform, within
 from interp_jax.core.context import COUNTED, Context
 from interp_jax.core.detail import detail
-from interp_jax.core.edits import Function, Intervention, Module, as_intervention, choose, is_leaf
+from interp_jax.core.edits import Function, Intervention, Module, as_intervention, choose, is_leaf, told
+from interp_jax.core.explaining import Explanation, explain
 from interp_jax.core.fitting import check, check_kind, fill, of_visit, place, shape_text
+from interp_jax.core.jaxprs import closed, subjaxprs
 from interp_jax.core.site import site
 from interp_jax.core.table import SiteInfo, Sites
 from interp_jax.core.transforms import capture, find, freeze, grads, intervene, sites
@@ -13,6 +18,7 @@ from interp_jax.core.transforms import capture, find, freeze, grads, intervene, 
 __all__ = [
     "COUNTED",
     "Context",
+    "Explanation",
     "Function",
     "Intervention",
     "Module",
@@ -22,8 +28,10 @@ __all__ = [
     "capture",
     "check",
     "check_kind",
+    "closed",
     "choose",
     "detail",
+    "explain",
     "fill",
     "find",
     "freeze",
@@ -36,6 +44,8 @@ __all__ = [
     "site",
     "sites",
     "split_address",
+    "subjaxprs",
+    "told",
     "transform",
     "within",
 ]

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def closed(jaxpr: Any) -> Any:
@@ -37,25 +37,6 @@ def calls_back(jaxpr: Any) -> bool:
     return any(
         "callback" in eqn.primitive.name or any(map(calls_back, subjaxprs(eqn))) for eqn in closed(jaxpr).jaxpr.eqns
     )
-
-
-def forwarded(jaxpr: Any) -> list[int | None]:
-    """For each output, the index of the input that it is, untouched, or None. Sees through jit, remat and scan."""
-    jaxpr = closed(jaxpr).jaxpr
-    source = {var: i for i, var in enumerate(jaxpr.invars)}
-
-    def origin(var: Any) -> int | None:
-        return None if isinstance(var, Literal) else source.get(var)
-
-    for eqn in jaxpr.eqns:
-        inner = subjaxprs(eqn)
-        if len(inner) != 1 or len(inner[0].jaxpr.invars) != len(eqn.invars):
-            continue
-        for var, i in zip(eqn.outvars, forwarded(inner[0]), strict=True):
-            found = None if i is None or eqn.invars[i].aval != var.aval else origin(eqn.invars[i])
-            if found is not None:
-                source[var] = found
-    return [origin(var) for var in jaxpr.outvars]
 
 
 def scan_counts(eqn: Any) -> tuple[int, int]:

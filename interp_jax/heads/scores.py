@@ -12,6 +12,7 @@ Caveat: where a head looks is not what it does: confirm by ablation.
 
 from collections.abc import Callable
 
+import chex
 from jax import Array
 from jax.core import Tracer
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ Scores = Float[Typed, "*layer head"]
 
 
 def previous_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
-    """Mean attention to the token before.
+    """The mean attention of each head to the token before.
 
     Args:
       pattern: `[layer batch head query key]`, a capture of `blocks.attn.pattern`.
@@ -50,7 +51,9 @@ def previous_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = 
 
 
 def duplicate_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
-    """Mean attention to earlier places with the same token. Arguments, result and errors as `previous_token_scores`.
+    """The mean attention of each head to earlier places with the same token.
+
+    Arguments, result and errors are those of `previous_token_scores`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -63,7 +66,9 @@ def duplicate_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None =
 
 
 def induction_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
-    """Mean attention to the places after earlier ones with the same token. The rest as `previous_token_scores`.
+    """The mean attention of each head to the places after earlier ones with the same token.
+
+    Arguments, result and errors are those of `previous_token_scores`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,9 +89,10 @@ def _scores(pattern: Array, tokens: Array, mask: Array | None, looked_for: Calla
     n = tokens.shape[-1]
     if pattern.shape[-2:] != (n, n) or pattern.shape[-4:-3] != tokens.shape[:-1]:
         raise ValueError(f"a pattern of shape {list(pattern.shape)} does not belong to tokens of {list(tokens.shape)}")
-    if mask is not None and mask.shape != tokens.shape:
-        raise ValueError(f"a mask of shape {list(mask.shape)} does not belong to tokens of {list(tokens.shape)}")
     real = jnp.ones(tokens.shape, bool) if mask is None else mask
+    chex.assert_equal_shape(
+        [real, tokens], custom_message="the mask does not belong to these tokens", exception_type=ValueError
+    )
     marked = jnp.where(real, tokens, -1)  # padding is nothing's equal: its queries and keys are left out below
     places = looked_for(marked) & jnp.tril(jnp.ones((n, n), bool), k=-1)
     places = places & real[:, :, None] & real[:, None, :]

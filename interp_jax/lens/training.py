@@ -26,7 +26,7 @@ from interp_jax.weights import CAP, Weights
 @partial(jax.tree_util.register_dataclass, data_fields=["lens", "opt_state", "step"], meta_fields=["optimizer"])
 @dataclass(frozen=True)
 class LensState:
-    """What one step of training hands to the next: the lens, the optimizer's state, int32 `[]` steps taken."""
+    """What one step of training hands to the next: the lens, the optimizer's state, and int32 `[]`, the steps taken."""
 
     lens: Any
     opt_state: Any
@@ -48,7 +48,7 @@ def lens_step(
     logits: Float[Typed, "*tokens d_vocab"],
     mask: Mask | None = None,
 ) -> tuple[LensState, Float[Typed, "layer"]]:
-    """One step of training. Pure.
+    """Takes one step of training. It is a pure function.
 
     Args:
       state: from `LensState.create` or the step before.
@@ -70,7 +70,7 @@ def lens_step(
       (1, (1,))
     """
     lens = state.lens
-    lens.check(resid, logits)
+    lens.check(resid, logits, mask)
 
     def of_layer(layer: Any) -> Any:
         parameters, x = layer
@@ -159,7 +159,7 @@ def train_lens(
 
 
 def _check_finite(losses: list[Array], first: int) -> np.ndarray:
-    """The last of the losses of steps `first`, ..., `[1 layer]`; raises FloatingPointError where one is not finite."""
+    """The last losses `[1 layer]` of steps from `first` on. Raises FloatingPointError where one is not finite."""
     values = np.array([np.asarray(loss) for loss in losses])
     for step, layer in np.argwhere(~np.isfinite(values))[:1]:
         raise FloatingPointError(

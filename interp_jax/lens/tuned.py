@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ Mask = Bool[Typed, "*tokens"]
 @partial(jax.tree_util.register_dataclass, data_fields=["W", "b"], meta_fields=["eps", "centred", "capped"])
 @dataclass(frozen=True)
 class TunedLens:
-    """Translators of residual streams, one a layer. A pytree.
+    """A tuned lens: one translator of the residual stream for each layer. It is a pytree.
 
     Attributes:
       W: float32 `[layer d_model d_model]`, what is added to the identity.
@@ -59,7 +60,7 @@ class TunedLens:
     def create(
         cls, d_model: int, n_layers: int, *, eps: float = 1e-5, centred: bool | None = None, capped: bool = False
     ) -> "TunedLens":
-        """The identity at every layer: the logit lens.
+        """The lens that is the identity at every layer, which is the logit lens.
 
         Args:
           d_model, n_layers: sizes of the model.
@@ -75,7 +76,7 @@ class TunedLens:
         return cls(jnp.zeros((n_layers, d_model, d_model)), jnp.zeros((n_layers, d_model)), eps, centred, capped)
 
     def translate(self, resid: Float[Typed, "layer *axes d_model"]) -> Float[Typed, "layer *axes d_model"]:
-        """`resid + resid W + b`, layer by layer, in float32.
+        """Translates the residual stream of each layer, in float32: `resid + resid W + b`.
 
         Raises:
           ValueError: `resid` is not `[layer ... d_model]` of this lens, such as a capture of one layer.
@@ -87,7 +88,7 @@ class TunedLens:
     def __call__(
         self, weights: Weights, resid: Float[Typed, "layer *axes d_model"]
     ) -> Float[Typed, "layer *axes d_vocab"]:
-        """The logits that each layer would give, float32.
+        """The logits that each layer would give, in float32.
 
         Args:
           weights: `models.weights(model)`.
@@ -113,13 +114,13 @@ class TunedLens:
           mask: `[batch position]`, False at tokens that do not count.
 
         Raises:
-          ValueError: as `translate`; `logits` of other tokens than `resid`.
+          ValueError: as `translate`; `logits` or `mask` of other tokens than `resid`.
         """
-        self.check(resid, logits)
+        self.check(resid, logits, mask)
         return lax.map(lambda x: self._of_layer(weights, x, logits, mask), self.translate(resid))
 
-    def check(self, resid: Array, logits: Array | None = None) -> None:
-        """Raises ValueError where a residual stream, or the logits beside it, do not fit this lens."""
+    def check(self, resid: Array, logits: Array | None = None, mask: Array | None = None) -> None:
+        """Raises ValueError where a residual stream, or the logits and the mask beside it, do not fit this lens."""
         n_layers, d_model = self.b.shape
         if resid.ndim < 2 or (len(resid), resid.shape[-1]) != (n_layers, d_model):
             raise ValueError(
@@ -130,6 +131,14 @@ class TunedLens:
             raise ValueError(
                 f"TunedLens: logits of shape {list(logits.shape)} for a residual stream {list(resid.shape)}: give both "
                 "at every position"
+            )
+
+        if logits is not None and mask is not None:
+            chex.assert_shape(
+                mask,
+                logits.shape[:-1],
+                custom_message="TunedLens: a mask has one entry for each token",
+                exception_type=ValueError,
             )
 
     def _read(self, weights: Weights, x: Array) -> Array:

@@ -10,9 +10,9 @@ from typing import Any
 
 from flax import nnx
 import jax
+from jax.extend.core import Literal
 
-from interp_jax.core import site
-from interp_jax.core.jaxprs import forwarded
+from interp_jax.core import closed, site, subjaxprs
 from interp_jax.models.tags import Path, Submodule, Tag, declare, walk
 
 
@@ -132,3 +132,22 @@ def _with_input(tag: Tag, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
         raise ValueError(f"site {tag.name!r} is the input of a submodule that is called without one")
     first = next(iter(kwargs))
     return args, kwargs | {first: _declared(tag, kwargs[first])}
+
+
+def forwarded(jaxpr: Any) -> list[int | None]:
+    """For each output, the index of the input that it is, untouched, or None. Sees through jit, remat and scan."""
+    jaxpr = closed(jaxpr).jaxpr
+    source = {var: i for i, var in enumerate(jaxpr.invars)}
+
+    def origin(var: Any) -> int | None:
+        return None if isinstance(var, Literal) else source.get(var)
+
+    for eqn in jaxpr.eqns:
+        inner = subjaxprs(eqn)
+        if len(inner) != 1 or len(inner[0].jaxpr.invars) != len(eqn.invars):
+            continue
+        for var, i in zip(eqn.outvars, forwarded(inner[0]), strict=True):
+            found = None if i is None or eqn.invars[i].aval != var.aval else origin(eqn.invars[i])
+            if found is not None:
+                source[var] = found
+    return [origin(var) for var in jaxpr.outvars]

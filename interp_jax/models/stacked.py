@@ -83,6 +83,9 @@ def with_weights(model: Transformer, new: Mapping[str, Any]) -> Transformer:
     (attn_bias), `b_O` (out_bias), `b_in b_gate b_out` (mlp_bias), `b_U` (unembed_bias). Those of the same option that
     are not given are zero.
 
+    A parameter by its place, or every part of a class of `models.params`, is edited by penzai's selectors, which take a
+    model as any pytree: see the second example.
+
     Args:
       model: stays as it is.
       new: any part of what `weights` gives, in its shapes; cast to the model's dtype.
@@ -101,6 +104,10 @@ def with_weights(model: Transformer, new: Mapping[str, Any]) -> Transformer:
       >>> quiet = models.with_weights(model, {"W_out": 0 * models.weights(model)["W_out"]})
       >>> float(quiet.blocks[0].mlp.w_out.sum())
       0.0
+      >>> from penzai import pz
+      >>> doubled = pz.select(model).at(lambda model: model.blocks[1].attn.w_v).apply(lambda w_v: 2 * w_v)
+      >>> bool((models.weights(doubled)["W_V"][1] == 2 * models.weights(model)["W_V"][1]).all())
+      True
     """
     _check_model("with_weights", model)
     model = _changed(model, _options(model, new))

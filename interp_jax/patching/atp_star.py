@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from interp_jax.core import Context, Intervention, capture, intervene, place, sites, transform
 from interp_jax.interventions import at, replace
 from interp_jax.patching.attribution import Toward, dosed
-from interp_jax.patching.grid import lay, ordered
+from interp_jax.patching.grid import lay, named, ordered
 from interp_jax.runs import check_pair, per_example
 
 WRITERS = ("blocks.attn_out", "blocks.mlp_out")
@@ -57,7 +57,7 @@ def atp_star(
       >>> g(model, jnp.array([[1, 5]]), jnp.array([[1, 9]])).shape
       (4, 2, 4)
     """
-    return transform(_atp_star, (where, (over,) if isinstance(over, str) else tuple(over)), (f, metric))
+    return transform(_atp_star, (where, named(over)), (f, metric))
 
 
 def _atp_star(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **kwargs: Any) -> Array:
@@ -70,7 +70,7 @@ def _atp_star(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **k
     grid = lay(f, where, over, (*before, clean), kwargs)
     values = capture(f, where, output=False)(*before, clean, **kwargs)[where]
     examples = jnp.shape(corrupted)[:-1]
-    axes = (*(("layer",) if grid.layers else ()), *grid.sizes, *(("batch",) if examples else ()))
+    axes = grid.names(batch=bool(examples))
 
     site, edit = where, partial(Toward, values, axes=axes)
     if where in (*QUERIES, *KEYS):
@@ -79,7 +79,7 @@ def _atp_star(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **k
         site, edit = PATTERN, _by_pattern(f, where, values, axes, n_layers, (*before, corrupted), kwargs)
 
     def estimate(layer: Array) -> Array:
-        """With no gradient through what the layer writes."""
+        """The sizes of the estimated effects, with no gradient through what the layer writes."""
         cut: dict[str, Intervention] = {writer: at(lax.stop_gradient, layer=layer) for writer in WRITERS}
 
         def score(dose: Array) -> Array:
@@ -95,10 +95,10 @@ def _atp_star(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **k
 def _by_pattern(
     f: Any, where: str, values: Array, axes: tuple[str, ...], n_layers: int, args: Any, kwargs: Any
 ) -> Callable[..., Intervention]:
-    """The edit of the pattern, by dose, that is each query's or key's."""
+    """A function of the dose that gives the edit of the pattern which each clean query or key would make."""
 
     def scores(layer: Array) -> Array:
-        """Of one layer, its queries or keys from the clean run, all else as it was."""
+        """The attention scores of one layer with its queries or keys from the clean run and all else as it was."""
         run = intervene(f, {where: at(replace(values), layer=layer)})
         return capture(run, SCORES, output=False)(*args, **kwargs)[SCORES][layer]
 
@@ -116,14 +116,14 @@ def _by_pattern(
 
 
 def _pattern(scores: Array) -> Array:
-    """The softmax of scores; 0 for a query that is padding and has no key."""
+    """The softmax of attention scores. A query that is padding has no key, and its row is 0."""
     return jnp.nan_to_num(jax.nn.softmax(scores, axis=-1))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["moved", "dose"], meta_fields=["n_shared", "axes"])
 @dataclass(frozen=True)
 class _KeyMoves(Intervention):
-    """What one key's change takes from the attention to all keys goes to it: `x + u - x sum(u)`, `u = dose * moved`.
+    """Gives one key the attention that its change takes from all keys: `x + u - x sum(u)`, with `u = dose * moved`.
 
     `n_shared` query heads share a key head.
     """

@@ -18,7 +18,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import Context, Intervention, capture, intervene, place, transform
-from interp_jax.patching.grid import lay, ordered
+from interp_jax.patching.grid import lay, named, ordered
 from interp_jax.runs import check_pair, per_example
 
 
@@ -47,7 +47,7 @@ def attribution_patch(
       >>> patching.attribution_patch(f, lambda y: y, "x", over=("position",))(W, clean, corrupted).tolist()
       [2.0, -12.0]
     """
-    return transform(_attribution_patch, (where, (over,) if isinstance(over, str) else tuple(over)), (f, metric))
+    return transform(_attribution_patch, (where, named(over)), (f, metric))
 
 
 def _attribution_patch(options: tuple[str, tuple[str, ...]], arrays: Any, *args: Any, **kwargs: Any) -> Array:
@@ -59,8 +59,7 @@ def _attribution_patch(options: tuple[str, tuple[str, ...]], arrays: Any, *args:
     kept = examples if "batch" in over else ()
 
     def score(dose: Array) -> Array:
-        axes = (*(("layer",) if grid.layers else ()), *grid.sizes, *(("batch",) if kept else ()))
-        edit = Toward(values, dose, axes)
+        edit = Toward(values, dose, grid.names(batch=bool(kept)))
         scores = per_example(metric(intervene(f, {where: edit})(*before, corrupted, **kwargs)), examples)
         return scores.sum() if kept else scores.mean()
 
@@ -70,7 +69,10 @@ def _attribution_patch(options: tuple[str, tuple[str, ...]], arrays: Any, *args:
 @partial(jax.tree_util.register_dataclass, data_fields=["values", "dose"], meta_fields=["axes"])
 @dataclass(frozen=True)
 class Toward(Intervention):
-    """`x + dose * (values - x)`, with a dose per place: an array with the named `axes`, "layer" first."""
+    """Moves a value towards another: `x + dose * (values - x)`, with one dose per place.
+
+    The dose is an array with the named `axes`, of which "layer" comes first.
+    """
 
     values: Any
     dose: Any
@@ -84,14 +86,14 @@ class Toward(Intervention):
 
 
 def dosed(dose: Array, axes: tuple[str, ...], value: Array, ctx: Context) -> Array:
-    """The dose of every place of a value, broadcastable to it; 0 at padding."""
+    """The dose of every place of a value, in a shape that broadcasts to it. It is 0 at padding."""
     dose = dose[ctx.index[-1]] if axes[:1] == ("layer",) else dose
     index = tuple(_index(name, value, ctx) for name in axes if name != "layer")
     return dose.at[index].get(mode="fill", fill_value=0) if index else dose
 
 
 def _index(name: str, value: Array, ctx: Context) -> Array:
-    """The number that each place along an axis goes by, broadcastable to the value; out of bounds at padding."""
+    """The number of each place along an axis, in a shape that broadcasts to the value. Padding is out of bounds."""
     size = value.shape[ctx.axis(name)]
     numbers = ctx.numbers(name, size)
     return ctx.spread(jnp.where(numbers < 0, size, numbers), name, value)

@@ -74,7 +74,7 @@ def _edge_attribution(steps: int, arrays: Any, *args: Any, **kwargs: Any) -> Edg
 
 
 def _flat(values: Mapping[str, Array]) -> Array:
-    """Values by kind of node, layers stacked, as `[node *batch position d_model]` in the order of `nodes`."""
+    """Stacks values by kind of node to `[node *batch position d_model]`, in the order of `nodes`."""
     parts = []
     for kind, value in values.items():
         x = value.astype(jnp.float32)

@@ -18,7 +18,7 @@ PARTS = 3  # into which a scan of many layers is cut: in each, what comes before
 
 
 class Layer(NamedTuple):
-    """A layer as data, `number`, of which it is known that it does not come before `since`."""
+    """A layer whose `number` is data. It is known not to come before the layer `since`."""
 
     number: Array
     since: int
@@ -43,9 +43,18 @@ class Grid(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return (*(() if self.layers is None else (len(self.layers),)), *self.sizes.values())
 
+    def names(self, *, batch: bool) -> tuple[str, ...]:
+        """The names of the axes of what is found at every place, with or without a number for each example."""
+        return (*(() if self.layers is None else ("layer",)), *self.sizes, *(("batch",) if batch else ()))
+
+
+def named(over: str | Sequence[str]) -> tuple[str, ...]:
+    """The axes of `over`, where one name may stand for itself."""
+    return (over,) if isinstance(over, str) else tuple(over)
+
 
 def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwargs: Any) -> Grid:
-    """The grid of `over` at the site `where` of `f(*args, **kwargs)`; "batch" in `over` is no place and left out.
+    """The grid of `over` at the site `where` of `f(*args, **kwargs)`. "batch" in `over` is no place and is left out.
 
     Raises:
       ValueError: the address names no site or several, or the site has no such axis.
@@ -79,7 +88,7 @@ class _Since(Wrapper):
 
 
 def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array], window: int) -> Intervention:
-    """The edit at one place of the grid; at layers `layer - window // 2` to `layer + (window - 1) // 2`."""
+    """Confines an edit to one place of the grid, at the layers `layer - window // 2` to `layer + (window - 1) // 2`."""
     places_of: dict[str, Any] = dict(zip(grid.sizes, places, strict=True))
     named = {axis: places_of.pop(axis) for axis in (*COUNTED, "head", "feature") if axis in places_of}
     edit = at(edit, **named)
@@ -98,9 +107,9 @@ def confine(edit: Intervention, grid: Grid, layer: Any, places: Sequence[Array],
 
 
 def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array:
-    """`one(layer, places)` at every place, `[*grid.shape ...]`, in chunks of `chunk` places at once.
+    """Calls `one(layer, places)` at every place, `chunk` of them at once, and gives the values `[*grid.shape ...]`.
 
-    The layer is a number, or in the plan "data" a `Layer`.
+    The layer is a number; in the plan "data" it is a `Layer`.
     """
     sizes = tuple(grid.sizes.values())
     if grid.layers is None:
@@ -125,6 +134,6 @@ def _each(one: Callable[[Sequence[Array]], Array], sizes: tuple[int, ...], chunk
 
 
 def ordered(values: Array, grid: Grid, over: Sequence[str]) -> Array:
-    """`[layer *grid.sizes batch]`, of which those in `over` are there, in the order of `over`."""
-    names = [*(["layer"] if grid.layers is not None else []), *grid.sizes, *(["batch"] if "batch" in over else [])]
+    """Transposes what `visit` gave, whose axes are those of `grid.names`, to the order of `over`."""
+    names = grid.names(batch="batch" in over)
     return values.transpose([names.index(axis) for axis in over])

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from interp_jax.core import Sites, capture, intervene, sites, split_address, transform
 from interp_jax.interventions import add, at, chain, replace
 from interp_jax.nodes import n_sharing
-from interp_jax.patching.grid import confine, lay, ordered, visit
+from interp_jax.patching.grid import confine, lay, named, ordered, visit
 from interp_jax.runs import at_once, check_counts, check_pair, per_example
 
 SENDERS = ("embed", "pos_embed", "blocks.attn.z", "blocks.attn.result", "blocks.attn_out", "blocks.mlp_out")
@@ -94,13 +94,13 @@ def path_patch(
     receivers = _receivers((to,) if isinstance(to, str) else tuple(to))
     if put == "replace" and len(receivers) > 1 and "logits" in receivers:
         raise ValueError("path_patch: 'logits' overwrites what other receivers do: give it alone, or put='add'")
-    axes = (over,) if isinstance(over, str) else tuple(over)
+    axes = named(over)
     options = _Options(where, tuple(receivers.items()), axes, put, freeze_mlps, chunk)
     return transform(_path_patch, options, (f, metric))
 
 
 def _receivers(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Address -> heads, of nodes by name; the logits go by "logits"."""
+    """Reads the names of nodes as addresses, each with its heads. The logits stand under "logits"."""
     found: dict[str, tuple[int, ...]] = {}
     for name in names:
         node = _NODE.fullmatch(name)
@@ -151,7 +151,7 @@ def _path_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Ar
 
 
 def _frozen(known: Sites, options: _Options) -> list[str]:
-    """The sites that the direct run holds; whichever of heads and attention as a whole the model names."""
+    """The sites that the direct run holds: heads, or attention as a whole where the model does not name its heads."""
     if "blocks.normalized_resid_post" in known:
         raise ValueError("path_patch: this model normalizes its stream after each part: its paths are not direct")
     attention = "blocks.attn.z" if "blocks.attn.z" in known else "blocks.attn_out"
@@ -166,7 +166,7 @@ def _put(read: Array, base: Array, heads: tuple[int, ...], options: _Options) ->
 
 
 def _heads(known: Sites, address: str, heads: tuple[int, ...]) -> tuple[int, ...]:
-    """The heads of a site that query heads read by, each once."""
+    """The heads of a site that belong to the given query heads, each named once."""
     site, _ = split_address(address)
     if site not in known or not heads:
         return heads  # what the function has not, its capture says

@@ -13,7 +13,10 @@ from jaxtyping import Float, Key
 
 
 class Summary(NamedTuple):
-    """Each float32, of the shape of one pair's effects: the mean, its standard error, the ends of its interval."""
+    """The mean over pairs, its standard error, and the two ends of its interval.
+
+    Each is float32 and has the shape of the effects of one pair.
+    """
 
     mean: Array
     standard_error: Array
@@ -24,7 +27,7 @@ class Summary(NamedTuple):
 def summarize(
     key: Key[Array, ""], effects: Float[Array, "pair *map"], *, level: float = 0.95, n_resamples: int = 1000
 ) -> Summary:
-    """Mean over pairs, with its uncertainty.
+    """The mean of effects over pairs, with its uncertainty.
 
     Args:
       key: a PRNG key.

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from interp_jax.core import as_intervention, capture, intervene, transform
 from interp_jax.interventions import replace
-from interp_jax.patching.grid import DEEP, confine, lay, ordered, visit
+from interp_jax.patching.grid import DEEP, confine, lay, named, ordered, visit
 from interp_jax.runs import at_once, check_counts, check_pair, per_example
 
 
@@ -122,7 +122,7 @@ def _options(where: str, over: Sequence[str], chunk: int | None, plan: str | Non
     if plan not in (None, "static", "data"):
         raise ValueError(f"plan={plan!r} is neither 'static' nor 'data'")
     check_counts(chunk=chunk, window=window)
-    return _Options(where, (over,) if isinstance(over, str) else tuple(over), chunk, plan, window)
+    return _Options(where, named(over), chunk, plan, window)
 
 
 def _activation_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 
 from interp_jax.core import capture, intervene, transform
 from interp_jax.interventions import at, noise, replace
+from interp_jax.patching.grid import named
 from interp_jax.patching.sweep import sweep
 from interp_jax.runs import check_counts, per_example
 
 
 class Trace(NamedTuple):
-    """What causal tracing found: float32 means over examples and noise.
+    """What causal tracing found, as float32 means over examples and noise.
 
     clean, corrupted: `[]`, the metric without and with noise; their difference is the total effect.
     restored: with the axes of `over`, the metric with one state put back; less `corrupted`: the indirect effect.
@@ -44,7 +45,7 @@ def causal_trace(
     chunk: int | None = None,
     plan: str | None = None,
 ) -> Callable[..., Trace]:
-    """Restores the clean run's state at each place in turn in runs with a noisy subject.
+    """Puts the clean run's state back, at each place in turn, in runs whose subject is noise.
 
     Args:
       f, metric, where, over, chunk, plan: as in `activation_patch`; the metric is usually `metrics.prob(answers)`.
@@ -70,8 +71,7 @@ def causal_trace(
       (4,)
     """
     check_counts(n_samples=n_samples)
-    axes = over if isinstance(over, str) else tuple(over)
-    inner = (("over", axes), ("window", window), ("chunk", chunk), ("plan", plan))
+    inner = (("over", named(over)), ("window", window), ("chunk", chunk), ("plan", plan))
     options = _Options(where, embed, n_samples, inner)
     return transform(_causal_trace, options, (f, metric))
 

@@ -45,7 +45,7 @@ class Label:
 
     @property
     def score(self) -> float:
-        """High where the feature fires on these words, only there, and they are words, not parts, and not just any."""
+        """How well words describe a feature: high where it fires on them alone, and they are whole and rare."""
         return self.nats * self.coverage * self.recall**0.5 * self.whole
 
     def __str__(self) -> str:

@@ -31,7 +31,7 @@ def ov_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_ou
 
 
 def qk_circuits(weights: Weights) -> Float[Typed, "layer head d_model d_model_out"]:
-    """What each head looks for: the score is `query @ QK @ key`, before scaling. float32 as `ov_circuits`.
+    """What each head looks for: its score is `query @ QK @ key` before scaling. float32 `[layer head d_model d_model]`.
 
     Example:
       >>> from interp_jax import models, weights

@@ -53,7 +53,7 @@ def fold_norms(weights: Weights) -> dict[str, Array]:
 
 
 def _fold(new: dict[str, Array], kind: str, gain: Array, shift: Array | None) -> None:
-    """One reader `[*layer *head d_model d]` of a norm of weights `[*layer d_model]`."""
+    """Folds a norm of weights `[*layer d_model]` into one of its readers, `[*layer *head d_model d]`."""
     matrix = new[f"W_{kind}"]
     shape = (*gain.shape[:-1], *(1,) * (matrix.ndim - gain.ndim - 1), gain.shape[-1], 1)
     scaled = matrix * gain.reshape(shape)

@@ -10,7 +10,7 @@ CAP = "logit_softcap"
 
 
 def float32(weights: Weights) -> dict[str, Array]:
-    """The same in float32, as a new dictionary; the cap of the logits stays the very value it is."""
+    """The same weights in float32, as a new dictionary. The cap of the logits stays the very value it is."""
     return {name: value if name == CAP else value.astype(jnp.float32) for name, value in weights.items()}
 
 
@@ -24,14 +24,14 @@ def check_decoder(name: str, weights: Weights) -> None:
 
 
 def unembedding(name: str, weights: Weights) -> Array:
-    """`W_U` in float32. Raises ValueError where there is none."""
+    """The unembedding `W_U` in float32. Raises ValueError where there is none."""
     if "W_U" not in weights:
         raise ValueError(f"{name}: these weights have no W_U: a headless model has no logits to read")
     return weights["W_U"].astype(jnp.float32)
 
 
 def per_head(weights: Weights, name: str) -> Array:
-    """`[layer head ...]` in float32, one for each query head: heads that share a key-value head share its weights."""
+    """Weights `[layer head ...]` in float32, one for each query head, repeated where heads share keys and values."""
     x = weights[name].astype(jnp.float32)
     n_heads = weights["W_Q" if "W_Q" in weights else "W_O"].shape[1]
     return x if x.shape[1] == n_heads else jnp.repeat(x, n_heads // x.shape[1], axis=1)

@@ -1,8 +1,10 @@
 """The tuned lens: at first the logit lens, slopes by finite differences, a planted map undone, held-out text."""
 
 from dataclasses import replace
+import inspect
 import random
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,8 +121,7 @@ def test_saved_and_loaded(tmp_path) -> None:
     )
     lens.save(tmp_path / "lens", tuned, site="blocks.resid_pre")
     again = lens.load(tmp_path / "lens")
-    assert jax.tree.structure(again) == jax.tree.structure(tuned)  # its options are part of it
-    np.testing.assert_array_equal(again.W, tuned.W)
+    chex.assert_trees_all_equal(again, tuned)  # its options are part of its structure
     io.orbax.save(tmp_path / "other", {"w": jnp.ones(2)}, {})
     with pytest.raises(ValueError, match="not a tuned lens; it holds w"):
         lens.load(tmp_path / "other")
@@ -150,6 +151,10 @@ def test_bad_input() -> None:
         tuned(w, jnp.zeros((1, 4, 2)))
     with pytest.raises(ValueError, match=r"logits of shape \[1, 2\] for a residual stream \[3, 1, 5, 2\]"):
         tuned.divergence(w, jnp.zeros((3, 1, 5, 2)), jnp.zeros((1, 2)))
+    with pytest.raises(ValueError, match=r"\(5,\) but expected \(1, 5\).*a mask has one entry for each token"):
+        inspect.unwrap(lens.TunedLens.divergence)(
+            tuned, w, jnp.zeros((3, 1, 5, 2)), jnp.zeros((1, 5, 2)), jnp.ones(5, bool)
+        )
     with pytest.raises(ValueError, match="d_model=0 and n_layers=3 must be at least 1"):
         lens.TunedLens.create(0, 3)
     with pytest.raises(ValueError, match="there is no batch"):

@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import chex
 from flax import nnx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import interp_jax as ij
@@ -27,7 +27,7 @@ def run(model: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def close(a: Any, b: Any) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5, atol=1e-5), a, b)
+    chex.assert_trees_all_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

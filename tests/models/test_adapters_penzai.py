@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +74,7 @@ def plain(model: Any) -> Any:
 
 
 def close(a: Any, b: Any) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5, atol=1e-5), a, b)
+    chex.assert_trees_all_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_the_catalogue(guest: Guest) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import chex
 import gguf
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ def written(file: Path, config: Config, **options: Any) -> tuple[Any, Path]:
 
 def same(got: Any, want: Any, atol: float = 0.0) -> None:
     assert got.config == want.config
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=atol), got, want)
+    chex.assert_trees_all_close(got, want, rtol=0, atol=atol)
 
 
 @pytest.fixture

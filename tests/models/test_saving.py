@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 import warnings
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,7 +129,7 @@ def test_whatever_differs_is_kept(family: str, tmp_path: Path) -> None:
             saved[kind].add(name)
             again, _ = models.load(folder)
             assert saving._meaning(again.config) == saving._meaning(config), name
-            jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(again), jax.tree.leaves(model))
+            chex.assert_trees_all_equal(jax.tree.leaves(again), jax.tree.leaves(model))
     assert {"n_layers", "d_vocab", "headless", "norm_eps"} <= saved["huggingface"]
     assert "d_mlp" in saved["orbax"]
 
@@ -165,7 +166,7 @@ def test_ours_takes_dtype_mesh_scan_and_tokenizer(tmp_path: Path, byte_tokenizer
     assert tokenizer.templates == byte_tokenizer.templates
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     models.save(tmp_path / "half", again, format="orbax")
-    jax.tree.map(np.testing.assert_array_equal, models.load(tmp_path / "half", scan_layers=True)[0], again)
+    chex.assert_trees_all_equal(models.load(tmp_path / "half", scan_layers=True)[0], again)
 
 
 def test_the_format_can_be_asked_for(tmp_path: Path) -> None:

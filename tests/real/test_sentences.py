@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import jax
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_it_travels_without_a_head(minilm: Real, tmp_path: Path) -> None:
     models.save(tmp_path / "model", minilm.model, minilm.tokenizer)
     again, _ = models.load(tmp_path / "model")
     assert again.config == minilm.model.config
-    jax.tree.map(np.testing.assert_array_equal, again, minilm.model)
+    chex.assert_trees_all_equal(again, minilm.model)
 
 
 @pytest.mark.parity

@@ -1,0 +1,35 @@
+"""Text to tokens: no more of it than is asked for, whole rows, and files that are none."""
+
+import numpy as np
+import pytest
+
+from interp_jax import models
+from interp_jax.data import corpus
+
+
+def test_not_a_token_more(tmp_path) -> None:
+    _, tokenizer = models.load("microworld")
+    file = tmp_path / "text.txt"
+    file.write_text("the dogs near the tree sleep .\n" * 3000, encoding="utf-8")
+    for text, n in ((file, 5000), (None, 3001)):
+        read = corpus.read(tokenizer, text, n_tokens=n, n_positions=32, seed=0)
+        assert int(read.mask.sum()) <= n
+        assert int(read.mask.sum()) > 0.9 * n
+
+
+def test_rows_begin_with_the_bos_token_and_hold_one_document() -> None:
+    _, tokenizer = models.load("microworld")
+    documents = ["the dogs near the tree sleep .", "the book ."]
+    tokens, mask = corpus.pack(tokenizer, iter(documents), n_tokens=100, n_positions=5)
+    assert (tokens[:, 0] == tokenizer.bos_id).all() and (tokens[~mask] == tokenizer.pad_id).all()
+    said = np.concatenate([row[real][1:] for row, real in zip(tokens, mask, strict=True)]).tolist()
+    assert said == [token for text in documents for token in tokenizer.encode(text, bos=False)]
+
+
+def test_what_is_no_text_is_refused(tmp_path) -> None:
+    _, tokenizer = models.load("microworld")
+    (tmp_path / "short.txt").write_text("the book .", encoding="utf-8")
+    with pytest.raises(ValueError, match="is a folder; give a text file"):
+        corpus.read(tokenizer, tmp_path)
+    with pytest.raises(ValueError, match="at least 512 are needed; give a longer text"):
+        corpus.read(tokenizer, tmp_path / "short.txt", n_positions=32)
