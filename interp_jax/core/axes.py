@@ -174,7 +174,7 @@ def _join(flows: Sequence[Flow], also: Flow) -> Flow:
 
 
 def _either(a: Flow, b: Flow) -> Flow:
-    """The flow of a site that stands in several places: what it follows in all of them, where they have the same axes."""
+    """The flow of a site that stands in several places: what it follows in all, where their axes are the same."""
     return a | b if len(a.axes) == len(b.axes) else Flow(mixed=a.all_mixed() | b.all_mixed())
 
 

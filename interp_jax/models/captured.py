@@ -40,7 +40,7 @@ class Captured:
         return replace(self, value=lax.dynamic_update_slice_in_dim(self.value, value, slot, axis))
 
     def columns(self, slots: Array, n_tokens: int) -> Array:
-        """These values with a place for each column, given its slot, int32 `[*batch column]`, -1 and 0 at padding.
+        """These values with a place for each column, given its slot, int32 `[*batch column]`; 0 at padding, slot -1.
 
         A site that has only the last position of the prompt gets `n_tokens` places.
         """
