@@ -144,6 +144,8 @@ def draw(cfg: Agreement, found: dict[str, dict[str, np.ndarray]]) -> go.Figure:
                 runs.curve(figure, of_set[state][:, i], **look, row=row, col=column)
         heads = of_set["heads"].mean(0)
         figure.add_heatmap(z=heads, colorscale="RdBu", zmid=0, showscale=False, row=row, col=len(STATES) + 1)
+    figure.update_xaxes(title="layer").update_xaxes(title="head", col=len(STATES) + 1)
+    figure.update_yaxes(title="layer", col=len(STATES) + 1)
     figure.update_layout(title=f"{cfg.model}: share of the difference brought back", height=320 * len(found) + 80)
     return figure
 

@@ -9,7 +9,7 @@ correlation of the sizes, and by how far down its list one must look to have the
 
     python experiments/attribution_patching.py [--model gpt2 --tasks ioi] [--out DIR]
 
-Three minutes on two cores. It prints a table of heads and one of queries and keys, mean and spread over seeds, each of
+A few minutes on two cores. It prints a table of heads and one of queries and keys, mean and spread over seeds, each of
 other prompts. A model that norms what its heads write has no edges that add up: EAP is left out.
 """
 
@@ -128,9 +128,11 @@ def draw(cfg: Compare, numbers: dict[str, dict]) -> go.Figure:
     """Every head of every task, a colour for each method, of the first seed."""
     figure = go.Figure(layout={"title": "Effect of each head: estimates against patching", "height": 700})
     first = [{method: values[0] for method, values in found["effects"].items()} for found in numbers.values()]
-    for method in numbers[cfg.tasks[0]]["spearman"]:
+    methods = numbers[cfg.tasks[0]]["spearman"]
+    for method, symbol in zip(methods, ("circle-open", "cross-open", "diamond-open"), strict=False):
         x, y = (np.concatenate([effects[name] for effects in first]) for name in ("patching", method))
-        figure.add_scatter(x=x, y=y, mode="markers", name=method)
+        marker = {"symbol": symbol, "size": 9}  # open, since attribution and EAP agree, and lie on one another
+        figure.add_scatter(x=x, y=y, mode="markers", name=method, marker=marker)
     return figure.update_layout(xaxis_title="patching (logit difference)", yaxis_title="estimate")
 
 

@@ -8,7 +8,7 @@ MLPs are restored over a window of layers, since each of them adds only a little
 
     python experiments/causal_tracing.py [--model gpt2] [--out DIR]
 
-Half a minute on two cores. It prints, by layer, at the subject and at the last word, the share of the answer's
+A minute on two cores. It prints, by layer, at the subject and at the last word, the share of the answer's
 probability that the noise takes and a state brings back, and where the one hands over to the other.
 """
 

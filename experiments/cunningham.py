@@ -12,7 +12,7 @@ three parts:
 
     python experiments/cunningham.py [--model stories260K] [--text FILE] [--out DIR]
 
-TIME. It prints a table for each part, mean and spread over seeds.
+A quarter of an hour on two cores. It prints a table for each part, mean and spread over seeds.
 """
 
 from collections.abc import Callable
@@ -98,7 +98,8 @@ def table_of_layers(layers: Layers) -> str:
 def draw(layers: Layers, pairs: Curves, one: dict[str, Any]) -> go.Figure:
     """Part 1 in the first row, part 2 in the second, part 3 in the third."""
     titles = ["fvu by layer", "cross-entropy recovered", "KL, each pair's features", "KL, shared features"]
-    figure = make_subplots(3, 2, subplot_titles=[*titles, "share of the feature by token", "logits without it"])
+    titles += ["share of the feature by token", "logits without it"]
+    figure = make_subplots(3, 2, subplot_titles=titles, vertical_spacing=0.08)
     colours = dict(zip(dict.fromkeys([*next(iter(layers.values())), *pairs]), qualitative.Dark24, strict=False))
 
     def line(name: str, values: list, row: int, column: int) -> None:

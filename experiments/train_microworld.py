@@ -1,13 +1,18 @@
-"""Trains a decoder shipped with the package and writes its folder: weights in bfloat16, tokenizer, card.
+"""Trains a decoder that is shipped with the package, and writes its folder: weights in bfloat16, tokenizer, card.
 
-`python experiments/train_microworld.py [microworld-sums] [--n-steps 2500] [--out DIR]`. A killed run continues from its
-last checkpoint and ends with the same weights: the sentences of a step depend on the seed and the step alone.
+Each model reads the sentences of a world that the package itself makes (`interp_jax.data.worlds`), so that what is true
+of every word is known. Words that nothing before them determines, such as the first name of a story, weigh less.
+
+    python experiments/train_microworld.py [microworld-sums] [--n-steps 2500] [--out DIR]
+
+It prints the loss and the accuracy of each phenomenon at each checkpoint, and writes them for TensorBoard. A killed run
+goes on from its last checkpoint and ends with the same weights: the sentences of a step depend on the seed and the step
+alone.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-import json
 from pathlib import Path
 import random
 import sys
@@ -16,11 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from optax.contrib import MuonDimensionNumbers
 from tensorboard.summary import Writer
+from training import check_new, compiled_steps, last_checkpoint, optimizer, save_checkpoint, taken_apart, write_card
 
 from interp_jax import config, data, models
-from interp_jax.io import orbax
+from interp_jax.data.worlds import WORLDS, World
 
 
 @dataclass(frozen=True)
@@ -45,82 +50,66 @@ class Train:
     n_eval: int = 1000
 
 
-def loss(params: list, build: Callable, tokens: jax.Array, determined: jax.Array, undetermined: float) -> jax.Array:
+def loss(params: list, tokens: jax.Array, determined: jax.Array, build: Callable, undetermined: float) -> jax.Array:
+    """Cross-entropy of the next word; those that nothing before them determines weigh less."""
     logits = models.forward(build(params), tokens[:, :-1])
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
     weights = jnp.where(determined[:, 1:], 1.0, undetermined)
     return (cross_entropy * weights).sum() / weights.sum()
 
 
-def optimizer(cfg: Train, names: list[str]) -> optax.GradientTransformation:
-    def schedule(peak: float) -> optax.Schedule:
-        return optax.warmup_cosine_decay_schedule(0.0, peak, cfg.warmup_steps, cfg.n_steps, 0.02 * peak)
-
-    # Muon takes the matrices of the blocks: which axes each sums over, and which it gives. AdamW takes the rest.
-    heads, back, one = (MuonDimensionNumbers(*axes) for axes in ((0, (1, 2)), ((0, 1), 2), (0, 1)))
-    matrices = dict(w_q=heads, w_k=heads, w_v=heads, w_o=back, w_in=one, w_gate=one, w_out=one)
-    muon = optax.contrib.muon(
-        schedule(cfg.learning_rate),
-        adam_learning_rate=schedule(cfg.adam_learning_rate),
-        weight_decay=cfg.weight_decay,
-        muon_weight_dimension_numbers=[matrices.get(name) for name in names],
-    )
-    return optax.chain(optax.clip_by_global_norm(1.0), muon)
-
-
-def main(cfg: Train) -> dict[str, float]:
-    world = data.WORLDS[cfg.world]
+def tokenizer_of(cfg: Train, world: World) -> models.Tokenizer:
+    """The world's words, which must be as many as the model's."""
     special = {"bos_token": "<bos>", "pad_token": "<pad>", "unk_token": "<unk>", "add_bos_token": True}
     tokenizer = models.Tokenizer(world.tokenizer(), special | dict(world.tokenizer_config))
-    if cfg.out.exists():
-        raise FileExistsError(f"{cfg.out}: is there already; remove it or give another --out")
     if cfg.model.d_vocab != tokenizer.d_vocab:
         raise ValueError(f"d_vocab = {cfg.model.d_vocab}, but the world has {tokenizer.d_vocab} words")
-    model = models.Decoder.create(jax.random.key(cfg.seed), cfg.model)
-    paths, structure = jax.tree_util.tree_flatten_with_path(model)
-    build, params = partial(jax.tree.unflatten, structure), [leaf for _, leaf in paths]
-    update = optimizer(cfg, [jax.tree_util.keystr(path[-1:], simple=True) for path, _ in paths])
+    return tokenizer
 
-    @partial(jax.jit, donate_argnums=0)
-    def train_steps(state: tuple, batches: tuple) -> tuple[tuple, jax.Array]:
-        def train_step(state: tuple, batch: tuple) -> tuple[tuple, jax.Array]:
-            params, update_state = state
-            value, gradient = jax.value_and_grad(loss)(params, build, *batch, cfg.undetermined)
-            change, update_state = update.update(gradient, update_state, params)
-            return (optax.apply_updates(params, change), update_state), value
 
-        return jax.lax.scan(train_step, state, batches)
+def batches(cfg: Train, world: World, step: int) -> tuple[np.ndarray, ...]:
+    """The sentences of the next steps, `[step batch position]`, and which of their words are determined."""
+    rngs = [random.Random(f"{cfg.seed} {step + i}") for i in range(cfg.steps_per_call)]
+    rows = [world.batch(rng, (cfg.batch_size, cfg.n_positions), world.mixture) for rng in rngs]
+    return tuple(np.stack(column) for column in zip(*rows, strict=True))
 
-    state, step = (params, update.init(params)), 0
-    if (cfg.run / "checkpoint").exists():
-        saved, metadata = orbax.load(cfg.run / "checkpoint")
-        state, step = jax.tree.unflatten(jax.tree.structure(state), [saved[k] for k in sorted(saved)]), metadata["step"]
-    forward = jax.jit(models.forward)
-    evaluate = partial(data.card.accuracies, forward, n=200, seed=cfg.seed, world=cfg.world)
+
+def trained(cfg: Train, world: World, tokenizer: models.Tokenizer) -> models.Decoder:
+    """The model after its last step. Losses and accuracies are logged; what was done before is not done again."""
+    params, build, names = taken_apart(models.Decoder.create(jax.random.key(cfg.seed), cfg.model))
+    update = optimizer(cfg, names)
+    slope = jax.value_and_grad(partial(loss, build=build, undetermined=cfg.undetermined))
+    steps = compiled_steps(slope, update)
+    evaluate = partial(data.card.accuracies, jax.jit(models.forward), n=200, seed=cfg.seed, world=cfg.world)
+
+    state, step = last_checkpoint(cfg.run, (params, update.init(params)))
     writer = Writer(str(cfg.run / "tensorboard"))
     while step < cfg.n_steps:
-        rngs = [random.Random(f"{cfg.seed} {step + i}") for i in range(cfg.steps_per_call)]
-        rows = [world.batch(rng, (cfg.batch_size, cfg.n_positions), world.mixture) for rng in rngs]
-        state, losses = train_steps(state, tuple(np.stack(column) for column in zip(*rows, strict=True)))
+        state, losses = steps(state, batches(cfg, world, step))
         step += cfg.steps_per_call
         writer.add_scalar("loss", float(losses.mean()), step)
         if step % cfg.checkpoint_every == 0:
-            leaves = {f"{i:04}": leaf for i, leaf in enumerate(jax.tree.leaves(state))}
-            orbax.save(cfg.run / "checkpoint", leaves, {"step": step})
+            save_checkpoint(cfg.run, state, step)
             accuracies = evaluate(model=build(state[0]), tokenizer=tokenizer)
             for name, value in accuracies.items():
                 writer.add_scalar(f"accuracy/{name}", value, step)
             print(step, f"loss {losses.mean():.3f}", *(f"{k} {v:.2f}" for k, v in accuracies.items()), flush=True)
     writer.close()
+    return build(state[0])
 
-    model = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), build(state[0]))
+
+def main(cfg: Train) -> dict[str, float]:
+    """Trains the model, writes its folder, and gives its accuracies on held-out sentences."""
+    check_new(cfg.out)
+    world = WORLDS[cfg.world]
+    tokenizer = tokenizer_of(cfg, world)
+    model = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), trained(cfg, world, tokenizer))
     models.save(cfg.out, model, tokenizer)
-    card = data.card.measure(forward, model, tokenizer, n=cfg.n_eval, seed=cfg.seed + 1, world=world) | {
-        "n_parameters": sum(leaf.size for leaf in jax.tree.leaves(model)),
-        "config": {name: value for name, value in asdict(cfg).items() if name not in ("run", "out")},
-    }
-    (cfg.out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    (cfg.out / "README.md").write_text(data.card.render(cfg.name, card, world))
+
+    card = data.card.measure(jax.jit(models.forward), model, tokenizer, n=cfg.n_eval, seed=cfg.seed + 1, world=world)
+    card["n_parameters"] = sum(leaf.size for leaf in jax.tree.leaves(model))
+    card["config"] = {name: value for name, value in asdict(cfg).items() if name not in ("run", "out")}
+    write_card(cfg.out, card, data.card.render(cfg.name, card, world))
     return card["heldout"]
 
 

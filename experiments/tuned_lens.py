@@ -6,8 +6,8 @@ the model's own. How far a prediction is from the model's own is told by the KL 
 
     python experiments/tuned_lens.py [--model stories260K --text stories.txt] [--out DIR]
 
-A minute on two cores. It prints the divergence of both lenses by layer, mean and spread over seeds of the order of the
-texts, and saves the lens of the first seed in `lens`.
+Two minutes on two cores. It prints the divergence of both lenses by layer, mean and spread over seeds of the order of
+the texts, and saves the lens of the first seed in `lens`.
 """
 
 from collections.abc import Iterator

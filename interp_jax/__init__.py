@@ -24,22 +24,6 @@ if TYPE_CHECKING:  # rooms are imported when they are first used, so that `impor
         weights,
     )
 
-_ROOMS = (
-    "circuits",
-    "core",
-    "data",
-    "dictionaries",
-    "fourier",
-    "heads",
-    "interventions",
-    "io",
-    "lens",
-    "metrics",
-    "models",
-    "patching",
-    "report",
-    "weights",
-)
 __all__ = [
     "SiteInfo",
     "capture",
@@ -66,6 +50,7 @@ __all__ = [
     "report",
     "weights",
 ]
+_ROOMS = tuple(name for name in __all__ if name not in globals())
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -7,7 +7,7 @@ from interp_jax.core.addresses import split_address
 from interp_jax.core.calling import transform, within
 from interp_jax.core.context import COUNTED, Context
 from interp_jax.core.detail import detail
-from interp_jax.core.edits import Function, Intervention, Module, as_intervention, choose, is_leaf
+from interp_jax.core.edits import Function, Intervention, Module, as_intervention, choose, is_leaf, told
 from interp_jax.core.explaining import Explanation, explain
 from interp_jax.core.fitting import check, check_kind, fill, of_visit, place, shape_text
 from interp_jax.core.jaxprs import closed, subjaxprs
@@ -45,6 +45,7 @@ __all__ = [
     "sites",
     "split_address",
     "subjaxprs",
+    "told",
     "transform",
     "within",
 ]

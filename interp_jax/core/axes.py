@@ -98,7 +98,7 @@ class Following:
         return [*(Flow(c.axes, (c.mixed - iteration) | mixed) for c in carry), *(y.mixing(mixed) for y in ys)]
 
     def _linear_solve(self, eqn: Any, flows: list[Flow]) -> list[Flow]:
-        """Its operands: what each of its functions closes over, then the right-hand sides."""
+        """The operands of a linear solve: what each of its functions closes over, then the right-hand sides."""
         lengths = eqn.params["const_lengths"]
         before, total = lengths.matvec + lengths.vecmat, sum(lengths)
         return self.run(eqn.params["jaxprs"].solve, [*flows[before : before + lengths.solve], *flows[total:]])
@@ -174,7 +174,7 @@ def _join(flows: Sequence[Flow], also: Flow) -> Flow:
 
 
 def _either(a: Flow, b: Flow) -> Flow:
-    """Of a site that stands in several places: what it follows in all of them, as far as they have the same axes."""
+    """The flow of a site that stands in several places: what it follows in all, where their axes are the same."""
     return a | b if len(a.axes) == len(b.axes) else Flow(mixed=a.all_mixed() | b.all_mixed())
 
 

@@ -119,7 +119,7 @@ class Bound(NamedTuple):
     what: str
 
 
-class _Frame(NamedTuple):
+class _Tracing(NamedTuple):
     """A call whose program may be traced now. The program itself keeps nothing of it."""
 
     reading: Reading
@@ -128,38 +128,38 @@ class _Frame(NamedTuple):
     bounds: dict[Bound, None] | None = None  # met while tracing
 
 
-class _Frames(threading.local):
+class _Tracings(threading.local):
     def __init__(self) -> None:
-        self.stack: list[_Frame] = []
+        self.stack: list[_Tracing] = []
 
     @contextmanager
-    def under(self, frame: _Frame) -> Iterator[None]:
-        self.stack.append(frame)
+    def under(self, tracing: _Tracing) -> Iterator[None]:
+        self.stack.append(tracing)
         try:
             yield
         finally:
             self.stack.pop()
 
 
-_frames = _Frames()
+_tracings = _Tracings()
 
 
 class _Program:
     """A held `jax.jit`. Its arguments that are indices are looked at before it runs: in it they are traced."""
 
     def __init__(self) -> None:
-        self._jitted = jax.jit(lambda leaves: _run_frame(leaves))
+        self._jitted = jax.jit(lambda leaves: _run_traced(leaves))
         self._bounds: dict[Hashable, tuple[Bound, ...]] = {}  # by the types of the leaves
 
     def __call__(self, reading: Reading, options: Hashable) -> Any:
-        leaves, frame = reading.leaves, _Frame(reading, options, {}, {})
-        with _frames.under(frame):
+        leaves, tracing = reading.leaves, _Tracing(reading, options, {}, {})
+        with _tracings.under(tracing):
             types = tuple(map(_type_of, leaves))  # other types may have other bounds
             if types not in self._bounds:
                 jaxpr = self._jitted.trace(leaves).jaxpr
                 if reading.lifted and calls_back(jaxpr):
                     raise NotLifted("it calls back to Python, where no tracer can go")
-                self._bounds[types] = tuple(frame.bounds or ())
+                self._bounds[types] = tuple(tracing.bounds or ())
             for bound in self._bounds[types]:
                 _check_bound(leaves[bound.leaf], bound)
             return self._jitted(leaves)
@@ -172,16 +172,16 @@ def _type_of(leaf: Any) -> tuple[Any, ...]:
     return np.shape(leaf), jax.dtypes.canonicalize_dtype(jax.dtypes.result_type(leaf))
 
 
-def _run_frame(leaves: Sequence[Any]) -> Any:
-    """The call of the frame with these leaves."""
-    frame = _frames.stack[-1]
-    assert frame.tracers is not None
-    frame.tracers.update({id(leaf): number for number, leaf in enumerate(leaves)})
+def _run_traced(leaves: Sequence[Any]) -> Any:
+    """The call of the tracing with these leaves."""
+    tracing = _tracings.stack[-1]
+    assert tracing.tracers is not None
+    tracing.tracers.update({id(leaf): number for number, leaf in enumerate(leaves)})
     try:
-        rebuilt = Rebuilding(frame.reading, leaves)
-        out = _evaluate(frame.options, rebuilt.call)
+        rebuilt = Rebuilding(tracing.reading, leaves)
+        out = _evaluate(tracing.options, rebuilt.call)
     except Exception as error:
-        if frame.reading.lifted:  # it may be for what was lifted: the last try says what is wrong
+        if tracing.reading.lifted:  # it may be for what was lifted: the last try says what is wrong
             raise NotLifted(str(error)) from error
         raise
     rebuilt.finish()
@@ -199,9 +199,9 @@ def within(index: Any, allowed: Allowed, what: str) -> None:
     bound = Bound(0, allowed, what)
     if not isinstance(index, jax.core.Tracer):
         return _check_bound(index, bound)
-    for frame in _frames.stack:
-        if frame.tracers and frame.bounds is not None and id(index) in frame.tracers:
-            frame.bounds[bound._replace(leaf=frame.tracers[id(index)])] = None
+    for tracing in _tracings.stack:
+        if tracing.tracers and tracing.bounds is not None and id(index) in tracing.tracers:
+            tracing.bounds[bound._replace(leaf=tracing.tracers[id(index)])] = None
 
 
 def _check_bound(index: Any, bound: Bound) -> None:
@@ -263,7 +263,7 @@ def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
     # jax keeps the jaxpr of a function that it knows: the same flat function for what was read alike.
     known = _traces.find("trace", reading)
     flat = known or (lambda *leaves: _flat(leaves))
-    with _frames.under(_Frame(reading)), jax.disable_jit(False):
+    with _tracings.under(_Tracing(reading)), jax.disable_jit(False):
         jaxpr, shape = jax.make_jaxpr(flat, return_shape=True)(*reading.leaves)
     if not known:
         owner = f.__self__ if isinstance(f, MethodType) else f
@@ -272,7 +272,7 @@ def trace(f: Any, args: Any, kwargs: Any) -> tuple[Any, list[Any], Any]:
 
 
 def _flat(leaves: Sequence[Any]) -> Any:
-    rebuilt = Rebuilding(_frames.stack[-1].reading, leaves)
+    rebuilt = Rebuilding(_tracings.stack[-1].reading, leaves)
     f, args, kwargs = rebuilt.call
     try:
         out = f(*args, **kwargs)

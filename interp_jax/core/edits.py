@@ -1,16 +1,18 @@
 """What an intervention is, and how one is applied to the value of a site."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 from interp_jax.core.axes import Followed, follow
 from interp_jax.core.context import COUNTED, Context
-from interp_jax.core.fitting import check, fill
+from interp_jax.core.fitting import check, fill, shape_text
 from interp_jax.core.kinds import Readable
 
 Array = jax.Array
@@ -56,8 +58,12 @@ class Intervention:
         return frozenset().union(*(edit.confine(layers, ctx) for edit in self.inner)) if self.inner else layers
 
     def told(self) -> str:
-        """The edit in one line, for `explain`."""
-        return repr(self)
+        """The edit in one line, arrays by their shapes."""
+        if not is_dataclass(self):
+            return type(self).__name__
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        arguments = ", ".join(f"{name}={told(value)}" for name, value in said.items() if value is not None)
+        return f"{type(self).__name__}({arguments})"
 
     def look(self, value: Array, ctx: Context) -> None:
         """Raises ValueError where the edit's numbers do not fit the site: those of every layer, under per_layer."""
@@ -66,6 +72,16 @@ class Intervention:
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(value, ctx)")
+
+
+def told(value: Any) -> str:
+    """A value that an edit holds, in short: a number, the shape of an array, another edit in one line."""
+    if isinstance(value, Intervention):
+        return value.told()
+    if not isinstance(value, jax.Array | np.ndarray):
+        return f"{value!r:.80}"
+    known = value.ndim == 0 and not isinstance(value, jax.core.Tracer) and jnp.issubdtype(value.dtype, jnp.number)
+    return str(np.asarray(value)) if known else shape_text(value)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["fn"])

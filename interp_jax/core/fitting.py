@@ -100,5 +100,5 @@ def check(new: Any, old: Array, name: str) -> Array:
 
 
 def shape_text(x: Any) -> str:
-    """As in `float32[8,3,4]`."""
+    """Dtype and shape as text, such as `float32[8,3,4]`."""
     return f"{x.dtype}[{','.join(str(n) for n in x.shape)}]"

@@ -36,7 +36,7 @@ class Flow:
         return self.mixed.union(*map(plain, self.axes))
 
     def mixing(self, *more: Sources) -> "Flow":
-        """The same, mixing more: and what two axes follow, since place i of one meets place j of the other."""
+        """The flow with more that it mixes, what two axes follow too: place i of one meets place j of the other."""
         each = [plain(sources) for sources in self.axes]
         several = {s for i, a in enumerate(each) for b in each[i + 1 :] for s in a & b}
         return Flow(self.axes, self.mixed.union(several, *more))
@@ -48,7 +48,7 @@ class Flow:
 
 
 def source(shape: Sequence[int], name: Hashable) -> Flow:
-    """Of a value that stands for itself: its axis `a` follows `(name, a)`, unless it has one place only."""
+    """The flow of a value that stands for itself: its axis `a` follows `(name, a)`, unless it has one place only."""
     return Flow(tuple(frozenset({(name, a)}) if n > 1 else NONE for a, n in enumerate(shape)))
 
 
@@ -57,8 +57,10 @@ SHORT = 8  # places of an axis that are looked at each
 
 
 def constant(value: Any, name: Hashable) -> Flow:
-    """Of a value that is known, or an array that no trace gives: an axis along which it does not change follows
-    nothing."""
+    """The flow of a value that is known, or of an array that no trace gives.
+
+    An axis along which the value does not change follows nothing.
+    """
     flow = source(np.shape(value), name)
     if isinstance(value, (jax.core.Tracer, jax.ShapeDtypeStruct)) or np.size(value) > SMALL:
         return flow

@@ -1,7 +1,7 @@
 """What `sites` returns, and how it is shown."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import html
 from typing import Any
 
@@ -28,7 +28,7 @@ class SiteInfo:
     layers: tuple[int, ...] | None
     loops: tuple[int, ...] = ()
     on_demand: bool = False
-    scanned: bool = False
+    scanned: bool = field(default=False, compare=False)  # the same sites, however the layers are written
 
     def size(self, axis: str) -> int:
         """The size of a named axis. Raises ValueError where the site has none of that name."""

@@ -24,7 +24,7 @@ _TOKEN = re.compile(
 
 
 def tagged(text: str) -> dict[str, str]:
-    """word -> part of speech, from lines that begin with the part of speech.
+    """The part of speech of each word, from lines that begin with the part of speech.
 
     >>> tagged("DET the a\\nADP of")
     {'the': 'DET', 'a': 'DET', 'of': 'ADP'}

@@ -48,7 +48,7 @@ class World:
 
     @cached_property
     def token_id(self) -> dict[str, int]:
-        """word -> its id."""
+        """The id of each word."""
         return {word: index for index, word in enumerate(self.vocabulary)}
 
     def examples(

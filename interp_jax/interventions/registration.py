@@ -6,11 +6,8 @@ import re
 from typing import Any
 
 import jax
-import jax.core
-import jax.numpy as jnp
-import numpy as np
 
-from interp_jax.core import Intervention, shape_text
+from interp_jax.core import Intervention, told
 
 
 def pytree(*, data: tuple[str, ...] = (), static: tuple[str, ...] = ()) -> Callable[[type], type]:
@@ -19,7 +16,7 @@ def pytree(*, data: tuple[str, ...] = (), static: tuple[str, ...] = ()) -> Calla
     # Fields are of any type: jax rebuilds pytrees with other things than arrays in them.
     def register(cls: type) -> type:
         cls = dataclass(frozen=True, repr=False)(cls)
-        cls.__repr__ = _repr  # type: ignore[assignment]
+        cls.__repr__ = cls.told = _repr  # type: ignore[assignment, attr-defined]
         cls.__treescope_repr__ = _treescope_repr  # type: ignore[attr-defined]
         return jax.tree_util.register_dataclass(cls, list(data), list(static))
 
@@ -37,14 +34,7 @@ def _name(edit: Any) -> str:
 
 
 def _repr(self: Any) -> str:
-    return f"{_name(self)}({', '.join(f'{name}={_text(value)}' for name, value in _arguments(self).items())})"
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, (jax.Array, np.ndarray)):
-        return repr(value)
-    known = value.ndim == 0 and not isinstance(value, jax.core.Tracer) and jnp.issubdtype(value.dtype, jnp.number)
-    return str(value.item()) if known else shape_text(value)
+    return f"{_name(self)}({', '.join(f'{name}={told(value)}' for name, value in _arguments(self).items())})"
 
 
 def _treescope_repr(self: Any, path: str | None, subtree_renderer: Any) -> Any:

@@ -118,7 +118,7 @@ class _At(Wrapper):
         return jnp.asarray(ctx.layer) == jnp.where(wanted < 0, jnp.asarray(ctx.layers)[wanted], wanted)
 
     def _check_layer(self, layers: frozenset[int], ctx: Context) -> None:
-        """Of a layer whose value may only be known later."""
+        """Checks a layer whose value may only be known later."""
         if self.only_layer is None:
             numbers = {k for i, k in enumerate(ctx.layers) if k in layers}
             ends = {i - len(ctx.layers) for i, k in enumerate(ctx.layers) if k in layers}

@@ -29,12 +29,12 @@ def _key(key: Any) -> Any:
 
 
 def _wide(x: Array) -> Array:
-    """At least float32."""
+    """The value in float32 at least."""
     return x.astype(jnp.float32) if x.dtype in (jnp.bfloat16, jnp.float16) else x
 
 
 def _placed(values: Array, value: Array, ctx: Context) -> Array:
-    """As `place`; refuses values of several positions at a site that has them piece by piece."""
+    """Values placed as `place` does; refuses values of several positions at a site that has them piece by piece."""
     if ctx.is_piece:
         for name in COUNTED:
             if name in (ctx.axes or ()) and values.ndim >= -ctx.axis(name) and values.shape[ctx.axis(name)] > 1:

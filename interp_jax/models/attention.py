@@ -71,16 +71,26 @@ class Sight:
         return met
 
     def near(self, span: int) -> "Sight":
-        """The same, of a layer that sees the last `span` keys."""
+        """What a query of a local layer may see: the last `span` keys."""
         return dataclasses.replace(self, span=span)
 
     def choose(self, is_near: Array, span: int) -> "Sight":
-        """`near(span)` where `is_near`, bool `[]`, as a scan over layers has it."""
+        """Chooses `near(span)` where `is_near`, bool `[]`, is true, since a scan over layers has both kinds."""
         return dataclasses.replace(self, window=jnp.where(is_near, span, jnp.iinfo(jnp.int32).max))
 
 
 def attend(q: Array, k: Array, v: Array, sight: Sight, scale: float, cap: float) -> Array:
-    """`[*batch query head d_head]`, `[*batch key kv_head d_head]` twice -> `[*batch query head d_head]`."""
+    """Attention without its whole pattern where the text is long.
+
+    Args:
+      q: queries, `[*batch query head d_head]`.
+      k, v: keys and values, `[*batch key kv_head d_head]`.
+      sight: which keys each query may see.
+      scale, cap: of the scores; 0 is no cap.
+
+    Returns:
+      `[*batch query head d_head]`.
+    """
     if q.shape[-3] < LONG:
         return attend_at_once(q, k, v, sight, scale, cap)
     return _attend_by_blocks(q, k, v, sight, scale, cap)
@@ -89,7 +99,7 @@ def attend(q: Array, k: Array, v: Array, sight: Sight, scale: float, cap: float)
 def attend_at_once(
     q: Array, k: Array, v: Array, sight: Sight, scale: float, cap: float, site: Any = lambda x, name: x
 ) -> Array:
-    """The same; `site(x, name)` declares scores and pattern, `[*batch head query key]`."""
+    """Attention with its whole pattern; `site(x, name)` declares scores and pattern, `[*batch head query key]`."""
     n_query, n_key = q.shape[-3], k.shape[-3]
     mask = sight.mask(jnp.arange(n_query, dtype=jnp.int32), jnp.arange(n_key, dtype=jnp.int32))
     scores = site(ops.scores(q, k, mask, scale, cap), "attn_scores")

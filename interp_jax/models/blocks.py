@@ -86,7 +86,7 @@ def project(block: Block, x: Array, normalized: Array, frame: Frame, layer: int 
 def run_attention(
     attn: Attention, q: Array, k: Array, v: Array, frame: Frame, layer: int | None, cache: Any
 ) -> tuple[Array, Any]:
-    """-> `[*batch position d_model]` and the cache with this call's keys and values in it."""
+    """What attention writes, `[*batch position d_model]`, and the cache with this call's keys and values in it."""
     q = normalize(attn.q_norm, q, frame, "blocks.attn.q_norm", layer, PER_HEAD)
     k = normalize(attn.k_norm, k, frame, "blocks.attn.k_norm", layer, PER_HEAD)
     if frame.rotary is not None:
@@ -125,7 +125,7 @@ def look(q: Array, k: Array, v: Array, frame: Frame, layer: int | None) -> Array
 
 
 def run_mlp(mlp: MLP, x: Array, frame: Frame, layer: int | None) -> Array:
-    """`[*batch position d_model]` to the same."""
+    """What the MLP writes, `[*batch position d_model]`, of as much."""
     act = ops.ACTIVATIONS[frame.config.act]
     if mlp.w_gate is None:
         post = act(frame.site(ops.affine(x, mlp.w_in, mlp.b_in), "blocks.mlp.pre", *NEURONS, layer=layer))

@@ -27,21 +27,23 @@ class Captured:
 
     @classmethod
     def of(cls, value: Array, axes: tuple[str, ...], n_prompt: int, n_new: int) -> "Captured":
-        """Of the pass over a prompt of `n_prompt` slots, with room for `n_new` tokens."""
+        """The values of the pass over a prompt of `n_prompt` slots, with room for `n_new` tokens."""
         made = cls(value, axes, True)
         axis = made._axes("position", "query")[0]
         room = [(0, n_new if a == axis else 0) for a in range(value.ndim)]
         return cls(jnp.pad(value, room), axes, value.shape[axis] == n_prompt)
 
     def put(self, value: Array, n_prompt: int, t: Array) -> "Captured":
-        """With the value of the step from which the new token `t` is chosen."""
+        """These values and that of the step from which the new token `t` is chosen."""
         (axis,) = self._axes("position", "query")
         slot = (n_prompt if self.whole else 1) + t - 1
         return replace(self, value=lax.dynamic_update_slice_in_dim(self.value, value, slot, axis))
 
     def columns(self, slots: Array, n_tokens: int) -> Array:
-        """With a place for each column, given its slot, int32 `[*batch column]`, -1 at padding; 0 there. A site that
-        has only the last position of the prompt: with `n_tokens` places."""
+        """These values with a place for each column, given its slot, int32 `[*batch column]`; 0 at padding, slot -1.
+
+        A site that has only the last position of the prompt gets `n_tokens` places.
+        """
         value = self.value
         for axis in self._axes("key", *(("position", "query") if self.whole else ())):
             value = _taken(value, slots, axis, value.ndim - len(self.axes))

@@ -33,7 +33,7 @@ class Checkpoint:
     parameters: Mapping[str, Source | Held]
 
     def model(self, dtype: Any = None, mesh: Mesh | None = None, *, scan_layers: bool | None = None) -> Transformer:
-        """Reads it, as `load` says."""
+        """Reads the model, as `load` says."""
         scan_layers = scans(self.config, scan_layers)
         dtype = None if dtype is None else jnp.dtype(dtype)
         model = model_class(self.config).abstract(self.config, scan_layers=scan_layers)

@@ -72,7 +72,7 @@ class Frame:
     places: Places = Places()
 
     def at(self, places: Places) -> "Frame":
-        """The same with other places: inside `detail` arrays that are arguments and not closed over."""
+        """The frame with other places: inside `detail` arrays that are arguments and not closed over."""
         return dataclasses.replace(self, places=places)
 
     def nearby(self) -> "Frame":
@@ -80,7 +80,7 @@ class Frame:
         return dataclasses.replace(self, sight=self.sight.near(self.config.window), rotary=self._local_rotary())
 
     def choose(self, local: Array) -> "Frame":
-        """`nearby()` where `local` (bool `[]`, as a scan over layers has it), else this frame."""
+        """Chooses `nearby()` where `local` (bool `[]`, as a scan over layers has it), else this frame."""
         rotary = jax.tree.map(lambda a, b: jnp.where(local, a, b), self._local_rotary(), self.rotary)
         return dataclasses.replace(self, sight=self.sight.choose(local, self.config.window), rotary=rotary)
 

@@ -15,7 +15,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Tag:
-    """A site at a submodule.
+    """A site that a submodule is to declare.
 
     Attributes:
       name: of the site.

@@ -33,12 +33,12 @@ class Firings:
 
     @property
     def counts(self) -> np.ndarray:
-        """int64 `[d_sae]`, how often each feature fires."""
+        """How often each feature fires, int64 `[d_sae]`."""
         return np.diff(self.starts)
 
     @property
     def densities(self) -> np.ndarray:
-        """float64 `[d_sae]`, the share of tokens on which each feature fires."""
+        """The share of tokens on which each feature fires, float64 `[d_sae]`."""
         return self.counts / max(self.n_tokens, 1)
 
     def of(self, feature: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +47,7 @@ class Firings:
         return self.places[here], self.values[here]
 
     def dense(self, feature: int) -> np.ndarray:
-        """float32 `[sequence position]`, zero where the feature does not fire."""
+        """The values of one feature, float32 `[sequence position]`, zero where the feature does not fire."""
         out = np.zeros(self.shape[0] * self.shape[1], np.float32)
         places, values = self.of(feature)
         out[places] = values

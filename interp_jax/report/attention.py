@@ -78,5 +78,5 @@ def attention_page(
 
 
 def _numbers(score: np.ndarray) -> list[list[float | None]]:
-    """JSON has no nan."""
+    """A score as nested lists, None for nan, which JSON has not."""
     return [[round(float(x), 3) if np.isfinite(x) else None for x in row] for row in score]

@@ -128,6 +128,12 @@ def test_many_train_together_as_alone():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, alone)
 
 
+def test_what_one_program_cannot_hold_is_refused():
+    states = [start(0, n_steps=8), start(1, n_steps=8, learning_rate=None, optimizer=optax.lion(1e-3))]
+    with pytest.raises(ValueError, match="differ in optimizer or schedule"):
+        dictionaries.train_many(states, [jnp.ones((64, D_IN))] * 8)
+
+
 def test_it_is_spliced(trained):
     d, x = trained.dictionary, W[TOKENS]
     spliced = ij.intervene(f, {"resid": dictionaries.splice(d, keep_error=False)})(W, TOKENS)

@@ -206,6 +206,7 @@ def test_both_sides_of_padding_give_the_same_rows(world, where):
         np.testing.assert_allclose(in_order(np.round(some, 3)), in_order(np.round(rows[0], 3)), atol=5e-3)
 
 
+@pytest.mark.long
 def test_evaluate_says_the_same_of_both_sides_and_of_any_batch(world):
     from interp_jax import models
 
