@@ -1,8 +1,12 @@
-"""Running a notebook, and what is compared of its outputs."""
+"""Running a notebook, and what is compared of its outputs.
+
+`python -m tests.notebooks [NOTEBOOK ...]` runs the tutorials and stores what they show.
+"""
 
 import copy
 from pathlib import Path
 import re
+import sys
 from typing import Any
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "experiments" / "tutorials"
@@ -49,3 +53,17 @@ def _shown(output: Any, varies: bool) -> str:
 
 def has_warnings(notebook: Any) -> bool:
     return any(output.get("name") == "stderr" for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+def store(path: Path) -> None:
+    """Runs a notebook and writes it back, with nothing in it of the machine or of the hour."""
+    import nbformat
+
+    _, ran = stored_and_run(path)
+    ran.metadata["language_info"] = {"name": "python"}
+    nbformat.write(ran, path)
+
+
+if __name__ == "__main__":
+    for notebook in map(Path, sys.argv[1:] or sorted(TUTORIALS.glob("*.ipynb"))):
+        store(notebook)
