@@ -10,12 +10,10 @@ Caveat: `ce_recovered` depends on what it is measured against; mean ablation is 
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
 import math
 from typing import Any
 import warnings
 
-import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float, Int
@@ -23,7 +21,7 @@ import numpy as np
 import optax
 
 from interp_jax import metrics
-from interp_jax.core import capture, intervene
+from interp_jax.core import capture, intervene, transform
 from interp_jax.dictionaries.activations import check_numbers
 from interp_jax.dictionaries.kinds.base import Dictionary
 from interp_jax.dictionaries.masking import attending, counted, sequences, skipped
@@ -173,9 +171,10 @@ def evaluate(
         chunks.append((jnp.asarray(some), options(real), jnp.asarray(count_here)))
 
     count = int(wanted.sum())
-    sums = _mean_sums(f, sites[1])
+    # By transform, so that the dictionaries of a sweep are scored by one compiled program.
+    sums = transform(_mean_sums, sites[1], f)
     mean = jnp.asarray(_total([sums(model, dictionary, *chunk) for chunk in chunks]) / count, jnp.float32)
-    step = _scores(f, *sites)
+    step = transform(_scores, sites, f)
     results = [step(model, dictionary, mean, *chunk) for chunk in chunks]
     found = {name: _total([result[name] for result in results]) for name in results[0]}
     _check_norm(dictionary, float(found["norm_read"] / count))
@@ -253,67 +252,72 @@ def _vectors(captured: dict[str, Array], where: str, tokens: Array, width: int) 
     return x.reshape(*tokens.shape, width).astype(jnp.float32)
 
 
-@lru_cache(maxsize=8)  # the dictionaries of a sweep are scored by one compiled program
-def _mean_sums(f: Callable[..., Array], where: str) -> Callable[..., Array]:
-    read = capture(f, where, output=False)
+def _mean_sums(
+    where: str,
+    f: Callable[..., Array],
+    model: Any,
+    dictionary: Dictionary,
+    tokens: Array,
+    options: dict[str, Array],
+    real: Array,
+) -> Array:
+    """The sum over a batch's real tokens of the values of a site, `[width]`."""
+    read = capture(f, where, output=False)(model, tokens, **options)
+    x = _vectors(read, where, tokens, dictionary.W_dec.shape[-1])
+    return jnp.sum(jnp.where(real[..., None], x, 0.0), axis=(0, 1))
 
-    @jax.jit
-    def sums(model: Any, dictionary: Dictionary, tokens: Array, options: dict[str, Array], real: Array) -> Array:
-        x = _vectors(read(model, tokens, **options), where, tokens, dictionary.W_dec.shape[-1])
-        return jnp.sum(jnp.where(real[..., None], x, 0.0), axis=(0, 1))
 
-    return sums
-
-
-@lru_cache(maxsize=8)
-def _scores(f: Callable[..., Array], read: str, written: str) -> Callable[..., dict[str, Array]]:
+def _scores(
+    where: tuple[str, str],
+    f: Callable[..., Array],
+    model: Any,
+    dictionary: Dictionary,
+    mean: Array,
+    tokens: Array,
+    options: dict[str, Array],
+    real: Array,
+) -> dict[str, Array]:
     """The sums over a batch's real tokens of what is averaged, under the names of the fields."""
+    read, written = where
+    clean, captured = capture(f, list(dict.fromkeys((read, written))))(model, tokens, **options)
+    site = captured[written]
+    sites = (read, written) if dictionary.reads_pair else written
+    edits = {
+        "spliced": splice(dictionary, keep_error=False, sites=sites),
+        "mean": replace(jnp.broadcast_to(mean.reshape(site.shape[2:]).astype(site.dtype), site.shape)),
+        "zero": zero(),
+    }
+    logits = {"clean": clean}
+    for name, edit in edits.items():
+        logits[name] = intervene(f, {written: at(edit, mask=real)})(model, tokens, **options)
 
-    @jax.jit
-    def scores(
-        model: Any, dictionary: Dictionary, mean: Array, tokens: Array, options: dict[str, Array], real: Array
-    ) -> dict[str, Array]:
-        clean, captured = capture(f, list(dict.fromkeys((read, written))))(model, tokens, **options)
-        site = captured[written]
-        sites = (read, written) if dictionary.reads_pair else written
-        edits = {
-            "spliced": splice(dictionary, keep_error=False, sites=sites),
-            "mean": replace(jnp.broadcast_to(mean.reshape(site.shape[2:]).astype(site.dtype), site.shape)),
-            "zero": zero(),
-        }
-        logits = {"clean": clean}
-        for name, edit in edits.items():
-            logits[name] = intervene(f, {written: at(edit, mask=real)})(model, tokens, **options)
+    def total(values: Array) -> Array:
+        return jnp.sum(jnp.where(real, values, 0.0))
 
-        def total(values: Array) -> Array:
-            return jnp.sum(jnp.where(real, values, 0.0))
+    scored = real[:, 1:] & real[:, :-1]
+    out = {"n_targets": jnp.sum(scored).astype(jnp.float32)}
+    for name, value in logits.items():
+        ce = optax.softmax_cross_entropy_with_integer_labels(value[:, :-1].astype(jnp.float32), tokens[:, 1:])
+        out[f"ce_{name}"] = jnp.sum(jnp.where(scored, ce, 0.0))
+        if name != "clean":
+            out[f"kl_{name}"] = total(metrics.kl(clean)(value))
 
-        scored = real[:, 1:] & real[:, :-1]
-        out = {"n_targets": jnp.sum(scored).astype(jnp.float32)}
-        for name, value in logits.items():
-            ce = optax.softmax_cross_entropy_with_integer_labels(value[:, :-1].astype(jnp.float32), tokens[:, 1:])
-            out[f"ce_{name}"] = jnp.sum(jnp.where(scored, ce, 0.0))
-            if name != "clean":
-                out[f"kl_{name}"] = total(metrics.kl(clean)(value))
-
-        inputs = _vectors(captured, read, tokens, dictionary.d_in)
-        x = _vectors(captured, written, tokens, dictionary.W_dec.shape[-1])
-        features, y = dictionary.encode(inputs).astype(jnp.float32), dictionary(inputs)
-        norm_in, norm_out, dot = jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(y, axis=-1), jnp.sum(x * y, axis=-1)
-        square, spread = jnp.sum((x - y) ** 2, axis=-1), jnp.sum((x - mean) ** 2, axis=-1)
-        return out | {
-            "mse": total(square),
-            "variance": total(spread),
-            "explained_variance_legacy": total(1.0 - square / spread),
-            "cosine": total(dot / jnp.maximum(norm_in * norm_out, 1e-12)),
-            "norm_read": total(jnp.linalg.norm(inputs, axis=-1)),
-            "l2_norm_in": total(norm_in),
-            "l2_norm_out": total(norm_out),
-            "l2_ratio": total(norm_out / jnp.where(norm_in < 1e-4, 1.0, norm_in)),  # as SAEBench has it
-            "square_out": total(norm_out**2),
-            "dot": total(dot),
-            "l1": total(jnp.sum(jnp.abs(features), axis=-1)),
-            "fired": jnp.sum((features != 0) & real[..., None], axis=(0, 1), dtype=jnp.float32),
-        }
-
-    return scores
+    inputs = _vectors(captured, read, tokens, dictionary.d_in)
+    x = _vectors(captured, written, tokens, dictionary.W_dec.shape[-1])
+    features, y = dictionary.encode(inputs).astype(jnp.float32), dictionary(inputs)
+    norm_in, norm_out, dot = jnp.linalg.norm(x, axis=-1), jnp.linalg.norm(y, axis=-1), jnp.sum(x * y, axis=-1)
+    square, spread = jnp.sum((x - y) ** 2, axis=-1), jnp.sum((x - mean) ** 2, axis=-1)
+    return out | {
+        "mse": total(square),
+        "variance": total(spread),
+        "explained_variance_legacy": total(1.0 - square / spread),
+        "cosine": total(dot / jnp.maximum(norm_in * norm_out, 1e-12)),
+        "norm_read": total(jnp.linalg.norm(inputs, axis=-1)),
+        "l2_norm_in": total(norm_in),
+        "l2_norm_out": total(norm_out),
+        "l2_ratio": total(norm_out / jnp.where(norm_in < 1e-4, 1.0, norm_in)),  # as SAEBench has it
+        "square_out": total(norm_out**2),
+        "dot": total(dot),
+        "l1": total(jnp.sum(jnp.abs(features), axis=-1)),
+        "fired": jnp.sum((features != 0) & real[..., None], axis=(0, 1), dtype=jnp.float32),
+    }
