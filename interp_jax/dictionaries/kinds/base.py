@@ -220,6 +220,9 @@ class Dictionary(Past):
     def fold_scale(self, factor: Scalar) -> Any:
         """The dictionary of `x` that does what this one does with `factor * x`; features shrink by `factor` too.
 
+        This is right where features grow as inputs do, as ReLU's. A kind whose features do not, such as squares, must
+        override it.
+
         Example:
           >>> import jax, jax.numpy as jnp
           >>> from interp_jax import dictionaries
