@@ -253,13 +253,7 @@ def _vectors(captured: dict[str, Array], where: str, tokens: Array, width: int) 
 
 
 def _mean_sums(
-    where: str,
-    f: Callable[..., Array],
-    model: Any,
-    dictionary: Dictionary,
-    tokens: Array,
-    options: dict[str, Array],
-    real: Array,
+    where: str, f: Callable[..., Array], model: Any, dictionary: Dictionary, tokens: Array, options: Any, real: Array
 ) -> Array:
     """The sum over a batch's real tokens of the values of a site, `[width]`."""
     read = capture(f, where, output=False)(model, tokens, **options)
