@@ -102,13 +102,8 @@ def about(name: str, of_set: dict) -> str:
 
 def table(found: dict[str, np.ndarray]) -> str:
     """A row for each kind of state and place, a column for each layer."""
-    rows = []
-    for state in STATES:
-        for i, place in enumerate(PLACES):
-            layers = found[state][:, i].T  # [layer seed]
-            cells = {str(layer): runs.cell(values) for layer, values in enumerate(layers)}
-            rows.append({"brought back, by layer": f"{state} at the {place}"} | cells)
-    return runs.table(rows)
+    curves = {f"{state} at the {place}": found[state][:, i] for state in STATES for i, place in enumerate(PLACES)}
+    return runs.layer_table("brought back, by layer", curves)
 
 
 def story(found: dict[str, np.ndarray]) -> str:

@@ -69,13 +69,8 @@ def curves(cfg: Trace, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
 
 def table(found: dict[str, np.ndarray]) -> str:
     """A row for each kind of state and place, a column for each layer."""
-    rows = []
-    for name in SITES:
-        for i, place in enumerate(PLACES):
-            layers = found[name][:, i].T  # [layer seed]
-            cells = {str(layer): runs.cell(values) for layer, values in enumerate(layers)}
-            rows.append({"restored, at layer": f"{name} at the {place}"} | cells)
-    return runs.table(rows)
+    curves = {f"{name} at the {place}": found[name][:, i] for name in SITES for i, place in enumerate(PLACES)}
+    return runs.layer_table("restored, at layer", curves)
 
 
 def story(found: dict[str, np.ndarray]) -> str:

@@ -88,6 +88,15 @@ def table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join(map(line, lines))
 
 
+def layer_table(what: str, curves: Mapping[str, Any]) -> str:
+    """A row for each curve `[run layer]` under its name, a column for each layer."""
+    rows = [
+        {what: name} | {str(layer): cell(values) for layer, values in enumerate(np.transpose(of_runs))}
+        for name, of_runs in curves.items()
+    ]
+    return table(rows)
+
+
 def curve(figure: go.Figure, values: Any, x: Any = None, **look: Any) -> None:
     """Draws the mean over runs of `values` `[run x]`, with their spread as error bars."""
     figure.add_scatter(x=x, y=np.mean(values, axis=0), error_y={"array": spread(values)}, **look)

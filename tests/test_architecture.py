@@ -111,12 +111,20 @@ def cycles(sources: Sources) -> list[str]:
 
 def behind_core(sources: Sources) -> list[str]:
     """Nothing outside core imports past its face."""
-    return [
-        f"{module} imports {name}"
-        for module, source in sources.items()
-        for name, _ in imports(source)
-        if room(module) != "core" and name.startswith(f"{PACKAGE}.core.")
-    ]
+    face = f"{PACKAGE}.core"
+    shown = {
+        element.value
+        for node in ast.walk(ast.parse(sources.get(face, "")))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        for element in getattr(node.value, "elts", ())
+    }
+    found = []
+    for module, source in sources.items():
+        for name, names in imports(source):
+            past = name.startswith(f"{face}.") or (name == face and not shown.issuperset(names))
+            if room(module) != "core" and past:
+                found.append(f"{module} imports {', '.join(names)} from {name}")
+    return found
 
 
 def heavy_imports(sources: Sources) -> list[str]:
@@ -233,6 +241,10 @@ def test_top_level() -> None:
                 "interp_jax.io.a": "from interp_jax.io import b",
                 "interp_jax.io.b": "if TYPE_CHECKING:\n    from interp_jax.io.a import x",
             },
+        ),
+        (
+            behind_core,
+            {"interp_jax.lens": "from interp_jax.core import catalog", "interp_jax.core": "__all__ = ['site']"},
         ),
         (behind_core, {"interp_jax.lens": "from interp_jax.core.site import site_p"}),
         (heavy_imports, {"interp_jax.data.text": "from datasets import load_dataset"}),

@@ -15,9 +15,7 @@ def wants_of(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> lis
     """What addresses ask to capture. Raises ValueError where that is not one value."""
     wants: dict[str, Want] = {}
     for address, reducer in zip(addresses, reducers, strict=True):
-        targets = catalog.resolve(address)
-        current().asks(address, targets)
-        for target in targets:
+        for target in _targets(catalog, address):
             catalog.check_once(target.name)
             if catalog.is_repeated(target.name):
                 raise ValueError(
@@ -32,9 +30,7 @@ def wants_of(catalog: Catalog, addresses: tuple[str, ...], reducers: Any) -> lis
 def edits_of(catalog: Catalog, address: str, intervention: Intervention) -> list[Edit]:
     """An intervention at each site of an address. Raises ValueError where it cannot be what is meant."""
     edits = []
-    targets = catalog.resolve(address)
-    current().asks(address, targets)
-    for target in targets:
+    for target in _targets(catalog, address):
         found = catalog.found[target.name]
         _check_entered(found)
         if found[0].read_only:
@@ -64,6 +60,13 @@ def edits_of(catalog: Catalog, address: str, intervention: Intervention) -> list
             _check_read(catalog, target, reads[read])
         edits.append(Edit(target.name, layers, intervention, reads))
     return edits
+
+
+def _targets(catalog: Catalog, address: str) -> list[Target]:
+    """What an address stands for, which whoever listens is told."""
+    targets = catalog.resolve(address)
+    current().asks(address, targets)
+    return targets
 
 
 def _check_entered(found: list[Found]) -> None:

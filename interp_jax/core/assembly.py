@@ -20,10 +20,10 @@ def assemble(wants: list[Want], records: dict[str, Record], values: dict[str, An
         parts[records[key].want].append((records[key].path, value))  # type: ignore[index]  # only captured ones leave
     captured = {}
     for want, here in zip(wants, parts, strict=True):
-        path, trees = zip(*here, strict=True)
+        paths, trees = zip(*here, strict=True)
 
-        def one(*arrays: Array, want: Want = want, path: Any = path) -> Array:
-            return _assembled(want, list(zip(path, arrays, strict=True)))
+        def one(*arrays: Array, want: Want = want, paths: Any = paths) -> Array:
+            return _assembled(want, list(zip(paths, arrays, strict=True)))
 
         captured[want.target.key] = jax.tree.map(one, *trees)
     return captured

@@ -49,10 +49,8 @@ class Catalog:
 
     def layers(self, name: str) -> tuple[int, ...] | None:
         """The layers at which a site is declared: iterations of the innermost loop around it."""
-        path = [found.path[-1] for found in self.found[name] if found.path]
-        if not path:
-            return None
-        return tuple(sorted({i for piece in path for i in range(piece.start, piece.start + piece.length)}))
+        pieces = [found.path[-1] for found in self.found[name] if found.path]
+        return tuple(sorted({i for piece in pieces for i in piece.iterations})) if pieces else None
 
     def on_demand(self, found: Found) -> bool:
         """Whether a site is declared by a detailed computation alone."""
@@ -75,7 +73,7 @@ class Catalog:
     def stack(self, name: str) -> tuple[int, ...]:
         """The sizes of the leading axes of a captured value, one for each loop around the site."""
         each = zip(*(found.path for found in self.found[name]), strict=False)
-        return tuple(len({i for s in path for i in range(s.start, s.start + s.length)}) for path in each)
+        return tuple(len({i for piece in pieces for i in piece.iterations}) for pieces in each)
 
     def check_once(self, name: str) -> None:
         """Raises ValueError where a site is declared twice in one scope, other than in the branches of a cond."""

@@ -9,34 +9,12 @@ import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 import numpy as np
 
-from interp_jax.core.log import Cut, Log, listening
-from interp_jax.core.paths import Path, Piece
+from interp_jax.core.log import Log, Scan, listening
+from interp_jax.core.paths import Path
 from interp_jax.core.table import layers_text
 
 _SHOWN = 8  # names of sites in a line
 _calls = itertools.count()
-
-
-@dataclass(frozen=True)
-class Scan:
-    """How a scan was evaluated.
-
-    Attributes:
-      length: how many iterations it has.
-      pieces: those that are evaluated, in order, each `(first iteration, number, whether a scan runs them)`: one that a
-        scan does not run stands by itself.
-      left_out: the iterations that nothing needs.
-    """
-
-    length: int
-    pieces: tuple[Piece, ...]
-    left_out: tuple[int, ...]
-
-    def __str__(self) -> str:
-        parts = [("scan " if p.scanned else "by itself ") + _iterations(p.start, p.length) for p in self.pieces]
-        rest = f"; left out: {layers_text(self.left_out)}" if self.left_out else ""
-        whole = len(self.pieces) == 1 and self.pieces[0].length == self.length
-        return f"{self.length} iterations, " + ("in one piece" if whole else f"in pieces: {', '.join(parts)}{rest}")
 
 
 @dataclass(frozen=True)
@@ -161,7 +139,7 @@ def _step(log: Log) -> Step:
         captured={name: _layers(path for other, path in log.captured if other == name) for name, _ in log.captured},
         edited={key: _layers(path for name, path, edit in log.edited if (name, edit) == key) for key in edits},
         read=tuple(dict.fromkeys(name for name, _ in log.read)),
-        scans=tuple(map(_scan, log.cuts.values())),
+        scans=tuple(log.cuts.values()),
         detailed=tuple(log.details),
         left_out=log.left_out,
         n_left_out=log.n_left_out,
@@ -169,23 +147,14 @@ def _step(log: Log) -> Step:
     )
 
 
-def _scan(cut: Cut) -> Scan:
-    left_out = sorted(i for piece in cut.left_out for i in range(piece.start, piece.start + piece.length))
-    return Scan(cut.length, cut.run, tuple(left_out))
-
-
 def _layers(paths: Iterator[Path]) -> tuple[int, ...] | None:
     """The layers of some visits, None where they stand in no loop."""
-    found = {i for path in paths for piece in path[-1:] for i in range(piece.start, piece.start + piece.length)}
+    found = {i for path in paths for piece in path[-1:] for i in piece.iterations}
     return tuple(sorted(found)) or None
 
 
 def _at(name: str, layers: tuple[int, ...] | None) -> str:
     return name if layers is None else f"{name}, layer{'s' * (len(layers) > 1)} {layers_text(layers)}"
-
-
-def _iterations(start: int, length: int) -> str:
-    return layers_text(tuple(range(start, start + length)))
 
 
 def _few(names: Sequence[str]) -> str:

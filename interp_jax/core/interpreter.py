@@ -258,7 +258,7 @@ class Interpreter:
                     for address, target in edit.reads.items()
                 }
                 x = apply(edit.intervention, x, others, visit.ctx, params, reads)
-                self.log.edits(edit.name, visit.path, edit.intervention.told())
+                self.log.edits(edit.name, visit.path, edit.intervention.told)
         return x
 
     def _wanted_of(self, visit: Visit) -> dict[str, Intervention | None]:

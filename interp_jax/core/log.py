@@ -1,29 +1,37 @@
 """What a transform did, told while it does it: for `explain`, which listens."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 from interp_jax.core.addresses import Target
 from interp_jax.core.paths import Path, Piece
+from interp_jax.core.table import layers_text
 from interp_jax.core.walking import walk_equation
 
 
-class Cut(NamedTuple):
+@dataclass(frozen=True)
+class Scan:
     """How a scan was evaluated.
 
     Attributes:
-      path: of the scan itself, the loops around it.
       length: how many iterations it has.
-      run: the pieces that are evaluated, in their order.
-      left_out: the pieces that nothing needs.
+      pieces: those that are evaluated, in order, each `(first iteration, number, whether a scan runs them)`: one that a
+        scan does not run stands by itself.
+      left_out: the iterations that nothing needs.
     """
 
-    path: Path
     length: int
-    run: tuple[Piece, ...]
-    left_out: tuple[Piece, ...]
+    pieces: tuple[Piece, ...]
+    left_out: tuple[int, ...]
+
+    def __str__(self) -> str:
+        parts = [("scan " if p.scanned else "by itself ") + layers_text(tuple(p.iterations)) for p in self.pieces]
+        rest = f"; left out: {layers_text(self.left_out)}" if self.left_out else ""
+        whole = len(self.pieces) == 1 and self.pieces[0].length == self.length
+        return f"{self.length} iterations, " + ("in one piece" if whole else f"in pieces: {', '.join(parts)}{rest}")
 
 
 class Log:
@@ -50,7 +58,7 @@ class Log:
         self.captured: dict[tuple[str, Path], None] = {}
         self.edited: dict[tuple[str, Path, str], None] = {}
         self.read: dict[tuple[str, Path], None] = {}
-        self.cuts: dict[Any, Cut] = {}
+        self.cuts: dict[tuple[int, Path], Scan] = {}
         self.details: dict[str, None] = {}
         self.inner: list[Log] = []
         self._skipped: dict[tuple[int, Path], Any] = {}
@@ -61,14 +69,16 @@ class Log:
     def keeps(self, name: str, path: Path) -> None:
         self.captured[name, path] = None
 
-    def edits(self, name: str, path: Path, edit: str) -> None:
-        self.edited[name, path, edit] = None
+    def edits(self, name: str, path: Path, told: Callable[[], str]) -> None:
+        if is_listened_to():  # since telling looks at the numbers of the edit, and perhaps at much else
+            self.edited[name, path, told()] = None
 
     def reads(self, name: str, path: Path) -> None:
         self.read[name, path] = None
 
     def cut(self, eqn: Any, path: Path, run: Iterable[Piece], left_out: Iterable[Piece]) -> None:
-        self.cuts[id(eqn), path] = Cut(path, eqn.params["length"], tuple(run), tuple(left_out))
+        rest = sorted(i for piece in left_out for i in piece.iterations)
+        self.cuts[id(eqn), path] = Scan(eqn.params["length"], tuple(run), tuple(rest))
 
     def details_for(self, names: Iterable[str]) -> None:
         self.details.update(dict.fromkeys(names))

@@ -20,6 +20,11 @@ class Piece(NamedTuple):
     length: int
     scanned: bool
 
+    @property
+    def iterations(self) -> range:
+        """The numbers of its iterations."""
+        return range(self.start, self.start + self.length)
+
 
 Path = tuple[Piece, ...]
 
@@ -62,4 +67,4 @@ def meets(path: Path, layers: frozenset[int] | None) -> bool:
     """Whether a visit of a site falls in `layers` (None: every layer)."""
     if layers is None:
         return True
-    return bool(path) and any(path[-1].start <= k < path[-1].start + path[-1].length for k in layers)
+    return bool(path) and any(k in path[-1].iterations for k in layers)

@@ -16,6 +16,7 @@ import optax
 from interp_jax import io
 from interp_jax.dictionaries.formats import sae_lens
 from interp_jax.dictionaries.kinds.base import Dictionary
+from interp_jax.dictionaries.kinds.past import is_static
 from interp_jax.dictionaries.training.state import ADAM, TrainState
 
 TRAINING = "training."  # how the names of a state's other arrays begin
@@ -57,7 +58,7 @@ def save(path: str | Path, dictionary: Dictionary | TrainState, format: str = "o
     if format != "orbax":
         raise ValueError(f"save: unknown format {format!r}; known: 'orbax', 'sae_lens'")
     fields = {field.name: getattr(dictionary, field.name) for field in dataclasses.fields(dictionary)}
-    static = {field.name: fields.pop(field.name) for field in dataclasses.fields(dictionary) if _is_static(field)}
+    static = {field.name: fields.pop(field.name) for field in dataclasses.fields(dictionary) if is_static(field)}
     arrays = {name: value for name, value in fields.items() if value is not None}
     for name, value in arrays.items():
         if not jax.tree_util.all_leaves((value,)):
@@ -161,7 +162,7 @@ def _training(state: TrainState) -> dict[str, jax.Array]:
 
 def _beside(state: TrainState) -> dict[str, Any]:
     """What a state has beside its dictionary, without functions."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if not _is_static(field)}
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if not is_static(field)}
     return {name: value for name, value in fields.items() if name != "dictionary"}
 
 
@@ -226,10 +227,6 @@ def known_kinds() -> tuple[type[Dictionary], ...]:
 
 def _class_name(kind: type[Dictionary]) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _is_static(field: dataclasses.Field[Any]) -> bool:
-    return bool(field.metadata.get("static"))
 
 
 def load_metadata(path: str | Path) -> dict[str, Any]:

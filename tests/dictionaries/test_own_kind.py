@@ -180,6 +180,8 @@ def test_a_schedule_of_optax_is_a_learning_rate():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), a, b)
     with pytest.raises(ValueError, match="warm-up beside a schedule"):
         start(learning_rate=rising, n_warmup=3)
+    with pytest.raises(ValueError, match="decay beside a schedule"):
+        start(learning_rate=rising, n_decay=3)
 
 
 def test_moments_and_fields_are_checked(tmp_path):

@@ -207,7 +207,8 @@ class Dictionary(Past):
     def cast(self, dtype: Any) -> Any:
         """The dictionary in another dtype; what is `precise` stays float32."""
         new = jax.tree.map(lambda leaf: leaf.astype(dtype), self)
-        return replace(new, **{name: getattr(self, name).astype(jnp.float32) for name in self.precise})
+        precise = self.fields_named(*self.precise)
+        return replace(new, **{name: array.astype(jnp.float32) for name, array in precise.items()})
 
     def normalized(self) -> Any:
         """The dictionary with its decoder rows scaled back to unit norm, where training keeps them so."""
@@ -234,7 +235,8 @@ class Dictionary(Past):
         norm = None if self.mean_norm is None else self.mean_norm / factor
         if self.normalization == "layer_norm":  # which takes any scale away
             return replace(self, mean_norm=norm)
-        return replace(self, mean_norm=norm, **{name: getattr(self, name) / factor for name in self.in_units})
+        measured = self.fields_named(*self.in_units)
+        return replace(self, mean_norm=norm, **{name: array / factor for name, array in measured.items()})
 
     def decoder_norms(self) -> Float[Array, "*features"]:
         """The norm of what each feature writes, `[*features]`, and 1 for a feature that writes nothing."""

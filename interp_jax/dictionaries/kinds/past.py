@@ -1,6 +1,6 @@
 """What a dictionary knows of the activations that it was trained on, and its static numbers as Python has them."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import lru_cache
 import operator
 from typing import Any, ClassVar
@@ -62,8 +62,13 @@ class Past:
 @lru_cache
 def _static(kind: type) -> tuple[tuple[str, bool], ...]:
     """The static fields of a kind, and whether each is a whole number."""
-    static = [f for f in fields(kind) if f.metadata.get("static")]
+    static = [f for f in fields(kind) if is_static(f)]
     return tuple((f.name, f.type in (int, Whole, Whole | None)) for f in static)
+
+
+def is_static(field: Field[Any]) -> bool:
+    """Whether a field is a static part of its pytree, and no array."""
+    return bool(field.metadata.get("static"))
 
 
 def _plain(value: Any) -> Any:

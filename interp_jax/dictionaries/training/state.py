@@ -145,11 +145,12 @@ class TrainState:
         if optimizer is not None and beside:
             raise ValueError(f"TrainState: {beside[0]} beside an optimizer, which has its own: leave one of them out")
         rate = 2e-4 / (dictionary.d_sae / 2**14) ** 0.5 if learning_rate is None else learning_rate
-        falling = {"n_decay": n_steps // 5 if n_decay is None else n_decay}
         sparsity = dictionary.sparsity_coefficient if sparsity_coefficient is None else sparsity_coefficient
         hyperparameters = Hyperparameters(
             n_steps=jnp.asarray(n_steps, jnp.int32),
-            learning_rate=None if optimizer else _schedule("learning_rate", rate, n_steps, n_warmup, **falling),
+            learning_rate=_schedule("learning_rate", rate, n_steps, n_warmup, n_decay, falls=True)
+            if optimizer is None
+            else None,
             sparsity_coefficient=_schedule("sparsity_coefficient", sparsity, n_steps, n_sparsity_warmup),
             aux_coefficient=jnp.asarray(aux_coefficient, jnp.float32),
             dead_after=jnp.asarray(max(1, min(1000, n_steps // 10)) if dead_after is None else dead_after, jnp.int32),
@@ -202,14 +203,17 @@ class TrainInfo:
     sparsity: Parameter
 
 
-def _schedule(name: str, value: Any, n_steps: int, n_warmup: int | None, n_decay: int | None = None) -> Schedule:
-    """A schedule as a pytree: a function of optax's as it is, a number as the peak of a ramp."""
+def _schedule(
+    name: str, value: Any, n_steps: int, n_warmup: int | None, n_decay: int | None = None, *, falls: bool = False
+) -> Schedule:
+    """A schedule as a pytree: a function of optax's as it is, a number as the peak of a ramp, which may fall again."""
     if callable(value):
-        if n_warmup is not None:
-            raise ValueError(f"TrainState: steps of warm-up beside a schedule as {name}, which has its own")
+        for what, steps in (("warm-up", n_warmup), ("decay", n_decay)):
+            if steps is not None:
+                raise ValueError(f"TrainState: steps of {what} beside a schedule as {name}, which has its own")
         return jax.tree_util.Partial(value)
     rising = jnp.asarray(max(1, n_steps // 20 if n_warmup is None else n_warmup), jnp.float32)
-    falling = None if n_decay is None else jnp.asarray(max(1, n_decay), jnp.float32)
+    falling = jnp.asarray(max(1, n_steps // 5 if n_decay is None else n_decay), jnp.float32) if falls else None
     return Ramp(jnp.asarray(value, jnp.float32), rising, falling, jnp.asarray(n_steps, jnp.int32))
 
 

@@ -16,6 +16,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from interp_jax.dictionaries.kinds.base import Dictionary
+from interp_jax.dictionaries.kinds.past import is_static
 from interp_jax.dictionaries.training.state import ABSENT, TrainInfo, TrainState, each_dictionary
 from interp_jax.dictionaries.training.steps import check, placed, run, train_step
 
@@ -110,7 +111,7 @@ def _chunks(states: Sequence[TrainState], size: int) -> tuple[TrainState, ...]:
 
 def _counts(dictionary: Dictionary) -> dict[str, int]:
     """Its static numbers of active features, by name."""
-    return {name: getattr(dictionary, name) for name in dictionary.counts}
+    return dictionary.fields_named(*dictionary.counts)
 
 
 def _padded(arrays: Sequence[jax.Array], fill: int) -> list[jax.Array]:
@@ -145,7 +146,7 @@ def _check(states: Sequence[TrainState]) -> None:
     made = [state.dictionary for state in states]
     if len(kinds := sorted({type(dictionary).__name__ for dictionary in made})) > 1:
         raise ValueError(f"train_many: dictionaries of the kinds {', '.join(kinds)}; train each kind by itself")
-    static = [field.name for field in dataclasses.fields(made[0]) if field.metadata.get("static")]
+    static = [field.name for field in dataclasses.fields(made[0]) if is_static(field)]
     same = ["d_in", *(name for name in static if name not in made[0].counts)]
     different = [name for name in same if len({getattr(dictionary, name) for dictionary in made}) > 1]
     for name in made[0].counts[1:]:  # no limit keeps to these; one that is d_sae is all of them, as any larger one is

@@ -18,6 +18,7 @@ import numpy as np
 
 from interp_jax.dictionaries.kinds.arrays import Inputs, Whole, check_sizes
 from interp_jax.dictionaries.kinds.base import Dictionary
+from interp_jax.dictionaries.kinds.selecting import at_indices
 
 
 class Baseline(Dictionary):
@@ -43,7 +44,7 @@ class Baseline(Dictionary):
             return pre
         indices = lax.top_k(jnp.abs(self.ranked(pre)), self.k)[1]
         kept = jnp.take_along_axis(pre, indices, axis=-1)
-        return jnp.put_along_axis(jnp.zeros_like(pre), indices, kept, axis=-1, inplace=False)
+        return at_indices(kept, indices, self.d_sae)
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
         """Gives the dictionary back as it is, since all rows have unit norm by construction."""
