@@ -4,7 +4,8 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from interp_jax.core import SiteInfo, capture, detail, explain, freeze, grads, intervene, site, sites, transform
+from interp_jax.core import SiteInfo, capture, detail, explain, freeze, grads, intervene, site, transform
+from interp_jax.listing import sites
 
 if TYPE_CHECKING:  # rooms are imported when they are first used, so that `import interp_jax` stays quick
     from interp_jax import (
@@ -60,4 +61,4 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "interventions": {"core"},
     "metrics": {"core"},
+    "listing": {"core"},
     "runs": set(),
     "nodes": {"core"},
     "models": {"core", "io"},
@@ -124,6 +125,10 @@ def behind_core(sources: Sources) -> list[str]:
             past = name.startswith(f"{face}.") or (name == face and not shown.issuperset(names))
             if room(module) != "core" and past:
                 found.append(f"{module} imports {', '.join(names)} from {name}")
+        if room(module) != "core":
+            inner = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+            named = [node for node in inner if ast.unparse(node.value) in ("core", face, "ij.core")]
+            found += [f"{module} uses {ast.unparse(node)}" for node in named if node.attr not in shown]
     return found
 
 
@@ -247,6 +252,7 @@ def test_top_level() -> None:
             {"interp_jax.lens": "from interp_jax.core import catalog", "interp_jax.core": "__all__ = ['site']"},
         ),
         (behind_core, {"interp_jax.lens": "from interp_jax.core.site import site_p"}),
+        (behind_core, {"interp_jax.lens": "from interp_jax import core\nx = core.catalog.Catalog"}),
         (heavy_imports, {"interp_jax.data.text": "from datasets import load_dataset"}),
         (heavy_imports, {"interp_jax.io.pt": "def load():\n    import torch"}),
         (private_jax, {"interp_jax.core.walk": "from jax._src import core"}),

@@ -10,9 +10,10 @@ from interp_jax.core.detail import detail
 from interp_jax.core.edits import Function, Intervention, Module, as_intervention, choose, is_leaf, told
 from interp_jax.core.explaining import Explanation, explain
 from interp_jax.core.fitting import check, check_kind, fill, of_visit, place, shape_text
+from interp_jax.core.info import SiteInfo
 from interp_jax.core.jaxprs import closed, subjaxprs
+from interp_jax.core.paths import layers_text
 from interp_jax.core.site import site
-from interp_jax.core.table import SiteInfo, Sites
 from interp_jax.core.transforms import capture, find, freeze, grads, intervene, sites
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "Intervention",
     "Module",
     "SiteInfo",
-    "Sites",
     "as_intervention",
     "capture",
     "check",
@@ -38,6 +38,7 @@ __all__ = [
     "grads",
     "intervene",
     "is_leaf",
+    "layers_text",
     "of_visit",
     "place",
     "shape_text",

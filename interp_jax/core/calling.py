@@ -75,12 +75,13 @@ def transform(
 
     Example:
       >>> import jax.numpy as jnp, interp_jax as ij
-      >>> def _largest(address, f, *args):
-      ...     return jnp.abs(ij.capture(f, address, output=False)(*args)[address]).max()
-      >>> def largest(f, address):
-      ...     return ij.transform(_largest, address, f)
-      >>> largest(lambda x: ij.site(-2 * x, "double"), "double")(jnp.arange(3.0)).item()
-      4.0
+      >>> def _along(address, arrays, *args):
+      ...     f, direction = arrays
+      ...     return ij.capture(f, address, output=False)(*args)[address] @ direction
+      >>> def along(f, address, direction):  # another direction is no other compilation
+      ...     return ij.transform(_along, address, (f, direction))
+      >>> along(lambda x: ij.site(2 * x, "double"), "double", jnp.array([1.0, 0, 0]))(jnp.ones(3)).item()
+      2.0
     """
     hash(options)
     return Transformed(run, options, arrays, like)

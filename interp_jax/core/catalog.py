@@ -7,9 +7,9 @@ from typing import Any
 
 from interp_jax.core.addresses import Target, numbered, split_address
 from interp_jax.core.axes import Following, source
-from interp_jax.core.paths import Path, overlap
+from interp_jax.core.info import SiteInfo
+from interp_jax.core.paths import Path, layers_text, overlap
 from interp_jax.core.selects import are_alternatives
-from interp_jax.core.table import SiteInfo, Sites, layers_text
 from interp_jax.core.walking import Found, walk
 
 
@@ -44,8 +44,8 @@ class Catalog:
             on_demand=all(found.on_demand for found in self.found[name]),
         )
 
-    def sites(self) -> Sites:
-        return Sites({name: self.info(name) for name in self.found})
+    def sites(self) -> dict[str, SiteInfo]:
+        return {name: self.info(name) for name in self.found}
 
     def layers(self, name: str) -> tuple[int, ...] | None:
         """The layers at which a site is declared: iterations of the innermost loop around it."""

@@ -25,8 +25,9 @@ class Context:
         the site has no layers.
       axes: names of the trailing axes, or None.
       offsets: axis -> int32 `[]` or `[batch]`, the position of index 0 along it; an axis that is not there begins at 0.
-      marks: what else the site says of the call, int32 `[]` or `[batch]` each, such as "length", the number of real
-        tokens where the axes hold whole sequences, or "read", how many there are so far in a cached step.
+      length: int32 `[]` or `[batch]`, how many real tokens the sequences have so far; None: nothing is padding.
+      open_ended: whether the sequences go on beyond this value, as in a cached step.
+      marks: what else the site says of the call, int32 `[]` or `[batch]` each.
       index: one index per loop around the site, outermost first: the place of this value in a captured stack.
       stack: the sizes of these axes of the stack.
       layers: the numbers of the site's layers.
@@ -39,6 +40,8 @@ class Context:
     layer: int | Array | None = None
     axes: tuple[str, ...] | None = None
     offsets: Mapping[str, Array] = field(default_factory=dict)
+    length: Array | None = None
+    open_ended: bool = False
     marks: Mapping[str, Array] = field(default_factory=dict)
     index: tuple[int | Array, ...] = ()
     stack: tuple[int, ...] = ()
@@ -65,13 +68,12 @@ class Context:
             return places
         if (offset := self.offset(name)) is not None:
             places = places + offset[..., None]
-        end = self.marks.get("length", self.marks.get("read"))
-        real = places >= 0 if end is None else (places >= 0) & (places < end[..., None])
+        real = places >= 0 if self.length is None else (places >= 0) & (places < self.length[..., None])
         return jnp.where(real, places, -1)
 
     def real(self, value: Array) -> Array | None:
         """Where a value is real, bool, broadcastable to it; None: everywhere. An edit leaves the other places."""
-        if not self.offsets and "length" not in self.marks:
+        if not self.offsets and self.length is None:
             return None
         counted = [name for name in COUNTED if name in (self.axes or ())]
         real = [self.spread(self.numbers(n, value.shape[self.axis(n)]) >= 0, n, value) for n in counted]
@@ -84,14 +86,11 @@ class Context:
     def end(self, name: str, size: int) -> int | Array | None:
         """How many numbers an axis has, from which negative ones count: an int, or int32 `[]` or `[batch]`; None where
         the sequence goes on beyond it."""
-        if name not in COUNTED or not (self.offsets or self.marks):
+        if name not in COUNTED:
             return size
-        return self.marks.get("length", None if self.offsets else size)
-
-    @property
-    def is_piece(self) -> bool:
-        """Whether the value is a piece of sequences that go on beyond it, as in a cached step."""
-        return bool(self.offsets) and "length" not in self.marks
+        if self.open_ended:
+            return None
+        return size if self.length is None else self.length
 
     def spread(self, values: Array, name: str, like: Array) -> Array:
         """`[size]` or `[batch size]`, along an axis, on the axes of `like`. Raises ValueError where they do not fit."""

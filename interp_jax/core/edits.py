@@ -157,19 +157,27 @@ def apply(
     """Applies an edit to a site's value, one example at a time along every mapped axis.
 
     Args:
-      others: the site's other operands: its offsets, then its marks.
+      others: the site's other operands: its offsets, its length if it says one, then its marks.
       params: the site's parameters.
       reads: address -> (value, its mapped axis per enclosing vmap).
     """
     keys, mapped = tuple(reads), params["mapped"]
-    n_offsets = len(params["offset_axes"])
+    n_offsets, has_length = len(params["offset_axes"]), params["has_length"]
 
     def one(value: Array, others: Sequence[Array], read: Sequence[Array]) -> Array:
         offsets = dict(zip(params["offset_axes"], others[:n_offsets], strict=True))
-        marks = dict(zip(params["marks"], others[n_offsets:], strict=True))
-        here = replace(ctx, offsets=offsets, marks=marks, reads=dict(zip(keys, read, strict=True)))
+        length = others[n_offsets] if has_length else None
+        marks = dict(zip(params["marks"], others[n_offsets + has_length :], strict=True))
+        here = replace(
+            ctx,
+            offsets=offsets,
+            length=length,
+            open_ended=params["open_ended"],
+            marks=marks,
+            reads=dict(zip(keys, read, strict=True)),
+        )
         real = here.real(value)
-        if here.is_piece:
+        if here.open_ended:
             fn = _piecewise(edit, value, here)
             return fn(value) if real is None else jnp.where(fill(real, value), fn(value), value)
         return _run(edit, value, here) if real is None else choose(real, edit, value, here)

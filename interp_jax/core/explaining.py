@@ -10,8 +10,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 import numpy as np
 
 from interp_jax.core.log import Log, Scan, listening
-from interp_jax.core.paths import Path
-from interp_jax.core.table import layers_text
+from interp_jax.core.paths import Path, layers_text
 
 _SHOWN = 8  # names of sites in a line
 _calls = itertools.count()
@@ -70,6 +69,9 @@ class Step:
 @dataclass(frozen=True)
 class Explanation:
     """What `explain` returns, printed as text.
+
+    Transforms that do the same at the same level are told once: jax traces the body of a loop more than once, and which
+    of them are two calls cannot be seen.
 
     Attributes:
       steps: the transforms that a call goes through, the outermost first; empty of a function that has none.

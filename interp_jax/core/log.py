@@ -7,8 +7,7 @@ import threading
 from typing import Any
 
 from interp_jax.core.addresses import Target
-from interp_jax.core.paths import Path, Piece
-from interp_jax.core.table import layers_text
+from interp_jax.core.paths import Path, Piece, layers_text
 from interp_jax.core.walking import walk_equation
 
 

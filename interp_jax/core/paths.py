@@ -68,3 +68,11 @@ def meets(path: Path, layers: frozenset[int] | None) -> bool:
     if layers is None:
         return True
     return bool(path) and any(k in path[-1].iterations for k in layers)
+
+
+def layers_text(layers: tuple[int, ...] | None) -> str:
+    """The numbers of layers, in short."""
+    if not layers:
+        return "" if layers is None else "none"
+    whole = layers == tuple(range(layers[0], layers[-1] + 1))
+    return f"{layers[0]}-{layers[-1]}" if whole and len(layers) > 1 else ",".join(map(str, layers))

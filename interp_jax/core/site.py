@@ -26,6 +26,7 @@ def site(
     axes: Sequence[str] | None = None,
     offset: Any = None,
     length: Any = None,
+    open_ended: bool | None = None,
     marks: Mapping[str, Any] | None = None,
 ) -> Array:
     """Gives `x` a name at which transforms can read and replace it. The identity, at no run-time cost.
@@ -39,8 +40,10 @@ def site(
       offset: int32 `[]` or `[batch]`, the position of index 0 along the site's `position` (or `query`) axis:
         negative under left padding, the number of cached tokens in a decoding step. A mapping
         `{axis name: offset}` gives each axis its own.
-      length: int32 `[]` or `[batch]`, how many real tokens there are, where these axes hold the whole sequence: what
-        stands before position 0 and after the last is padding. Leave it out in a decoding step.
+      length: int32 `[]` or `[batch]`, how many real tokens there are so far: what stands before position 0 and after
+        the last of them is padding.
+      open_ended: whether the sequences go on beyond this value, as in a decoding step, so that no position counts from
+        their end. By default they do where there is an offset and no length.
       marks: anything else of the call that an intervention may ask for by name, each int32 `[]` or `[batch]`, or None.
 
     Returns:
@@ -73,16 +76,19 @@ def site(
         if len(axes) > x.ndim:
             raise ValueError(f"site {name!r}: {len(axes)} axis names {axes} for a value of {x.ndim} axes")
     offsets = _offsets(name, axes, offset)
-    marked = {"length": length} | dict(marks or {})
-    marked = {mark: jnp.asarray(value, jnp.int32) for mark, value in marked.items() if value is not None}
+    lengths = [] if length is None else [jnp.asarray(length, jnp.int32)]
+    marked = {mark: jnp.asarray(value, jnp.int32) for mark, value in (marks or {}).items() if value is not None}
     return site_p.bind(
         x,
         *offsets.values(),
+        *lengths,
         *marked.values(),
         name=name,
         layer=layer,
         axes=axes,
         offset_axes=tuple(offsets),
+        has_length=length is not None,
+        open_ended=(bool(offsets) and length is None) if open_ended is None else open_ended,
         marks=tuple(marked),
         mapped=(),
         pieces=None,

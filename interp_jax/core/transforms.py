@@ -19,39 +19,23 @@ from interp_jax.core.calling import trace, transform
 from interp_jax.core.catalog import Catalog
 from interp_jax.core.context import Context
 from interp_jax.core.control_flow import RULES
-from interp_jax.core.edits import Intervention, as_intervention
+from interp_jax.core.edits import Intervention, as_intervention, told
 from interp_jax.core.fitting import place
+from interp_jax.core.info import SiteInfo
 from interp_jax.core.interpreter import Interpreter
 from interp_jax.core.jaxprs import out_avals, zeros
 from interp_jax.core.log import Log, current
 from interp_jax.core.plan import Want
-from interp_jax.core.table import SiteInfo, Sites
 
 Array = jax.Array
 Where = str | Iterable[str] | Mapping[str, Callable[[Array], Array] | None]
 
 
-def sites(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Sites:
-    """The catalogue of the sites that `f(*args, **kwargs)` declares. Traces `f` and runs nothing.
-
-    Args:
-      f: function of pytrees.
-      *args: its arguments: arrays of any shape, or `jax.ShapeDtypeStruct`s.
-      **kwargs: its keyword arguments.
-
-    Returns:
-      A dictionary name -> `SiteInfo(shape, dtype, axes, layers)`, which prints as a table.
+def sites(f: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, SiteInfo]:
+    """The sites that `f(*args, **kwargs)` declares, by their names. `interp_jax.sites` is the same, shown as a table.
 
     Raises:
       ValueError: a name is declared twice in one scope.
-
-    Example:
-      >>> import jax.numpy as jnp, interp_jax as ij
-      >>> f = lambda x: ij.site(x * 2, "double", axes=("d_model",)).sum()
-      >>> ij.sites(f, jnp.ones(3))
-      site    layers  shape  axes     dtype
-      ------  ------  -----  -------  -------
-      double          3      d_model  float32
     """
     return Catalog(trace(f, args, kwargs)[0]).sites()
 
@@ -218,6 +202,9 @@ class _Hold(Intervention):
 
     values: Array | None
     whole = True
+
+    def told(self) -> str:
+        return "held without gradient" if self.values is None else f"held at {told(self.values)}"
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         held = value if self.values is None else place(jnp.asarray(self.values), value, ctx).astype(value.dtype)

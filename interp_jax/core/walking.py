@@ -68,7 +68,8 @@ def walk_equation(eqn: Any, around: Path, state: dict[str, Any] = _PLAIN) -> Ite
 
 def named_params(name: str) -> dict[str, Any]:
     """The parameters of a site that `jax.ad_checkpoint.checkpoint_name` declares, which knows only its name."""
-    return {"name": name, "layer": None, "axes": None, "offset_axes": (), "marks": ()} | {
+    return {"name": name, "layer": None, "axes": None, "offset_axes": (), "has_length": False, "marks": ()} | {
+        "open_ended": False,
         "mapped": (),
         "pieces": None,
         "differentiated": False,

@@ -99,7 +99,7 @@ class _At(Wrapper):
             hits = jnp.arange(size) == _from_end(self.index, size)
             chosen = chosen & hits.reshape(-1, *(1,) * (-self.axis - 1))
         if self.mask is not None:
-            if ctx.is_piece:
+            if ctx.open_ended:
                 raise ValueError(
                     f"at: site {ctx.name!r}: a mask is of one call, not of a text that is generated: use position="
                 )

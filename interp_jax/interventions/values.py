@@ -35,7 +35,7 @@ def _wide(x: Array) -> Array:
 
 def _placed(values: Array, value: Array, ctx: Context) -> Array:
     """Values placed as `place` does; refuses values of several positions at a site that has them piece by piece."""
-    if ctx.is_piece:
+    if ctx.open_ended:
         for name in COUNTED:
             if name in (ctx.axes or ()) and values.ndim >= -ctx.axis(name) and values.shape[ctx.axis(name)] > 1:
                 raise ValueError(
@@ -143,7 +143,7 @@ class _MeanAblate(_Valued):
         if self.mean is not None:
             return _placed(self.mean, value, ctx).astype(value.dtype)
         over = tuple(ctx.axis(name) for name in ("batch", "position") if name in (ctx.axes or ()))
-        if not over or ctx.is_piece:
+        if not over or ctx.open_ended:
             why = (
                 "has no batch or position axis" if not over else "has one position at a time while a text is generated"
             )
@@ -273,7 +273,7 @@ class _Noise(Intervention):
     scale: Any
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        if ctx.is_piece:
+        if ctx.open_ended:
             raise ValueError(
                 f"noise: site {ctx.name!r} would get another draw with each new token: add(vector) instead"
             )

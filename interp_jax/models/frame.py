@@ -24,16 +24,14 @@ class Places:
     Attributes:
       offset: position of index 0 of the position and query axes; None: 0.
       key_offset: the same for the key axis; differs in a cached step.
-      length: how many tokens of a sequence are real; None where nothing is padding, and in a cached step.
-      prompt: how many tokens the prompt has, while a text is generated.
-      read: how many tokens stand so far, those of this call included; the slots of the cache beyond them are empty.
+      length: how many real tokens a sequence has so far, those of this call included; None where nothing is padding.
+      prompt: how many tokens the prompt has, while a text is generated; None otherwise.
     """
 
     offset: Array | None = None
     key_offset: Array | None = None
     length: Array | None = None
     prompt: Array | None = None
-    read: Array | None = None
 
     def site(self, x: Array, name: str, axes: tuple[str, ...], layer: int | None = None) -> Array:
         offset: Any = self.offset
@@ -47,7 +45,8 @@ class Places:
             axes=axes,
             offset=offset if counted else None,
             length=self.length if counted else None,
-            marks={"prompt": self.prompt, "read": self.read},
+            open_ended=counted and self.prompt is not None,
+            marks={"prompt": self.prompt},
         )
 
 

@@ -136,14 +136,14 @@ def _generate(
     step = capture(edited, options.capture) if options.capture else lambda *args: (edited(*args), {})
 
     def run(cache: Cache, tokens: Array, positions: Array, offset: Array, start: Any) -> Any:
-        places = Places(offset, key_offset, prompt=length, read=offset + tokens.shape[-1])
+        places = Places(offset, key_offset, offset + tokens.shape[-1], prompt=length)
         return step(model, cache, tokens, positions, Sight(real, start), places)
 
     cache = model.empty_cache(tuple(batch), n_prompt + options.slots)
     (logits, cache), captured = run(cache, tokens, count(mask), key_offset, None)
     first = _choose(logits, sampling, jnp.int32(0))
     new = jnp.zeros((*batch, options.slots), jnp.int32).at[..., 0].set(first)
-    places = Places(key_offset, key_offset, prompt=length, read=length)
+    places = Places(key_offset, key_offset, length, prompt=length)
     known = sites(_step, model, cache, tokens, count(mask), Sight(real), places) if captured else {}
     axes = {name: known[split_address(name)[0]].axes or () for name in captured}
     kept = {name: Captured.of(value, axes[name], n_prompt, options.slots) for name, value in captured.items()}

@@ -10,14 +10,14 @@ Caveat: receivers that feed one another: `put="replace"` overwrites the later on
 `put="add"` adds what the edge changes. The sums of single paths are not the effect of all: the model is not linear.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import re
 from typing import Any, NamedTuple
 
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.core import Sites, capture, intervene, sites, split_address, transform
+from interp_jax.core import SiteInfo, capture, intervene, sites, split_address, transform
 from interp_jax.interventions import add, at, chain, replace
 from interp_jax.nodes import n_sharing
 from interp_jax.patching.grid import confine, lay, named, ordered, visit
@@ -150,7 +150,7 @@ def _path_patch(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Ar
     return ordered(visit(one, grid, "data", at_once(options.chunk, examples)), grid, options.over)
 
 
-def _frozen(known: Sites, options: _Options) -> list[str]:
+def _frozen(known: Mapping[str, SiteInfo], options: _Options) -> list[str]:
     """The sites that the direct run holds: heads, or attention as a whole where the model does not name its heads."""
     if "blocks.normalized_resid_post" in known:
         raise ValueError("path_patch: this model normalizes its stream after each part: its paths are not direct")
@@ -165,7 +165,7 @@ def _put(read: Array, base: Array, heads: tuple[int, ...], options: _Options) ->
     return chain(*(at(edit, head=head) for head in heads)) if heads else edit
 
 
-def _heads(known: Sites, address: str, heads: tuple[int, ...]) -> tuple[int, ...]:
+def _heads(known: Mapping[str, SiteInfo], address: str, heads: tuple[int, ...]) -> tuple[int, ...]:
     """The heads of a site that belong to the given query heads, each named once."""
     site, _ = split_address(address)
     if site not in known or not heads:

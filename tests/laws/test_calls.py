@@ -110,6 +110,12 @@ LIST = nnx.List([nnx.Linear(4, 4, rngs=nnx.Rngs(0))])
 X = jnp.arange(4.0)
 
 
+def read_along(address: str, arrays: Any, *args: Any) -> Any:
+    """A method as somebody outside the package writes it."""
+    f, direction = arrays
+    return ij.capture(f, address, output=False)(*args)[address] @ direction
+
+
 # Each is called with another array and another number every time.
 REBUILT: dict[str, Callable[[Any, float], Any]] = {
     "lambda": lambda v, s: ij.intervene(plain, {"h": lambda h: h * s + v})(X),
@@ -127,6 +133,7 @@ REBUILT: dict[str, Callable[[Any, float], Any]] = {
     "linen": lambda v, s: ij.intervene(DENSE.apply, {"h": iv.add(v)})(WEIGHTS, X),
     "model in a closure": lambda v, s: ij.capture(lambda x: ij.site(LIST[0](x) * s, "h"), "h")(X),
     "transform in a closure": lambda v, s: ij.capture(lambda x: ij.intervene(plain, {"a": iv.add(v)})(x * s), "h")(X),
+    "method": lambda v, s: ij.transform(read_along, "h", (lambda x: plain(x * s), v))(X),
     "vmap": lambda v, s: ij.intervene(jax.vmap(lambda x: plain(x * s)), {"h": lambda h: h + v})(X[None]),
 }
 

@@ -36,7 +36,7 @@ def test_what_is_asked_is_said(f):
     step = only(ij.intervene(f, {"h": iv.at(iv.zero(), layer=2), "4.h": iv.scale(2.0)}), X)
     assert step.edited == {("h", "at(edit=zero(), layer=2)"): (2,), ("h", "scale(factor=2.0)"): (4,)}
     assert only(ij.grads(f, jnp.sum, "1.h"), X).captured == {"h": (1,)}
-    assert only(ij.freeze(f, "h"), X).matched == {"h": ("h",)}
+    assert only(ij.freeze(f, "2.h"), X).edited == {("h", "held without gradient"): (2,)}
 
 
 def test_cuts_are_said():

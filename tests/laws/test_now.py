@@ -284,6 +284,7 @@ CASES: dict[str, Callable[[], Any]] = {
 WAYS: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "capture": lambda f: lambda x: ij.capture(f, "h")(x)[1]["h"],
     "intervene": lambda f: lambda x: ij.intervene(f, {"h": lambda h: h})(x),
+    "method": lambda f: ij.transform(lambda address, f, x: ij.capture(f, address)(x)[1][address], "h", f),
     "jit": lambda f: lambda x: jax.jit(ij.capture(f, "h", output=False))(x)["h"],
     "grads": lambda f: lambda x: ij.grads(f, jnp.sum, "h")(x)[1]["h"],
     "freeze": lambda f: lambda x: jax.linearize(ij.freeze(f, "h"), x)[0],

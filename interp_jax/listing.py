@@ -1,39 +1,36 @@
-"""What `sites` returns, and how it is shown."""
+"""The catalogue of a function's sites as it is shown: a table in a terminal and in a notebook."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 import html
 from typing import Any
 
-import numpy as np
+from interp_jax import core
+from interp_jax.core import SiteInfo, layers_text
 
 
-@dataclass(frozen=True)
-class SiteInfo:
-    """What `sites` tells of one site.
+def sites(f: Callable[..., Any], *args: Any, **kwargs: Any) -> "Sites":
+    """The catalogue of the sites that `f(*args, **kwargs)` declares. Traces `f` and runs nothing.
 
-    Attributes:
-      shape: of one visit; `capture` returns `[*loops *layers *shape]`. Mapped axes of a vmap come first in it.
-      dtype: numpy dtype.
-      axes: names of the trailing axes, or None.
-      layers: layer numbers, or None where the site stands in no loop.
-      loops: sizes of the loops around the layer loop (nested scans), usually empty.
-      on_demand: computed only when it is asked for (see `detail`).
-      scanned: whether a scan runs the layers, and not a Python loop.
+    Args:
+      f: function of pytrees.
+      *args: its arguments: arrays of any shape, or `jax.ShapeDtypeStruct`s.
+      **kwargs: its keyword arguments.
+
+    Returns:
+      A dictionary name -> `SiteInfo(shape, dtype, axes, layers)`, which prints as a table.
+
+    Raises:
+      ValueError: a name is declared twice in one scope.
+
+    Example:
+      >>> import jax.numpy as jnp, interp_jax as ij
+      >>> f = lambda x: ij.site(x * 2, "double", axes=("d_model",)).sum()
+      >>> ij.sites(f, jnp.ones(3))
+      site    layers  shape  axes     dtype
+      ------  ------  -----  -------  -------
+      double          3      d_model  float32
     """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    axes: tuple[str, ...] | None
-    layers: tuple[int, ...] | None
-    loops: tuple[int, ...] = ()
-    on_demand: bool = False
-    scanned: bool = field(default=False, compare=False)  # the same sites, however the layers are written
-
-    def size(self, axis: str) -> int:
-        """The size of a named axis. Raises ValueError where the site has none of that name."""
-        axes = self.axes or ()
-        return self.shape[axes.index(axis) - len(axes)]
+    return Sites(core.sites(f, *args, **kwargs))
 
 
 class Sites(dict[str, SiteInfo]):
@@ -77,11 +74,3 @@ class Sites(dict[str, SiteInfo]):
             path=path,
             expand_state=parts.ExpandState.EXPANDED,
         )
-
-
-def layers_text(layers: tuple[int, ...] | None) -> str:
-    """The numbers of layers, in short."""
-    if not layers:
-        return "" if layers is None else "none"
-    whole = layers == tuple(range(layers[0], layers[-1] + 1))
-    return f"{layers[0]}-{layers[-1]}" if whole and len(layers) > 1 else ",".join(map(str, layers))
