@@ -87,10 +87,10 @@ def curves(cfg: Indirect, training: Training, pairs: Pairs) -> Curves:
         return metrics.kl(patched)(target)
 
     for kind in SEARCHES:
-        search = partial(dictionaries.patch_features, pairs.f, to_target, pairs.site)
-        patch = jax.jit(partial(search, n_features=cfg.n_patched, shared=kind == "shared"))
+        options = {"n_features": cfg.n_patched, "shared": kind == "shared"}
         for name, each in kinds.items():
-            patched = [patch(dictionary, pairs.model, pairs.tokens, pairs.other) for dictionary in each]
+            patches = [dictionaries.patch_features(pairs.f, to_target, pairs.site, d, **options) for d in each]
+            patched = [patch(pairs.model, pairs.other, pairs.tokens) for patch in patches]
             found[name][kind] = [one.scores.mean(-1).tolist() for one in patched]
             found[name]["all"] = [float(one.complete.mean()) for one in patched]
     return found

@@ -186,7 +186,7 @@ def harvest(
         chunks = _rounds((*whole, wanted), n_sequences, seed, epochs)
     addresses, structure = jax.tree.flatten(where)
     # The reducer sees the value of one layer, so that a layer axis can be told from a batch of as many sequences.
-    read = jax.jit(capture(f, dict.fromkeys(addresses, _flat), output=False))
+    read = capture(f, dict.fromkeys(addresses, _flat), output=False)
     options = attending("harvest", f, None if whole is None else whole[1])
 
     def run(some: np.ndarray, real: np.ndarray, wanted: np.ndarray) -> list[np.ndarray]:

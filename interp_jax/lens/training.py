@@ -139,7 +139,7 @@ def train_lens(
         raise ValueError(
             "train_lens: this model caps its logits: give logits='unembed.out', or a TunedLens with capped=True"
         )
-    read = jax.jit(capture(f, (site,) if logits is None else (site, logits)))
+    read = capture(f, (site,) if logits is None else (site, logits))
     first, seen = int(state.step), 0
     unseen: list[Array] = []
     for tokens in batches:
