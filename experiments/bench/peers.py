@@ -30,6 +30,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {  # the name of the classes i
     "olmo2": ("Olmo2", GROUPED),
     "phi3": ("Phi3", GROUPED),
     "bert": ("Bert", COMMON),
+    "starcoder2": ("Starcoder2", GROUPED),
 }
 KINDS: dict[str, dict[str, Any]] = {  # of decoders
     "gpt2": {},
@@ -69,6 +70,8 @@ KINDS: dict[str, dict[str, Any]] = {  # of decoders
         },
     },
     "olmo2": {},
+    "starcoder2": {},
+    "starcoder2 window": {"sliding_window": 5, "use_bias": False},
     "phi3 window": {"sliding_window": 5},
     "phi3 partial": {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}},
 }

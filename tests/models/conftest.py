@@ -87,6 +87,31 @@ CONFIGS = {
     "bert": replace(GPT2, family="bert", act="gelu", norm_eps=1e-12, norms="residual", n_types=2),
 }
 
+# One of each family that config.json knows, as small as can be.
+SMALL = dict(n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_head=4, d_mlp=6, d_vocab=11, n_ctx=9)
+FAMILY: dict[str, Config] = {
+    "gpt2": replace(GPT2, **SMALL),
+    "gpt_neox": replace(CONFIGS["neox"], **SMALL),
+    "llama": replace(LLAMA, **SMALL),
+    "gemma3_text": replace(CONFIGS["gemma"], **SMALL, local_layers=(0,)),
+    "bert": replace(CONFIGS["bert"], **SMALL),
+}
+FAMILY |= {
+    name: replace(FAMILY["llama"], family=name, **extra)
+    for name, extra in {
+        "mistral": {"window": 3, "local_layers": (0, 1)},
+        "qwen2": {"attn_bias": True, "out_bias": False},
+        "qwen3": {"qk_norm": "head"},
+        "gemma": {"norm_offset": 1.0, "embed_scale": True, "act": "gelu_new", "tie_embeddings": True},
+        "olmo2": {"norms": "post", "qk_norm": "all"},
+        "phi3": {},
+        "starcoder2": {"norm": "layernorm", "gated": False, "attn_bias": True, "mlp_bias": True, "act": "gelu_new"},
+    }.items()
+}
+FAMILY["gemma2"] = replace(
+    FAMILY["gemma"], family="gemma2", norms="both", attn_softcap=50.0, logit_softcap=30.0, attn_scale=0.5
+)
+
 
 def random_model(config: Config) -> Any:
     """Every weight, biases and norms too, is random and of some size."""

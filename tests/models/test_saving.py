@@ -16,30 +16,8 @@ import interp_jax as ij
 from interp_jax import models
 from interp_jax.models import Config, Tokenizer, hf_folders, saving
 from interp_jax.models.families import FAMILIES
-from tests.models.conftest import CONFIGS, GPT2, LLAMA, random_model
+from tests.models.conftest import FAMILY, random_model
 
-SMALL = dict(n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_head=4, d_mlp=6, d_vocab=11, n_ctx=9)
-FAMILY: dict[str, Config] = {
-    "gpt2": replace(GPT2, **SMALL),
-    "gpt_neox": replace(CONFIGS["neox"], **SMALL),
-    "llama": replace(LLAMA, **SMALL),
-    "gemma3_text": replace(CONFIGS["gemma"], **SMALL, local_layers=(0,)),
-    "bert": replace(CONFIGS["bert"], **SMALL),
-}
-FAMILY |= {
-    name: replace(FAMILY["llama"], family=name, **extra)
-    for name, extra in {
-        "mistral": {},
-        "qwen2": {"attn_bias": True, "out_bias": False},
-        "qwen3": {"qk_norm": "head"},
-        "gemma": {"norm_offset": 1.0, "embed_scale": True, "act": "gelu_new", "tie_embeddings": True},
-        "olmo2": {"norms": "post", "qk_norm": "all"},
-        "phi3": {},
-    }.items()
-}
-FAMILY["gemma2"] = replace(
-    FAMILY["gemma"], family="gemma2", norms="both", attn_softcap=50.0, logit_softcap=30.0, attn_scale=0.5
-)
 CHANGES: dict[str, list[dict[str, Any]]] = {  # each field, alone or with what it cannot be without
     "n_layers": [{"n_layers": 3}],
     "n_heads": [{"n_heads": 4, "n_kv_heads": 4, "d_head": 2}, {"n_heads": 3, "n_kv_heads": 3, "d_head": 4}],

@@ -11,8 +11,8 @@ transformers = pytest.importorskip("transformers")
 
 from interp_jax import models  # noqa: E402
 from interp_jax.models import saving  # noqa: E402
-from tests.models.conftest import random_model  # noqa: E402
-from tests.models.test_saving import CHANGES, FAMILY, SHORT, changed  # noqa: E402
+from tests.models.conftest import FAMILY, random_model  # noqa: E402
+from tests.models.test_saving import CHANGES, SHORT, changed  # noqa: E402
 
 pytestmark = pytest.mark.parity
 TOKENS = np.random.default_rng(0).integers(0, 11, (2, 8))

@@ -9,6 +9,7 @@ from interp_jax.models.families.formats import Family, Rename
 from interp_jax.models.families.gemma import GEMMA, GEMMA2, GEMMA3
 from interp_jax.models.families.gpt import GPT2, NEOX
 from interp_jax.models.families.llama import LLAMA, MISTRAL, OLMO2, PHI3, QWEN2, QWEN3
+from interp_jax.models.families.starcoder import STARCODER2
 
 FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
@@ -23,6 +24,7 @@ FAMILIES: dict[str, Family] = {
     "olmo2": OLMO2,
     "phi3": PHI3,
     "bert": BERT,
+    "starcoder2": STARCODER2,
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from interp_jax.models.config import Config
 from interp_jax.models.families.formats import Family, Rename, linear, norm
 from interp_jax.models.families.options import REQUIRED, Options
-from interp_jax.models.families.positions import read_layers, read_rope, write_layers, write_rope
+from interp_jax.models.families.positions import read_layers, read_rope, windowed, write_layers, write_rope
 
 FIELDS: dict[str, tuple[str, Any]] = {
     "num_hidden_layers": ("n_layers", REQUIRED),
@@ -59,20 +59,15 @@ LLAMA = Family(
 )
 
 
-def _everywhere(fields: dict[str, Any], window: int | None) -> dict[str, Any]:
-    """The fields of a model whose every layer is local, or none is."""
-    return {"window": window, "local_layers": tuple(range(fields["n_layers"]))} if window else {}
-
-
 def _read_mistral(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
-    return read_rope(option, fields) | _everywhere(fields, option.nullable("sliding_window", 4096, int))
+    return read_rope(option, fields) | windowed(fields, option.nullable("sliding_window", 4096, int))
 
 
 def _read_phi(option: Options, fields: dict[str, Any]) -> dict[str, Any]:
     rope = read_rope(option, fields, share=("partial_rotary_factor", 1.0))
     if "rope_scaling" in rope:  # of Phi 3 transformers has longrope and no other
         raise option.unsupported(f"rope_scaling of type {rope['rope_scaling']!r}")
-    return rope | _everywhere(fields, option("sliding_window", None, int))
+    return rope | windowed(fields, option("sliding_window", None, int))
 
 
 MISTRAL = Family(

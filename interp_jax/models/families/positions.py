@@ -97,6 +97,11 @@ def read_layers(option: Options, local: Callable[[int], bool], n_layers: int, wi
     return {"window": window, "local_layers": layers} if window and layers else {}
 
 
+def windowed(fields: dict[str, Any], window: int | None) -> dict[str, Any]:
+    """The window of a model whose every layer is local, or none is."""
+    return {"window": window, "local_layers": tuple(range(fields["n_layers"]))} if window else {}
+
+
 def write_layers(config: Config) -> dict[str, Any]:
     """The options that `read_layers` reads."""
     local = [i in config.local_layers for i in range(config.n_layers)]
