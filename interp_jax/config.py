@@ -1,4 +1,4 @@
-"""Experiment settings: a frozen dataclass, filled from a TOML file, overridable on the command line."""
+"""Settings of experiments and commands: a frozen dataclass that a TOML file fills and the command line overrides."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -13,13 +13,15 @@ Config = TypeVar("Config")
 
 
 def load(cls: type[Config], path: str | Path, args: Sequence[str] | None = None) -> Config:
-    """Reads `path` into the dataclass `cls`, then lets the command line override every field.
+    """Reads a TOML file into a dataclass, then lets the command line override every field.
+
+    If `cls` has a field `model`, the file may have a table `[real]`, with settings for other models than the small one
+    that the file names: they replace those of the file for every `--model` but that one and the microworlds. The
+    command line overrides both.
 
     Args:
       cls: a frozen dataclass. A field that is a dataclass is a table of the TOML file and `--table.key` on the
-        command line; a tuple is a TOML array. Where `cls` has a `model`, the file may have a table `[real]`: what it
-        holds stands in place of the rest for any model but that of the file and the microworlds, whose runs take
-        seconds; the command line stands over both.
+        command line; a tuple is a TOML array.
       path: the TOML file. A relative path is looked up from the folder of the script that defines `cls` upwards,
         then from the current folder, so that `"configs/x.toml"` is found wherever the script is called from.
       args: the words of the command line, `sys.argv[1:]` if None. `()` takes the file as it stands.
@@ -53,7 +55,9 @@ def load(cls: type[Config], path: str | Path, args: Sequence[str] | None = None)
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a TOML file: {error}") from None
-    sizes = table.pop("real", {})
+    sizes = table.pop("real", {}) if "model" in get_type_hints(cls) else {}
+    if not isinstance(sizes, dict):
+        raise TypeError(f"{path}: real = {sizes!r} is not a table")
     default, real = _build(cls, table, f"{path}: "), _build(cls, _over(table, sizes), f"{path}: real: ")
     given: Any = tyro.cli(cls, default=default, args=args)
     if not sizes or given.model == default.model or str(given.model).startswith("microworld"):
@@ -68,6 +72,7 @@ def _over(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find(cls: type, path: Path) -> Path:
+    """The file, from the folder of the script that defines `cls` or one above it, or from the current folder."""
     script = getattr(sys.modules[cls.__module__], "__file__", None)
     folders = [*(Path(script).resolve().parents if script else ()), Path.cwd()]
     for folder in folders:
@@ -77,6 +82,7 @@ def _find(cls: type, path: Path) -> Path:
 
 
 def _build(cls: type, table: dict[str, Any], where: str) -> Any:
+    """An instance of `cls` from a table of TOML; `where` says in errors which file and table it is."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     types = get_type_hints(cls)
     for key in table:

@@ -1,4 +1,4 @@
-"""The catalogue of a function's sites as it is shown: a table in a terminal and in a notebook."""
+"""The catalogue of a function's sites, which prints as a table, in a terminal and in a notebook."""
 
 from collections.abc import Callable, Sequence
 import html
@@ -7,17 +7,20 @@ from typing import Any
 from interp_jax import core
 from interp_jax.core import SiteInfo, layers_text
 
+COLUMNS = ("site", "layers", "shape", "axes", "dtype")
+
 
 def sites(f: Callable[..., Any], *args: Any, **kwargs: Any) -> "Sites":
-    """The catalogue of the sites that `f(*args, **kwargs)` declares. Traces `f` and runs nothing.
+    """The catalogue of the sites that `f(*args, **kwargs)` declares. `f` is traced, and nothing is computed.
 
     Args:
-      f: function of pytrees.
+      f: a function of pytrees.
       *args: its arguments: arrays of any shape, or `jax.ShapeDtypeStruct`s.
       **kwargs: its keyword arguments.
 
     Returns:
-      A dictionary name -> `SiteInfo(shape, dtype, axes, layers)`, which prints as a table.
+      A dictionary name -> `SiteInfo(shape, dtype, axes, layers)`, which prints as a table. There, `*` marks a site that
+      is computed only when it is asked for.
 
     Raises:
       ValueError: a name is declared twice in one scope.
@@ -34,9 +37,10 @@ def sites(f: Callable[..., Any], *args: Any, **kwargs: Any) -> "Sites":
 
 
 class Sites(dict[str, SiteInfo]):
-    """name -> SiteInfo, printed as a table, and in a notebook as one."""
+    """A dictionary name of a site -> SiteInfo, which prints as a table."""
 
     def rows(self) -> list[tuple[str, str, str, str, str]]:
+        """The rows of the table, without its head: the texts of `COLUMNS` for each site."""
         return [
             (
                 name + (" *" if info.on_demand else ""),
@@ -49,9 +53,8 @@ class Sites(dict[str, SiteInfo]):
         ]
 
     def __repr__(self) -> str:
-        head = ("site", "layers", "shape", "axes", "dtype")
-        rows = [head, *self.rows()]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        rows = [COLUMNS, *self.rows()]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.insert(1, "  ".join("-" * w for w in widths))
         note = ["* computed only when asked for"] if any(info.on_demand for info in self.values()) else []
@@ -62,7 +65,7 @@ class Sites(dict[str, SiteInfo]):
             return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
         body = "".join(row(cells, "td") for cells in self.rows())
-        return f"<table>{row(('site', 'layers', 'shape', 'axes', 'dtype'), 'th')}{body}</table>"
+        return f"<table>{row(COLUMNS, 'th')}{body}</table>"
 
     def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
         from treescope import rendering_parts as parts

@@ -1,7 +1,8 @@
 """Metrics: what a run is judged by. Each function takes what to compare with and returns a metric of the logits.
 
 A metric maps logits `[... d_vocab]` to one number per example `[...]`. It is a pytree whose leaves are the arrays
-that it compares with, so it may be an argument of `jit` and be mapped by `vmap`. Everything is computed in float32.
+that it compares with, so it may be an argument of `jit` and be mapped by `vmap`. It is computed in float32, or in
+float64 where the logits are.
 """
 
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def prob(answers: Int[Array, "*batch"]) -> Metric:
 
 
 def accuracy(answers: Int[Array, "*batch"]) -> Metric:
-    """1 where the answer has the highest logit, 0 elsewhere.
+    """1 where the answer has the highest logit, else 0. Of equal logits, the first in the vocabulary is the highest.
 
     Args:
       answers: int32 `[batch]`, token ids.
@@ -220,15 +221,17 @@ def _normalized(metric: Metric, clean: Array, corrupted: Array, logits: Array) -
 
 
 def _float(x: Array) -> Array:
+    """`x` in float32, unless it is more exact."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def _pick(values: Array, tokens: Array) -> Array:
-    """values[..., tokens], nan where a token is not below d_vocab."""
+    """The value of each token, `[...]` of `[... d_vocab]`; nan where a token is not below d_vocab."""
     return jnp.take_along_axis(values, tokens[..., None], axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
 
 
 def _check(name: str, logits: Array, leading: tuple[int, ...]) -> None:
+    """Raises ValueError where the logits are not `[*leading d_vocab]`."""
     if logits.shape[:-1] == leading and logits.ndim:
         return
     remedy = ""

@@ -23,10 +23,15 @@ READS = {**{kind: f"blocks.{kind}_input" for kind in "qkv"}, "mlp": "blocks.mlp_
 @partial(jax.tree_util.register_dataclass, data_fields=["scores"], meta_fields=["senders", "receivers"])
 @dataclass(frozen=True)
 class Edges:
-    """Scores of edges: float32 `[sender receiver]`, 0 where the graph has none, and the names of both.
+    """Scores of the edges of a graph.
 
-    Names: "embed", "head 0.1", "mlp 2"; "q 1.3", "k 1.3", "v 1.3", "mlp 2", "logits". Heads are counted as queries are:
-    a key or a value that several share has the name of the first of them.
+    A sender is named "embed", "head 0.1" or "mlp 2"; a receiver "q 1.3", "k 1.3", "v 1.3", "mlp 2" or "logits". Numbers
+    of heads are those of queries: a key or value head that several query heads share has the number of the first.
+
+    Attributes:
+      scores: float32 `[sender receiver]`, 0 where the graph has no edge.
+      senders: the names along the first axis.
+      receivers: the names along the second axis.
     """
 
     scores: Array
@@ -34,12 +39,17 @@ class Edges:
     receivers: tuple[str, ...]
 
     def sent(self, kind: str) -> Array:
-        """What all edges that leave a node carry together, for each sender of a kind ("embed", "head", "mlp")."""
+        """The sum of the scores of all edges that leave a sender, `[sender]`, for one kind: embed, head or mlp."""
         return self.scores.sum(1)[np.array([name.split(" ")[0] == kind for name in self.senders])]
 
 
 def check_additive(name: str, known: Mapping[str, SiteInfo]) -> None:
-    """Raises ValueError where the stream of a model with these sites is no sum of what heads and MLPs write."""
+    """Raises ValueError where the residual stream is not the sum of what embeddings, heads and MLPs write.
+
+    Args:
+      name: the method, for the message.
+      known: the catalogue of the model's sites.
+    """
     if "blocks.resid_mid" not in known:
         raise ValueError(f"{name}: no site 'blocks.resid_mid': attention and MLP must follow one another")
     if missing := [site for site in {**WRITES, **READS}.values() if split_address(site)[0] not in known]:
@@ -52,7 +62,7 @@ def check_additive(name: str, known: Mapping[str, SiteInfo]) -> None:
 
 
 def nodes(known: Mapping[str, SiteInfo]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the senders and of the receivers of a model with these sites."""
+    """The names of the senders and of the receivers of a model, from the catalogue of its sites."""
 
     def named(kind: str, site: str) -> list[str]:
         if kind in ("embed", "logits"):
@@ -61,7 +71,8 @@ def nodes(known: Mapping[str, SiteInfo]) -> tuple[tuple[str, ...], tuple[str, ..
         layers = range(len(info.layers or ()))
         if kind == "mlp":
             return [f"mlp {layer}" for layer in layers]
-        heads = range(0, info.size("head") * n_sharing(known, site), n_sharing(known, site))
+        step = n_sharing(known, site)
+        heads = range(0, info.size("head") * step, step)
         return [f"{kind} {layer}.{head}" for layer in layers for head in heads]
 
     senders, receivers = ([n for item in sites.items() for n in named(*item)] for sites in (WRITES, READS))
@@ -69,13 +80,13 @@ def nodes(known: Mapping[str, SiteInfo]) -> tuple[tuple[str, ...], tuple[str, ..
 
 
 def n_sharing(known: Mapping[str, SiteInfo], site: str) -> int:
-    """How many query heads share one head of a site: more than one of grouped keys and values."""
+    """How many query heads share one head of a site: more than 1 for keys and values of grouped-query attention."""
     queries, here = known.get(READS["q"]), known[site]
     return queries.size("head") // here.size("head") if queries and site in (READS["k"], READS["v"]) else 1
 
 
 def depth(node: str) -> float:
-    """How deep a node stands, two steps a layer: attention, then the MLP."""
+    """The place of a node from the first to the last, with two steps in each layer: attention, then the MLP."""
     kind, _, place = node.partition(" ")
     if not place:
         return -1.0 if kind == "embed" else math.inf
@@ -83,5 +94,5 @@ def depth(node: str) -> float:
 
 
 def connected(senders: tuple[str, ...], receivers: tuple[str, ...]) -> np.ndarray:
-    """Whether the graph has the edge, bool `[sender receiver]`: from each node to all that stand after it."""
+    """Which edges the graph has, bool `[sender receiver]`: from each sender to all receivers that stand after it."""
     return np.array([depth(s) for s in senders])[:, None] < np.array([depth(r) for r in receivers])

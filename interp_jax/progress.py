@@ -1,4 +1,4 @@
-"""Progress of long work, with the time that is left: a bar on a terminal, lines in a log."""
+"""Progress of long work, with the time that is left, on stderr: a bar on a terminal, lines in a log."""
 
 import sys
 import threading
@@ -7,17 +7,22 @@ from typing import Any
 
 
 class Progress:
-    """How far work of several steps has come; a context manager, which begins and ends what is shown.
+    """Shows how far work of several steps has come, and about how long the rest will take, as a context manager.
 
-    It stands on stderr, so that a table on stdout stays a table: a bar that moves where that is a terminal, and else a
-    line after `first` seconds and then one in `every`, so that what is soon done says nothing. The time left is told by
-    the steps before.
+    On a terminal it is a bar that moves. Elsewhere it is a line after `first` seconds and another one every `every`
+    seconds, so that short work prints nothing. Both go to stderr, so that a table on stdout stays a table. The time
+    that is left follows from the mean time of the steps that are done.
 
     Args:
       what: the work, in a word or two.
       total: how many steps it has.
-      first, every: seconds before the first line of a log, and between two.
+      first: seconds before the first line of a log.
+      every: seconds between two lines of a log.
       shown: False shows nothing.
+
+    Attributes:
+      done: how many steps are done.
+      text: what is under way.
 
     Example:
       >>> from interp_jax.progress import Progress
@@ -55,12 +60,12 @@ class Progress:
             self._lines.join()
 
     def begin(self, text: str = "") -> None:
-        """The next step begins, and those before it are done. `text` says what it is."""
+        """Begins the next step, so that those before it count as done. `text` says what the step is."""
         self.update(self._begun, text)
         self._begun += 1
 
     def update(self, done: int, text: str = "") -> None:
-        """So many steps are done; `text` says what is under way."""
+        """Sets how many steps are done. `text` says what is under way."""
         self.done, self.text = done, text
         if self._bar is not None:
             self._bar.update(self._task, completed=done, text=text)
@@ -102,5 +107,5 @@ def _bar() -> Any:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    # What is printed meanwhile stands above the bar where both are one terminal, and goes its own way where not.
+    # Where stdout is the same terminal, what is printed meanwhile has to stand above the bar.
     return Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())

@@ -1,4 +1,4 @@
-"""Runs over pairs of prompts: what every method that compares them asks of its arguments, and how many run at once."""
+"""Runs over pairs of prompts: the checks that methods over pairs share, and how many runs go at once."""
 
 from collections.abc import Callable
 import math
@@ -9,11 +9,11 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
-SEQUENCES = 64  # how many run at once where the caller says nothing
+SEQUENCES = 64  # that run at once where the caller says nothing
 
 
 def check_pair(name: str, clean: Any, corrupted: Any) -> None:
-    """Raises ValueError where the two are not of one shape."""
+    """Raises ValueError where clean and corrupted tokens differ in shape. `name` is the method, for the message."""
     if jnp.shape(clean) != jnp.shape(corrupted):
         raise ValueError(
             f"{name}: clean is {list(jnp.shape(clean))}, corrupted {list(jnp.shape(corrupted))}: "
@@ -22,7 +22,7 @@ def check_pair(name: str, clean: Any, corrupted: Any) -> None:
 
 
 def per_example(score: Any, examples: tuple[int, ...]) -> Array:
-    """A metric's value in float32. Raises ValueError where it is not one number per example."""
+    """The value of a metric in float32, of the shape `examples`. Raises ValueError where it has another shape."""
     if jnp.shape(score) != examples:
         raise ValueError(
             f"the metric gave {list(jnp.shape(score))} for {list(examples)} examples: it must give one number "
@@ -32,24 +32,29 @@ def per_example(score: Any, examples: tuple[int, ...]) -> Array:
 
 
 def check_counts(**counts: int | None) -> None:
-    """Raises ValueError where a number of things, given by the name of its argument, is below 1."""
+    """Raises ValueError where an argument that counts things, given by its name, is below 1. None is let pass."""
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{name}={count}: it must be at least 1")
 
 
 def at_once(chunk: int | None, examples: tuple[int, ...]) -> int:
-    """How many runs over a batch of examples go at once: `chunk`, or so many that 64 sequences do."""
+    """How many runs over a batch of examples go at once: `chunk` if it is given, else as many as have 64 sequences."""
     return chunk or max(1, SEQUENCES // max(1, math.prod(examples)))
 
 
 def in_chunks(one: Callable[[Any], Any], xs: Any, chunk: int) -> Any:
-    """`jax.vmap(one)(xs)`, of which at most `chunk` are computed at once.
+    """The same as `jax.vmap(one)(xs)`, with at most `chunk` entries computed at once, so that memory is bounded.
 
     Args:
       one: a function of one entry.
       xs: a pytree whose leaves have one leading axis.
       chunk: how many at once, at least 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> in_chunks(lambda x: x * x, jnp.arange(5), chunk=2).tolist()
+      [0, 1, 4, 9, 16]
     """
     leaves = jax.tree.leaves(xs)
     chex.assert_equal_shape_prefix(leaves, 1)
@@ -57,7 +62,8 @@ def in_chunks(one: Callable[[Any], Any], xs: Any, chunk: int) -> Any:
     n_chunks = -(-n // chunk)
     if n_chunks <= 1:
         return jax.vmap(one)(xs)
-    size = -(-n // n_chunks)  # chunks of one size, the last filled up: what is left over would be a second program
+    # All chunks have one size, and the last is filled up with the last entry: another size would be a second program.
+    size = -(-n // n_chunks)
     rows = jnp.minimum(jnp.arange(n_chunks * size), n - 1).reshape(n_chunks, size)
     values = lax.map(lambda some: jax.vmap(one)(jax.tree.map(lambda x: x[some], xs)), rows)
     return jax.tree.map(lambda x: x.reshape(n_chunks * size, *x.shape[2:])[:n], values)

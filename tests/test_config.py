@@ -66,6 +66,7 @@ def test_every_field_is_a_flag(toml: Any, capsys: pytest.CaptureFixture) -> None
         ("n_steps = 1\nseed = 0.5", TypeError, "seed = 0.5 is not int | None"),
         ("n_steps = 1\noptimizer = 3", TypeError, "optimizer = 3 is not Optimizer"),
         ("n_steps = 1\noptimizer = {betas = [0.1]}", TypeError, "optimizer.betas = [0.1] is not tuple[float, float]"),
+        ("n_steps = 1\n[real]\nn_steps = 2", ValueError, "unknown key 'real'"),  # Train has no model
         ("n_steps 1", ValueError, "not a TOML file"),
     ],
 )

@@ -1,4 +1,7 @@
-"""The command line `interp-jax`: thin, and quick to say what is wrong. Bad input is one line and exit code 2."""
+"""The command line `interp-jax`. Bad input is told in one line on stderr, with exit code 2.
+
+A command is a function in a file of its own, whose arguments are the options and whose docstring is the help.
+"""
 
 from collections.abc import Sequence
 import sys
@@ -26,7 +29,7 @@ def main(args: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if args is None else args) or ["--help"]
     try:
         if words[0] == "train-dictionary" and "--config" in words[:-1]:
-            at = words.index("--config")  # the other options are the keys of the file
+            at = words.index("--config")  # which options there are depends on the file: its keys
             from_file(words[at + 1], words[1:at] + words[at + 2 :])
             return
         tyro.extras.subcommand_cli_from_dict(

@@ -1,4 +1,4 @@
-"""`interp-jax attention`: where every head looks in a prompt, as a page, and what kind of head each is."""
+"""`interp-jax attention`: a page that shows where every head looks in a prompt, and what kind of head each is."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def attention(
 
 
 def _pattern(model: Any, tokens: Any, mask: Any = None) -> Any:
-    """The attention patterns `[layer batch head query key]`."""
+    """The attention patterns of a run, float `[layer batch head query key]`."""
     import interp_jax as ij
     from interp_jax import models
 
@@ -51,7 +51,7 @@ def _pattern(model: Any, tokens: Any, mask: Any = None) -> Any:
 
 
 def _scores(model: Any, tokenizer: Any, seed: int) -> dict[str, Any]:
-    """The scores of heads by name, each `[layer head]`."""
+    """How far each head is of a kind: name of the kind -> `[layer head]`, from 0 to 1."""
     from interp_jax import heads
 
     tokens, mask = _said_twice(model, tokenizer, seed)
@@ -65,7 +65,10 @@ def _scores(model: Any, tokenizer: Any, seed: int) -> dict[str, Any]:
 
 
 def _said_twice(model: Any, tokenizer: Any, seed: int, n: int = 32, length: int = 24) -> tuple[Any, Any]:
-    """Tokens and mask `[batch position]`: words in no order, said twice; of a tokenizer without them, random tokens."""
+    """Tokens and mask `[batch position]` of n sequences, each of words in random order, said twice.
+
+    Where a word is not one token of the tokenizer, they are `length` random tokens, said twice.
+    """
     import jax
     import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""What the commands write: checked before the work, whole or not at all."""
+"""Files that commands write: that they can be written is checked before the work, and each is whole or not there."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ import tempfile
 
 
 def check_writable(out: Path) -> None:
-    """Raises OSError now rather than after minutes of work."""
+    """Makes the folder, and raises OSError where it cannot be written, before minutes of work rather than after."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -16,7 +16,7 @@ def check_writable(out: Path) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a UTF-8 text file, whole or not at all."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)

@@ -1,4 +1,4 @@
-"""`interp-jax patch`: activation patching of one site, as a map in the terminal, a page, and a file of numbers."""
+"""`interp-jax patch`: activation patching of one site, as a map in the terminal, a page and a file of numbers."""
 
 import html
 import json
@@ -49,9 +49,12 @@ def patch(
     output.check_writable(out)
     loaded, tokenizer = subject.open_model(model)
     given = {"--clean": clean, "--corrupted": corrupted, "--answer": answer, "--distractor": distractor}
-    if missing := [name for name, value in given.items() if value is None and any(given.values())]:
+    missing = [name for name, value in given.items() if value is None]
+    if 0 < len(missing) < len(given):
         raise ValueError(f"patch: {', '.join(missing)} missing; give all of {', '.join(given)}, or none of them")
-    pairs = _task(tokenizer, n, seed) if clean is None else _pair(tokenizer, *given.values())
+    if not over:
+        raise ValueError("patch: --over names no axis; give at least one, such as layer")
+    pairs = _task(tokenizer, n, seed) if missing else _pair(tokenizer, *given.values())
 
     f = partial(models.forward, attention_mask=pairs.mask, logits_at=pairs.last)
     difference = metrics.logit_diff(pairs.answers, pairs.distractors)
@@ -86,6 +89,7 @@ def _task(tokenizer: Any, n: int, seed: int) -> "Task":
 
 
 def _pair(tokenizer: Any, clean: Any, corrupted: Any, answer: Any, distractor: Any) -> "Task":
+    """One pair of the user's own prompts."""
     import jax.numpy as jnp
 
     from interp_jax import models
@@ -115,6 +119,7 @@ def _labels(values: Any, over: tuple[str, ...], tokenizer: Any, pairs: "Task") -
 
 
 def _print(values: Any, over: tuple[str, ...], labels: list[list[str]]) -> None:
+    """Prints a map of two axes; of more or fewer nothing, since the terminal has no room for it."""
     if len(over) != 2:
         return
     print(f"\n{over[0]} down, {over[1]} across")
@@ -124,7 +129,7 @@ def _print(values: Any, over: tuple[str, ...], labels: list[list[str]]) -> None:
 
 
 def _page(values: Any, over: tuple[str, ...], labels: list[list[str]], title: str) -> str:
-    """A heat map; of more than two axes, all but the last go down."""
+    """A page with the heat map; where there are more than two axes, all but the last go down."""
     import numpy as np
     import plotly.graph_objects as go
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-_LARGEST = 1 << 30  # bytes of the folder; what was used longest ago goes first
+_LARGEST = 1 << 30  # bytes that the folder may have; beyond that, what was used longest ago is removed
 
 
 def keep() -> None:

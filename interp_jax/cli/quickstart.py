@@ -1,4 +1,4 @@
-"""`interp-jax quickstart`: from a model and a text to a dictionary, its scores, its page, and a steered text."""
+"""`interp-jax quickstart`: from a model and a text to a dictionary, its scores, its page and a steered text."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from interp_jax.cli.subject import Subject
 
 N_FEATURES = 12  # on the page
-PAGE_TOKENS = 200_000  # on which the page's features are shown
+PAGE_TOKENS = 200_000  # in which the page looks for where its features are active
 
 
 def quickstart(
@@ -118,14 +118,18 @@ def quickstart(
 
 @contextmanager
 def _stage(text: str) -> Iterator[None]:
-    """Says what is under way."""
+    """Shows what is under way, where it takes long."""
     with Progress(text, 1) as progress:
         progress.begin()
         yield
 
 
 def _train(activations: Any, planned: Plan, seed: int, log: Path, site: str) -> tuple[Any, float]:
-    """A `TopK` of activations `[token d_in]` as they are, and the scale that it was trained at."""
+    """Trains a `TopK` on activations `[token d_in]`.
+
+    Returns:
+      The dictionary, for activations as the model has them, and the factor that they were scaled by for training.
+    """
     import jax
 
     from interp_jax import dictionaries
@@ -147,6 +151,7 @@ def _train(activations: Any, planned: Plan, seed: int, log: Path, site: str) -> 
 
 
 def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any, n: int) -> tuple[list[Any], Any]:
+    """The n features that say the most, each as the page shows it, and the density of every feature `[d_sae]`."""
     from interp_jax import report
     from interp_jax.cli import subject
 
@@ -164,6 +169,7 @@ def _features(looked_at: "Subject", dictionary: Any, activations: Any, read: Any
 
 
 def _code(looked_at: "Subject", out: Path, prompt: str) -> str:
+    """A script that loads the dictionary again and encodes a prompt."""
     return f"""\
 import interp_jax as ij
 from interp_jax import dictionaries, models

@@ -18,7 +18,7 @@ def sites(model: Annotated[str, tyro.conf.Positional]) -> None:
 
 
 def catalogue(model: object) -> object:
-    """The sites of a model for one sequence of tokens; prints as a table. Runs nothing."""
+    """The catalogue of a model's sites on one sequence of 8 tokens, which prints as a table. Runs nothing."""
     import jax
     import jax.numpy as jnp
 

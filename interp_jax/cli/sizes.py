@@ -1,6 +1,7 @@
-"""Sizes of `interp-jax quickstart`: what is not given is chosen so that a run takes minutes, and how long it will take.
+"""Sizes of `interp-jax quickstart`, and how long a run of these sizes takes.
 
-What is chosen follows from the arithmetic of the model alone, so that it is the same on every machine.
+What the user does not give is chosen so that a run takes minutes. The choice follows from the arithmetic of the model
+alone, so that it is the same on every machine; the time is told by a first batch.
 """
 
 from dataclasses import dataclass
@@ -9,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from interp_jax.runs import check_counts
+
 if TYPE_CHECKING:
     from interp_jax.cli.subject import Subject
 
 READING, TRAINING, SCORING, STEERING = 3e12, 3.3e12, 1.5e12, 8e11  # multiplications and additions, at most
-# How much longer they take than reading does: choice of features and Adam, logits of every word, one token at a time.
+# How many times longer the same arithmetic takes than in reading: training also chooses features and runs Adam, scoring
+# computes the logits of every word, and steering generates one token at a time.
 SLOWER_TRAINING, SLOWER_SCORING, SLOWER_STEERING = 3, 2, 6
 MOST_TOKENS, MOST_STEPS, MOST_HELD_OUT, MOST_STEERED = 400_000, 2000, 128, 24
-WIDE = 256  # dimensions of a site, above which a dictionary has half as many features for each
+WIDE = 256  # dimensions; for a wider site a dictionary has 8 features for each dimension instead of 16
 RUNS = 5  # of the model over held-out text: the mean, clean, spliced, and two ablations
-OVERHEAD = 40.0  # seconds: programs are compiled, the page is made
+OVERHEAD = 40.0  # seconds in which programs are compiled and the page is made
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class Plan:
     Attributes:
       tokens, positions, d_sae, k, steps, batch: as in `Sizes`.
       held_out: sequences that the dictionary is scored on, at most.
-      steered: features among which the one to steer with is looked for.
-      per_token: of the model, for one token.
-      per_step: of training.
+      steered: features that are tried for steering, the clearest of which is shown.
+      per_token: arithmetic of the model for one token.
+      per_step: arithmetic of one training step.
     """
 
     tokens: int
@@ -63,7 +67,7 @@ class Plan:
     per_step: float
 
     def seconds(self, shape: tuple[int, int], rate: float) -> float:
-        """About how long it will take for text of a shape, at a rate of operations a second."""
+        """About how many seconds the run takes, for tokens of a shape and a rate of operations a second."""
         read = shape[0] * shape[1] * self.per_token
         scored = RUNS * min(self.held_out, max(1, shape[0] // 10)) * shape[1] * self.per_token
         steered = 2 * self.steered * _per_case(self.per_token)
@@ -72,8 +76,14 @@ class Plan:
 
 
 def plan(sizes: Sizes, model: Any, d_in: int) -> Plan:
-    """The sizes of a run on a model's site of width `d_in`. Raises ValueError where they do not fit each other."""
+    """The sizes of a run on a model's site of width `d_in`.
+
+    Raises:
+      ValueError: a size is below 1, or there are more active features than features.
+    """
     import jax
+
+    check_counts(**{f"--sizes.{name}": given for name, given in vars(sizes).items()})
 
     n_parameters = sum(leaf.size for leaf in jax.tree.leaves(model.blocks))
     per_token = 2.0 * (n_parameters + model.config.d_model * model.config.d_vocab)
@@ -97,12 +107,12 @@ def plan(sizes: Sizes, model: Any, d_in: int) -> Plan:
 
 
 def _per_case(per_token: float) -> float:
-    """The arithmetic of one steered text: six prompts are continued by thirty tokens, and read once more."""
+    """The arithmetic of one steered feature: six prompts of some ten tokens go on for thirty and are read once more."""
     return 6 * 2 * 40 * per_token
 
 
 def rate(subject: "Subject", tokens: np.ndarray, mask: np.ndarray, per_token: float) -> float:
-    """Operations a second, of the model on a first batch, after its program is compiled."""
+    """How many operations a second the model does on a first batch, after its program is compiled."""
     from interp_jax.cli import subject as on
 
     batch, mask = tokens[: on.BATCH], mask[: on.BATCH]

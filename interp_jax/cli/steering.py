@@ -1,4 +1,4 @@
-"""A before and after of text that one feature of a dictionary steers."""
+"""Text that one feature of a dictionary steers, beside what the model says without."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ STRENGTHS = (1.0, 2.5)  # of the feature's largest activation
 
 @dataclass(frozen=True)
 class Steered:
-    """One prompt, continued without and with a feature clamped to `strength`."""
+    """One prompt, continued by the model as it is (`before`) and with a feature held at `strength` (`after`)."""
 
     feature: report.Feature
     strength: float
@@ -31,7 +31,7 @@ class Steered:
     after: str
 
     def shown(self) -> dict[str, str]:
-        """The steered text as `report.page` takes it."""
+        """The prompt and both texts, as `report.page` takes them."""
         texts = {"prompt": self.prompt, "before": self.before, "after": self.after}
         return {"feature": str(self.feature.label), **texts}
 
@@ -44,15 +44,23 @@ def steer(
     *,
     n_tokens: int = 30,
 ) -> Steered:
-    """Of all features, strengths and prompts, the case where the label's words come up most clearly in fluent text.
+    """Steers by each feature, and gives the case where its label's words come up most, in text that stays fluent.
 
-    The feature is clamped at every position, and the dictionary's error is kept. All cases are one compiled program.
+    Each feature is held at each of `STRENGTHS` at every position, for each prompt; the dictionary's error is kept. All
+    cases are one compiled program.
+
+    Args:
+      subject: the model and the site.
+      dictionary: of the site.
+      features: those to try.
+      prompts: the texts to go on from.
+      n_tokens: how many tokens the model says, fewer where its context ends.
     """
     tokens, mask, _ = models.tokenize(subject.tokenizer, list(prompts), bos=subject.tokenizer.bos_id is not None)
     n_tokens = min(n_tokens, subject.model.config.n_ctx - tokens.shape[1])
 
     def continued(edits: dict[str, Any]) -> tuple[list[str], np.ndarray]:
-        """The continuations of the prompts, and the nats of the token in each that surprises the model most."""
+        """How each prompt goes on, and by how many nats the least likely of its tokens surprises the unedited model."""
         out = models.generate(subject.model, tokens, n_tokens, attention_mask=mask, edits=edits)
         texts = ["".join(subject.tokenizer.to_str_tokens(row)) for row in np.asarray(out)[:, -n_tokens:]]
         return texts, np.asarray(_surprise(subject.model, out, mask, n_tokens))
@@ -82,7 +90,10 @@ def _surprise(model: Any, tokens: jax.Array, mask: jax.Array, n_tokens: int) -> 
 
 
 def _score(words: Sequence[str], before: str, after: str) -> float:
-    """How many more of the words there are, at most 2, times the share of different pairs of words, cubed."""
+    """How clearly the words come up: how many more there are after than before, at most 2, less where text repeats.
+
+    The count is multiplied by the cube of the share of neighbouring words that are no repetition of such a pair.
+    """
     wanted = {word.casefold() for word in words}
 
     def said(text: str) -> list[str]:

@@ -17,12 +17,12 @@ BATCH = 16  # sequences that the model reads at once
 
 @dataclass(frozen=True)
 class Subject:
-    """What is looked at.
+    """A model and one of its sites.
 
     Attributes:
       name: of the model, as the user gave it.
       model, tokenizer: from `models.load`.
-      sites: the catalogue.
+      sites: the catalogue of all sites.
       site: address of one site, such as `"blocks.2.resid_post"`.
       d_in: width of the site.
     """
@@ -73,7 +73,17 @@ def load(name: str, site: str | None) -> Subject:
 
 
 def activations(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown: bool = True) -> np.ndarray:
-    """The site's values, float32 `[sequence position d_in]`, for tokens and the mask of those that are attended to."""
+    """The values of the site on a text.
+
+    Args:
+      subject: the model and the site.
+      tokens: int32 `[sequence position]`.
+      mask: bool `[sequence position]`, False at padding.
+      shown: whether progress is shown.
+
+    Returns:
+      float32 `[sequence position d_in]`.
+    """
     read = ij.capture(models.forward, subject.site, output=False)
     out = np.empty((*tokens.shape, subject.d_in), np.float32)
     with Progress("running the model", -(-len(tokens) // BATCH), shown=shown) as progress:
@@ -86,17 +96,23 @@ def activations(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown
 
 
 def logit_effects(subject: Subject, rows: Any) -> np.ndarray | None:
-    """What one unit along each row `[n d_in]` adds to the logits by the direct path, `[n d_vocab]`, less its mean.
+    """What one unit along a direction adds to the logits by the direct path, less its mean over the vocabulary.
 
-    The final norm's weights are applied and its scale is left out. None where there is no such path: the site does not
-    write to the residual stream in its own coordinates, the model has no unembedding, or an encoder's blocks and head
-    stand between.
+    The weights of the final norm are applied, and its scale is left out.
+
+    Args:
+      subject: the model and the site.
+      rows: the directions, `[n d_in]`.
+
+    Returns:
+      float32 `[n d_vocab]`; None where there is no such path, since the site is not as wide as the residual stream, the
+      model has no unembedding, or it is an encoder, which has a head between.
     """
     weights = models.weights(subject.model)
     if "W_U" not in weights or subject.d_in != weights["W_U"].shape[0] or not isinstance(subject.model, models.Decoder):
         return None
     rows = np.asarray(rows, np.float32)
-    if "ln_final_b" in weights:  # a LayerNorm takes the mean away
+    if "ln_final_b" in weights:  # a LayerNorm, which subtracts the mean
         rows = rows - rows.mean(-1, keepdims=True)
     if "ln_final_w" in weights:
         rows = rows * np.asarray(weights["ln_final_w"], np.float32)

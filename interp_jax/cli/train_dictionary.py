@@ -1,7 +1,7 @@
-"""`interp-jax train-dictionary`: dictionaries of one kind on a model's activations, from a TOML file.
+"""`interp-jax train-dictionary`: trains dictionaries of one kind on a model's activations, from a TOML file.
 
-Seeds, widths, k and sparsities of a sweep train together in one program. A run that was cut off goes on from its last
-checkpoint; the dictionaries as they were then are in the folder `intermediate`.
+All dictionaries of a sweep over seeds, widths, k and sparsities train together, in one program. A run that was cut off
+goes on from its last checkpoint; the dictionaries as they were at that step are in the folder `intermediate`.
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,15 @@ from interp_jax import config, dictionaries, io, models
 from interp_jax.cli import subject
 from interp_jax.data import corpus
 from interp_jax.dictionaries.masking import counted
+from interp_jax.runs import check_counts
 
-HELD_OUT = 128  # sequences, at most
-TOLD = ("l0", "fvu", "ce_recovered", "kl_spliced", "dead")  # of the scores that scores.json has
+HELD_OUT = 128  # sequences on which dictionaries are scored, at most
+TOLD = ("l0", "fvu", "ce_recovered", "kl_spliced", "dead")  # the scores that are printed; scores.json has all
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What else an architecture's `create` takes; an array for `points` is made of the activations."""
+    """What else an architecture's `create` takes. Its `points` are centroids that are made of the activations."""
 
     form: str | None = None
     threshold: float | None = None
@@ -41,7 +42,7 @@ class Settings:
     c: float | None = None
     delta: float | None = None
     n_points: int = 1000
-    """Centroids of the activations, for an archetypal dictionary."""
+    """How many such centroids, for an archetypal dictionary."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class TrainDictionary:
     """What to train, on what."""
 
     out: Path
-    """Folder: one of each dictionary, scores.json, TensorBoard scalars, the checkpoint of training."""
+    """Folder for the dictionaries, scores.json, TensorBoard's scalars and the checkpoint of training."""
     kind: str = "topk"
     """Architecture, such as topk, batchtopk, jumprelu, gated, transcoder, crosscoder, clt."""
     model: str = "microworld"
@@ -67,7 +68,7 @@ class TrainDictionary:
     sparsity: tuple[float, ...] = ()
     """Weights of the sparsity term; by default the architecture's published one."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of the dictionaries' starts; the first is also of the order of the tokens."""
+    """Seeds of the dictionaries' starts; the first also seeds the order of the tokens and the microworld's text."""
     n_tokens: int = 400_000
     """Tokens of text, at most."""
     n_positions: int = 128
@@ -77,11 +78,11 @@ class TrainDictionary:
     batch_size: int = 1024
     """Tokens in one step."""
     learning_rate: float | None = None
-    """Its peak; by default the law of Gao et al. for the width."""
+    """The learning rate at its peak; by default what Gao et al. (2024) give for the width."""
     resample_at: tuple[int, ...] = ()
     """Steps after which dead features start again."""
     checkpoint_every: int = 1000
-    """Steps."""
+    """Steps between two checkpoints."""
     settings: Settings = field(default_factory=Settings)
     """What else the architecture takes."""
 
@@ -98,17 +99,32 @@ def train_dictionary(config: Path) -> None:
 
 
 def from_file(path: str | Path, words: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Trains what a file says, `words` of the command line over it; raises as `train` does."""
-    return train(config.load(TrainDictionary, path, words))
+    """Trains what a file says, with the options `words` of the command line in place of its own.
+
+    Raises:
+      ValueError: the file, or what it says, cannot be used.
+      FileNotFoundError: there is no such file.
+      FloatingPointError: as in `train`.
+    """
+    try:
+        cfg = config.load(TrainDictionary, path, words)
+    except TypeError as error:  # a value of the wrong type is bad input too
+        raise ValueError(str(error)) from None
+    return train(cfg)
 
 
 def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
-    """Trains, scores and saves every dictionary; gives their scores by name.
+    """Trains, scores and saves every dictionary.
+
+    Returns:
+      Name of a dictionary -> name of a score -> its value.
 
     Raises:
       ValueError: an unknown kind, sizes or sites that it cannot have, or too little text.
-      FloatingPointError: the loss is not finite; names the step. The last checkpoint stays.
+      FloatingPointError: the loss is not finite; the message names the step. The last checkpoint stays.
     """
+    sizes = {name: getattr(cfg, name) for name in ("n_tokens", "n_positions", "batch_size", "checkpoint_every")}
+    check_counts(**sizes)
     cls = _kind(cfg)
     members = _members(cfg, cls)
     for name in members:
@@ -118,16 +134,31 @@ def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
     read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_tokens, n_positions=n_positions, seed=cfg.seeds[0])
     n_held_out = max(1, min(HELD_OUT, len(read.tokens) // 10))
     harvest = partial(dictionaries.harvest, models.forward, _where(cfg), model, skip=read.special)
-    train = partial(
+    batches = partial(
         harvest, read.tokens[:-n_held_out], mask=read.real[:-n_held_out], batch_size=cfg.batch_size, seed=cfg.seeds[0]
     )
-    first = next(train())
+    first = next(batches())
     scaling = dictionaries.Scaling.fit(first)
-    states = [_start(cfg, cls, scaling(first), **member) for member in members.values()]
-    states = _resumed(cfg, states)
-    batches = train(start=int(states[0].step)).map(scaling)
+    first = scaling(first)
+    states = _resumed(cfg, [_start(cfg, cls, first, **member) for member in members.values()])
+    states = _trained(cfg, members, scaling, states, batches(start=int(states[0].step)).map(scaling), first)
+
+    scores = {}
+    held_out = read.tokens[-n_held_out:], read.real[-n_held_out:]
+    for name, state in zip(members, states, strict=True):
+        scores[name] = _scores(harvest, model, scaling.fold(state.dictionary), *held_out, read.special)
+        _save(cfg, name, scaling, state, member=members[name], scores=scores[name])
+        print(f"{name:32}", *(f"  {key} {scores[name][key]:.4g}" for key in TOLD if key in scores[name]))
+    (cfg.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def _trained(
+    cfg: TrainDictionary, members: dict[str, Any], scaling: Any, states: list[Any], batches: Any, first: Any
+) -> list[Any]:
+    """The states after the last step. At every pause dead features start again, if it is time, and all is saved."""
+    x = first
     with dictionaries.Monitor(cfg.out / "tensorboard") as monitor:
-        x = scaling(first)
 
         def report(states: Any, info: Any, batch: Any) -> None:
             nonlocal x
@@ -142,24 +173,18 @@ def train(cfg: TrainDictionary) -> dict[str, dict[str, float]]:
             for (name, member), state in zip(members.items(), states, strict=True):  # to look at while it trains
                 _save(cfg, f"intermediate/{name}", scaling, state, member=member, step=stop)
             _checkpoint(cfg, states)
-
-    scores = {}
-    held_out = read.tokens[-n_held_out:], read.real[-n_held_out:]
-    for name, state in zip(members, states, strict=True):
-        scores[name] = _scores(harvest, model, scaling.fold(state.dictionary), *held_out, read.special)
-        _save(cfg, name, scaling, state, member=members[name], scores=scores[name])
-        print(f"{name:32}", *(f"  {key} {scores[name][key]:.4g}" for key in TOLD if key in scores[name]))
-    (cfg.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    return scores
+    return states
 
 
 def _save(cfg: TrainDictionary, name: str, scaling: Any, state: Any, **about: Any) -> None:
+    """Saves a dictionary for activations as the model has them, with the factors that they were trained at."""
     factors = [np.asarray(factor).tolist() for factor in jax.tree.leaves(scaling.factor)]
     about = {"model": cfg.model, "site": cfg.site, "site_out": cfg.site_out, "normalisation": factors, **about}
     dictionaries.save(cfg.out / name, scaling.fold(state.dictionary), **about)
 
 
 def _kind(cfg: TrainDictionary) -> Any:
+    """The class of the architecture."""
     trained = {kind.architecture: kind for kind in dictionaries.known_kinds() if kind.is_trained}
     if cfg.kind not in trained:
         raise ValueError(
@@ -173,11 +198,14 @@ def _kind(cfg: TrainDictionary) -> Any:
 
 
 def _where(cfg: TrainDictionary) -> str | tuple[str, str]:
+    """The address that is read, or those of input and target."""
     return cfg.site if cfg.site_out is None else (cfg.site, cfg.site_out)
 
 
 def _members(cfg: TrainDictionary, cls: Any) -> dict[str, dict[str, Any]]:
-    """The settings of each dictionary of the sweep, under a name that tells what varies."""
+    """The settings of each dictionary of the sweep, under a name that tells what varies: name -> setting -> value."""
+    if empty := [name for name in ("d_sae", "seeds") if not getattr(cfg, name)]:
+        raise ValueError(f"{empty[0]} = []: a sweep needs at least one")
     axes = {"d_sae": cfg.d_sae, "k": cfg.k or (None,), "sparsity": cfg.sparsity or (None,), "seed": cfg.seeds}
     takes = inspect.signature(cls.create).parameters
     if ("k" in takes) != bool(cfg.k):
@@ -217,6 +245,7 @@ def _start(
 
 
 def _centroids(x: Any, n: int, seed: int) -> np.ndarray:
+    """At most n centroids of the activations `[token d_in]`, by k-means: `[centroid d_in]`."""
     from sklearn.cluster import MiniBatchKMeans
 
     return np.asarray(MiniBatchKMeans(min(n, len(x)), random_state=seed).fit(np.asarray(x)).cluster_centers_)
@@ -233,7 +262,7 @@ def _checkpoint(cfg: TrainDictionary, states: Sequence[Any]) -> None:
 
 
 def _resumed(cfg: TrainDictionary, states: list[Any]) -> list[Any]:
-    """The states of the last checkpoint, if there is one, of the same configuration."""
+    """The states of the last checkpoint, which must be of the same configuration; `states` if there is none."""
     if not (cfg.out / "checkpoint").exists():
         return states
     saved, metadata = io.orbax.load(cfg.out / "checkpoint")
@@ -249,7 +278,7 @@ def _as_json(cfg: TrainDictionary) -> Any:
 def _scores(
     harvest: Any, model: Any, dictionary: Any, tokens: np.ndarray, mask: np.ndarray, special: tuple[int, ...]
 ) -> dict[str, float]:
-    """What `evaluate` finds, or of several layers at once, which it cannot splice, the reconstruction alone."""
+    """The scores of `evaluate`. A dictionary of several layers at once cannot be spliced, and has fvu and l0 alone."""
     if not dictionary.is_stacked:
         found = dictionaries.evaluate(models.forward, None, dictionary, model, tokens, mask=mask, skip=special)
         return found.numbers()

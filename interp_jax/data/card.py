@@ -1,4 +1,4 @@
-"""The card of a model trained on a world: what it was asked, how well it answers, what it does not reach."""
+"""The card of a model that is trained on a world: how well it answers, what it does not reach, how it was trained."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from interp_jax.data import microworld, tasks
 from interp_jax.data.prompts import correct, prompts
 from interp_jax.data.world import World
 
-WANTED = 0.95  # where a world says nothing else
+WANTED = 0.95  # accuracy, where a world says nothing else
 TEMPLATE = """---
 license: apache-2.0
 library_name: interp_jax
@@ -61,7 +61,19 @@ def accuracies(
     split: str = "heldout",
     world: str = "microworld",
 ) -> dict[str, float]:
-    """Greedy accuracy over the whole vocabulary by phenomenon, on n examples of each; arguments as in `tasks`."""
+    """How often the likeliest of all words is a right answer, by phenomenon.
+
+    Args:
+      forward, model: as `prompts.correct` takes them.
+      tokenizer: of the model.
+      n: examples of each phenomenon.
+      seed: of the examples.
+      split: "heldout" or "train".
+      world: a name of `WORLDS`.
+
+    Returns:
+      phenomenon -> accuracy, from 0 to 1.
+    """
     key = jax.random.key(seed)
     return {
         name: tasks.share_correct(forward, model, make(key, tokenizer, n, split=split))
@@ -72,7 +84,10 @@ def accuracies(
 def details(
     forward: Callable[..., jax.Array], model: Any, tokenizer: Any, *, n: int, seed: int, world: World
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """phenomenon -> attribute -> value -> held-out accuracy, on n examples as the phenomenon draws them."""
+    """Held-out accuracy by the attributes that the world names: phenomenon -> attribute -> value -> accuracy.
+
+    Examples are drawn as in training, with as many boxes, turns and so on; `accuracies` draws them as `tasks` does.
+    """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for name, attributes in world.details.items():
         task = prompts(jax.random.key(seed), tokenizer, n, partial(world.phenomena[name], split="heldout"), {})
@@ -88,7 +103,12 @@ def details(
 def measure(
     forward: Callable[..., jax.Array], model: Any, tokenizer: Any, *, n: int, seed: int, world: World = microworld.WORLD
 ) -> dict[str, Any]:
-    """Everything measured that the card tells: accuracies by phenomenon and split, and by attribute."""
+    """All numbers of the card that are measured: accuracies by phenomenon and split, and by attribute.
+
+    Args:
+      forward, model, tokenizer, n, seed: as in `accuracies`.
+      world: that the model has learned.
+    """
     asked: dict[str, Any] = {"n": n, "seed": seed}
     return {
         "heldout": accuracies(forward, model, tokenizer, **asked, world=world.name),
@@ -104,16 +124,20 @@ def render(name: str, card: dict[str, Any], world: World = microworld.WORLD) -> 
 
     Args:
       name: of the model.
-      card: what `measure` gives, with n_parameters, version and the config of the training script.
+      card: what `measure` gives, and n_parameters, version, and the config of the training script.
       world: that the model has learned.
     """
     config, heldout = card["config"], card["heldout"]
     wanted = {phenomenon: world.wanted.get(phenomenon, WANTED) for phenomenon in heldout}
     rows = [
-        f"| {name} | {world.heldout[name]} | {reached:.1%} | {wanted[name]:.0%} | {card['train'][name]:.1%} |"
-        for name, reached in heldout.items()
+        f"| {asked} | {world.heldout[asked]} | {reached:.1%} | {wanted[asked]:.0%} | {card['train'][asked]:.1%} |"
+        for asked, reached in heldout.items()
     ]
-    missed = [f"{name} ({heldout[name]:.1%} of {wanted[name]:.0%})" for name in heldout if heldout[name] < wanted[name]]
+    missed = [
+        f"{asked} ({reached:.1%} of {wanted[asked]:.0%})"
+        for asked, reached in heldout.items()
+        if reached < wanted[asked]
+    ]
     shares = ", ".join(f"{phenomenon} {share:g}" for phenomenon, share in world.mixture.items())
     return TEMPLATE.format(
         **{**config, **config["model"], "mixture": shares, "world": world.name},

@@ -10,19 +10,20 @@ import numpy as np
 
 from interp_jax.data import microworld
 
-LINES = 2000  # of a file that are tokenised together: a token seldom spans lines
+LINES = 2000  # of a file that are one document: one at a time would be slow, and a token seldom spans lines
+SEEDS = 1 << 20  # seeds of the microworld's text that one seed of a corpus has for itself
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows of tokens.
+    """Rows of tokens, and what of them counts.
 
     Attributes:
       tokens: int32 `[sequence position]`, each row with the bos token first where the tokenizer has one.
-      mask: bool `[sequence position]`, False at special tokens and padding: what counts.
-      real: bool `[sequence position]`, False at padding: what a model attends to.
-      special: the ids of the special tokens.
-      openings: how some of its texts begin, for generation.
+      mask: bool `[sequence position]`, True at tokens of the text, False at special tokens and padding.
+      real: bool `[sequence position]`, False at padding alone: the attention mask of a model that reads the rows.
+      special: the ids of the bos and the eos token.
+      openings: the first words of up to six of its lines, as prompts for generation.
     """
 
     tokens: np.ndarray
@@ -40,21 +41,21 @@ def read(
     n_positions: int = 128,
     seed: int = 0,
 ) -> Corpus:
-    """Tokenises a text file, or the microworld's text if there is none, up to `n_tokens` tokens.
+    """Reads a text file, or the microworld's own text if there is none, as rows of tokens.
 
     Args:
       tokenizer: from `models.load`.
       file: a UTF-8 text file, read as a stream; None for the microworld's own text.
-      n_tokens: how many tokens are read at most; no text is read beyond them.
+      n_tokens: how many tokens are read at most; no text is tokenised beyond them.
       n_positions: the width of a row, the bos token included.
-      seed: seed of the microworld's text.
+      seed: seed of the microworld's text; every seed has other documents.
 
     Returns:
       A `Corpus` of at least 16 rows' worth of tokens.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is a folder, is not UTF-8, or is too short.
+      ValueError: it is a folder, is not UTF-8, or is too short; or a row has no place for a token of the text.
 
     Example:
       >>> from interp_jax import data, models
@@ -72,7 +73,8 @@ def read(
     where = "the microworld's text" if file is None else str(file)
     least = 16 * n_positions
     if found < least:
-        raise ValueError(f"{where}: gives {found} tokens, at least {least} are needed; give a longer text")
+        remedy = "give a longer text" if n_tokens >= least else f"n_tokens={n_tokens} is too small"
+        raise ValueError(f"{where}: gives {found} tokens, at least {least} are needed; {remedy}")
     return Corpus(tokens, mask, real, special, tuple(itertools.islice(_openings(documents[1]), 6)))
 
 
@@ -88,6 +90,9 @@ def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions
     Returns:
       int32 tokens `[sequence position]`, and their mask, bool, False at padding.
 
+    Raises:
+      ValueError: a row has no place for a token of the text.
+
     Example:
       >>> from interp_jax import data, models
       >>> _, tokenizer = models.load("microworld")
@@ -97,6 +102,8 @@ def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions
     """
     prefix = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     width, rows, total = n_positions - len(prefix), [], 0
+    if width < 1:
+        raise ValueError(f"n_positions={n_positions}: a row has no place for text; give at least {len(prefix) + 1}")
     for document in documents:
         ids = tokenizer.encode(document, bos=False)[: n_tokens - total]
         rows += [prefix + ids[start : start + width] for start in range(0, len(ids), width)]
@@ -112,6 +119,7 @@ def pack(tokenizer: Any, documents: Iterable[str], *, n_tokens: int, n_positions
 
 
 def _blocks(file: Path) -> Iterator[str]:
+    """The file in documents of `LINES` lines, with their line ends. All of it is checked before the first."""
     if file.is_dir():
         raise ValueError(f"{file}: is a folder; give a text file")
     if not file.exists():
@@ -130,11 +138,13 @@ def _blocks(file: Path) -> Iterator[str]:
 
 
 def _microworld(seed: int) -> Iterator[str]:
-    for part in itertools.count():
-        yield from microworld.text(seed + part, 512)
+    """Documents of the microworld without end."""
+    for part in itertools.count(seed * SEEDS):
+        yield from microworld.text(part, 512)
 
 
 def _openings(documents: Iterable[str], n_words: int = 5) -> Iterator[str]:
+    """The first words of lines that are long enough to go on, or of a document that has none, each once."""
     seen: set[str] = set()
     for document in documents:
         lines = [line.split() for line in document.splitlines()]

@@ -16,14 +16,21 @@ PAD, BOS, UNK = "<pad>", "<bos>", "<unk>"
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence of a world. Positions are word indices, the beginning-of-sequence token not counted.
+    """One sentence of a world, with a prompt, its answer, and all that is known of it.
 
-    words: the whole sentence, the answer included.
-    positions: name -> index; always has "end", the last word of the prompt: the answer is the next word.
-    corrupted: the prompt's twin, of the same length, whose answer is `distractor`.
-    determined: indices of the words that the words before them determine, the answer among them if they do.
-    accepted: other right answers, where there are several.
-    tree: the sentence's grammar, as `interp_jax.data.trees` writes it; "" where it has none.
+    Positions are indices of words; the beginning-of-sequence token is not counted.
+
+    Attributes:
+      phenomenon: the name of the phenomenon that made it.
+      words: the whole sentence, the answer included.
+      positions: name -> index; always has "end", the last word of the prompt: the answer is the next word.
+      answer: the word that the prompt is to go on with.
+      distractor: the answer of the corrupted prompt.
+      attributes: name -> value, what else is known, such as the template's number.
+      corrupted: the prompt's twin, of the same length, whose answer is `distractor`.
+      determined: indices of the words that follow from the words before them; of the answer too, if it does.
+      accepted: other right answers, where there are several.
+      tree: the sentence's grammar, as `interp_jax.data.trees` writes it; "" where it has none.
     """
 
     phenomenon: str
@@ -80,7 +87,13 @@ def finish(
 ) -> Example:
     """An example from a prompt's template, which ends right before the answer.
 
-    The twin has the `changed` slots. `determined`: slots whose words follow from the words before them.
+    Args:
+      phenomenon, answer, distractor, attributes, accepted: as in `Example`.
+      template: a tree with slots, as `fill` takes it.
+      slots: slot -> its word in the prompt.
+      changed: slot -> its word in the corrupted prompt, for the slots that differ there.
+      closing: the words after the answer.
+      determined: slots whose words follow from the words before them. The answer is always one of the determined words.
     """
     prompt, positions = fill(template, slots)
     corrupted, _ = fill(template, {**slots, **changed})
@@ -100,23 +113,34 @@ def finish(
 
 
 def stable_hash(*parts: object) -> int:
-    """A number that the parts' words determine, the same on every machine."""
+    """A number that follows from the text of the parts, the same on every machine and in every process."""
     return zlib.crc32("|".join(map(str, parts)).encode())
 
 
 def is_heldout(split: str) -> bool:
-    """Raises ValueError for a split that is neither "train" nor "heldout"."""
+    """Whether the split is "heldout" and not "train". Raises ValueError for any other."""
     if split not in ("train", "heldout"):
         raise ValueError(f"split is 'train' or 'heldout', not {split!r}")
     return split == "heldout"
 
 
 def belongs(split: str, *combination: object) -> bool:
-    """Whether the combination is of the split: one in ten is held out, the same ones on every machine."""
+    """Whether the combination is of the split. One combination in ten is held out, the same ones on every machine."""
     return (stable_hash(*combination) % 10 == 0) == is_heldout(split)
 
 
 def pick_phrasing(rng: random.Random, split: str, n: int, *fact: object) -> int:
-    """A phrasing of a fact: every fact has one phrasing held out, and is known by the others."""
+    """The index of one of a fact's n phrasings: of every fact one is held out, and the others are for training."""
     heldout = stable_hash(*fact) % n
     return heldout if is_heldout(split) else (heldout + rng.randrange(1, n)) % n
+
+
+def check_within(name: str, number: int, least: int, most: int | None = None) -> None:
+    """Raises ValueError where a number of things is out of range.
+
+    >>> check_within("binding: n_boxes", 1, 2, 20)
+    Traceback (most recent call last):
+    ValueError: binding: n_boxes=1: give at least 2 and at most 20
+    """
+    if number < least or (most is not None and number > most):
+        raise ValueError(f"{name}={number}: give at least {least}{'' if most is None else f' and at most {most}'}")

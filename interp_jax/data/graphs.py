@@ -1,4 +1,7 @@
-"""Random walks on graphs whose nodes are words: batches for the energy and the geometry of in-context representations.
+"""Random walks on one graph whose nodes are words: the geometry of its nodes' representations grows in the context.
+
+The energy of that geometry is measured over many walks on the same graph with the same words, which `walks` gives;
+`tasks.walks` gives prompts with answers, each on words of its own.
 
 Reference: Park et al. (2025), "ICLR: In-Context Learning of Representations", https://arxiv.org/abs/2501.00070.
 """
@@ -10,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from interp_jax.data.examples import check_within
 from interp_jax.data.prompts import check_tokenizer
 from interp_jax.data.worlds.context import GRAPHS, NOUNS, walk
 
@@ -18,10 +22,11 @@ from interp_jax.data.worlds.context import GRAPHS, NOUNS, walk
 class Walks:
     """Walks on one graph with the same words at its nodes.
 
-    tokens: int32 [batch position], <bos> first.
-    nodes: int32 [batch position], the node of each token, -1 at <bos>.
-    adjacency: float32 [node node], 1 between neighbours.
-    words: the word of each node.
+    Attributes:
+      tokens: int32 `[batch position]`, <bos> first.
+      nodes: int32 `[batch position]`, the node of each token, -1 at <bos>.
+      adjacency: float32 `[node node]`, 1 between neighbours and 0 elsewhere.
+      words: the word of each node.
     """
 
     tokens: jax.Array
@@ -31,7 +36,7 @@ class Walks:
 
 
 def walks(key: jax.Array, tokenizer: Any, n: int = 64, *, graph: str = "grid", length: int = 96) -> Walks:
-    """n random walks of `length` words on one graph, whose nodes have the same random words in all of them.
+    """Random walks on one graph. Which words its nodes have is random, and the same in all walks.
 
     Args:
       key: a jax PRNG key.
@@ -41,7 +46,7 @@ def walks(key: jax.Array, tokenizer: Any, n: int = 64, *, graph: str = "grid", l
       length: words of a walk.
 
     Raises:
-      ValueError: there is no such graph, or a word is not one token of this tokenizer.
+      ValueError: there is no such graph, n or length is below 1, or a word is not one token of this tokenizer.
 
     Example:
       >>> from interp_jax import models
@@ -52,10 +57,12 @@ def walks(key: jax.Array, tokenizer: Any, n: int = 64, *, graph: str = "grid", l
     """
     if graph not in GRAPHS:
         raise ValueError(f"walks: no graph {graph!r}; there are {', '.join(GRAPHS)}")
+    check_within("walks: n", n, 1)
+    check_within("walks: length", length, 1)
+    check_tokenizer(tokenizer)
     rng = random.Random(int(jax.random.bits(key)))
     words = rng.sample(NOUNS, len(GRAPHS[graph]))
     nodes = np.array([walk(rng, graph, length) for _ in range(n)], np.int32)
-    check_tokenizer(tokenizer)
     ids = np.array([tokenizer.token_id(word) for word in words], np.int32)
     prefix = np.array([tokenizer.encode("")] * n, np.int32)
     adjacency = np.zeros((len(words), len(words)), np.float32)

@@ -1,14 +1,11 @@
-"""The words, facts and templates of the first microworld: what its language is about, not how it is drawn.
+"""The words, facts and templates of the first microworld. How sentences are drawn from them is in `phenomena.py`.
 
-A template is a tree of words and `{slots}`, as `interp_jax.data.trees` writes it; a slot is one word, so a position has
-a name before it is filled.
+A template is a tree of words and `{slots}`, as `interp_jax.data.trees` writes it. A slot stands for one word, so that
+its position is known, and has a name, before it is filled.
 """
 
 import random
 
-from interp_jax.data.examples import BOS as BOS
-from interp_jax.data.examples import PAD as PAD
-from interp_jax.data.examples import UNK as UNK
 from interp_jax.data.trees import FUNCTION_WORDS, tagged
 from interp_jax.data.world import vocabulary
 

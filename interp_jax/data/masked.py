@@ -1,4 +1,4 @@
-"""Masked language modelling: word pieces trained on a text, rows of them, and what is hidden from the model.
+"""Masked language modelling: a tokenizer of word pieces, rows of them, and what is hidden from the model.
 
 Reference: Devlin et al. (2019), "BERT", https://arxiv.org/abs/1810.04805.
 """
@@ -39,15 +39,17 @@ for the matrices, AdamW for the rest, cosine schedule.
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4
 PAD, UNK, CLS, SEP, MASK = range(5)
-CONFIG = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}  # of its tokenizer
+# what tokenizer_config.json says
+CONFIG = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
 
 
 def wordpieces(texts: Iterable[str], d_vocab: int) -> "tokenizers.Tokenizer":
-    """A lower-case WordPiece tokenizer of at most d_vocab tokens, trained on the texts; encoding puts [CLS] and [SEP].
+    """Trains a lower-case WordPiece tokenizer of at most d_vocab tokens. It encodes a text as [CLS] … [SEP].
 
-    >>> tokenizer = wordpieces(["the cat sat", "the cats sat"] * 5, d_vocab=40)
-    >>> tokenizer.encode("The cats").tokens
-    ['[CLS]', 'the', 'cats', '[SEP]']
+    Example:
+      >>> tokenizer = wordpieces(["the cat sat", "the cats sat"] * 5, d_vocab=40)
+      >>> tokenizer.encode("The cats").tokens
+      ['[CLS]', 'the', 'cats', '[SEP]']
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -64,14 +66,23 @@ def wordpieces(texts: Iterable[str], d_vocab: int) -> "tokenizers.Tokenizer":
 
 
 def rows(tokenizer: "tokenizers.Tokenizer", texts: Iterable[str], n_positions: int) -> np.ndarray:
-    """Each text cut to rows [CLS] … [SEP], padded on the right: int32 [row position]. Texts without words give none.
+    """Cuts each text to rows [CLS] … [SEP] of at most n_positions word pieces, padded on the right.
 
-    >>> tokenizer = wordpieces(["a b c"], d_vocab=20)
-    >>> rows(tokenizer, ["a b c"], 4).tolist() == [[CLS, *tokenizer.encode("a b").ids[1:3], SEP],
-    ...                                            [CLS, tokenizer.token_to_id("c"), SEP, PAD]]
-    True
+    Returns:
+      int32 `[row n_positions]`, the rows of the first text first. A text without words gives no row.
+
+    Raises:
+      ValueError: n_positions is below 3, so that a row has no place for a word piece.
+
+    Example:
+      >>> tokenizer = wordpieces(["a b c"], d_vocab=20)
+      >>> rows(tokenizer, ["a b c"], 4).tolist() == [[CLS, *tokenizer.encode("a b").ids[1:3], SEP],
+      ...                                            [CLS, tokenizer.token_to_id("c"), SEP, PAD]]
+      True
     """
     width = n_positions - 2
+    if width < 1:
+        raise ValueError(f"rows: n_positions={n_positions}: [CLS] and [SEP] leave no place for text; give at least 3")
     cut: list[list[int]] = []
     for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False):
         cut += [encoding.ids[start : start + width] for start in range(0, len(encoding.ids), width)]
@@ -84,24 +95,25 @@ def rows(tokenizer: "tokenizers.Tokenizer", texts: Iterable[str], n_positions: i
 def hide(
     rng: np.random.Generator, tokens: np.ndarray, d_vocab: int, rate: float = 0.15
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the model sees, and which tokens it must tell.
+    """Chooses the tokens that the model must tell, and hides them.
 
-    Of the tokens to tell, 8 in 10 are [MASK], 1 in 10 is a random token, 1 in 10 stands. Special tokens are never
-    among them.
+    Of those, 8 in 10 are replaced by [MASK], 1 in 10 by a random token, and 1 in 10 stays as it is. Special tokens are
+    never chosen.
 
     Args:
-      rng: numpy's.
-      tokens: int32 [row position].
+      rng: a random generator of numpy.
+      tokens: int32 `[row position]`.
       d_vocab: size of the vocabulary.
-      rate: share of the tokens to tell.
+      rate: the probability with which a token is chosen.
 
     Returns:
-      int32 [row position], and bool [row position].
+      The tokens that the model sees, int32 `[row position]`, and which it must tell, bool `[row position]`.
 
-    >>> tokens = np.array([[CLS, 7, 8, 9, SEP, PAD]], np.int32)
-    >>> seen, told = hide(np.random.default_rng(0), tokens, 20, rate=1.0)
-    >>> told.tolist(), bool((seen[~told] == tokens[~told]).all())
-    ([[False, True, True, True, False, False]], True)
+    Example:
+      >>> tokens = np.array([[CLS, 7, 8, 9, SEP, PAD]], np.int32)
+      >>> seen, told = hide(np.random.default_rng(0), tokens, 20, rate=1.0)
+      >>> told.tolist(), bool((seen[~told] == tokens[~told]).all())
+      ([[False, True, True, True, False, False]], True)
     """
     told = (rng.random(tokens.shape) < rate) & (tokens >= len(SPECIAL))
     kind = rng.random(tokens.shape)
@@ -111,14 +123,19 @@ def hide(
 
 
 def baselines(train: np.ndarray, heldout: np.ndarray) -> dict[str, float]:
-    """What is told without looking: accuracy of the commonest token, cross-entropy of the tokens' frequencies, in nats.
+    """How well one tells held-out tokens by the frequencies of tokens alone, without their context.
 
     Args:
-      train, heldout: int32 [row position]; frequencies are the former's, with one added to each.
+      train: int32 `[row position]`, where the frequencies are counted; one is added to the count of each token.
+      heldout: int32 `[row position]`, where they are tried. Special tokens do not count in either.
 
-    >>> found = baselines(np.array([[7, 7, 7, 8]]), np.array([[7, 8]]))
-    >>> found["commonest"], round(found["unigram"], 3)
-    (0.5, 1.04)
+    Returns:
+      "commonest", the accuracy of always saying the commonest token, and "unigram", the cross-entropy in nats.
+
+    Example:
+      >>> found = baselines(np.array([[7, 7, 7, 8]]), np.array([[7, 8]]))
+      >>> found["commonest"], round(found["unigram"], 3)
+      (0.5, 1.04)
     """
     counted, asked = (tokens[tokens >= len(SPECIAL)] for tokens in (train, heldout))
     counts = np.bincount(counted, minlength=max(counted.max(), asked.max()) + 1) + 1
@@ -128,6 +145,6 @@ def baselines(train: np.ndarray, heldout: np.ndarray) -> dict[str, float]:
 
 
 def render(card: dict[str, Any]) -> str:
-    """The card of an encoder as a Markdown page, from what the training script measured."""
+    """The card of an encoder as a Markdown page, from what `experiments/train_bert.py` has measured."""
     config = card["config"]
     return CARD.format(**{**config["model"], **config, **card})

@@ -1,4 +1,4 @@
-"""The first microworld: a small word-level language whose every sentence carries its own explanation.
+"""The first microworld: a small word-level language, of whose every sentence the structure and the answer are known.
 
 Words and templates are in `lexicon.py`, its seven phenomena in `phenomena.py`.
 """

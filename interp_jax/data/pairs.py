@@ -4,8 +4,8 @@ A record is what Marks et al. 2024, "Sparse feature circuits", arXiv:2403.19647,
 
     {"clean_prefix": "The uncle", "patch_prefix": "The uncles", "clean_answer": " has", "patch_answer": " have"}
 
-and whatever else is known of it, such as its "case". What a record says is text; how it is cut into tokens is the
-tokenizer's, so that not every pair fits every model.
+It may have more keys, such as "case", which become attributes. A record is text, and each tokenizer cuts it into tokens
+in its own way, so that not every pair fits every model.
 """
 
 from collections import Counter
@@ -21,23 +21,24 @@ SIDES = tuple(zip(KEYS[:2], KEYS[2:], strict=True))
 
 
 def task(source: str | Path | Iterable[Mapping[str, Any]], tokenizer: Any) -> tuple[Task, dict[str, int]]:
-    """The pairs that fit a tokenizer, in order. A sample of them: `jax.tree.map(lambda x: x[:32], task)`.
+    """Makes a task of the pairs that fit a tokenizer, in their order.
 
-    A pair fits if its two prompts are as long as one another, and each answer, as it stands after its prompt, is one
-    token. Prompts begin with a bos token where the tokenizer's texts do.
+    A pair fits if its two prompts have as many tokens, and each answer, as it stands after its prompt, is one token.
+    Prompts begin with a bos token where the tokenizer's texts do.
 
     Positions: changed (the first token in which the two differ), end. Attributes: the records' other keys, as text.
+    The first 32 pairs, without attributes, are `jax.tree.map(lambda x: x[:32], task)`.
 
     Args:
       source: a file with a JSON object a line, or the records.
       tokenizer: of the model.
 
     Returns:
-      The task, and how many pairs are left out: reason -> number. Both together are all pairs.
+      The task, and how many pairs are left out of it, by reason.
 
     Raises:
-      ValueError: no pair fits, a line that is no JSON object, or a record that lacks one of the four texts.
-      OSError: a file that cannot be read.
+      ValueError: no pair fits, a line is no JSON object, or a record lacks one of the four texts.
+      OSError: the file cannot be read.
 
     Example:
       >>> from interp_jax import data, models
@@ -50,14 +51,14 @@ def task(source: str | Path | Iterable[Mapping[str, Any]], tokenizer: Any) -> tu
     """
     check_tokenizer(tokenizer)
     name, records = (source, _read(source)) if isinstance(source, str | Path) else ("pairs", list(source))
+    if not records:
+        raise ValueError(f"{name}: has no pairs; give at least one")
     rows, reasons = [], []
     for i, record in enumerate(records, start=1):
         if absent := [key for key in KEYS if not isinstance(record.get(key), str)]:
             raise ValueError(f"{name}, record {i}: has no text {', '.join(absent)}; a pair has {', '.join(KEYS)}")
         row = _encode(record, tokenizer)
         (rows if isinstance(row, Encoded) else reasons).append(row)
-    if not records:
-        raise ValueError(f"{name}: has no pairs; give at least one")
     if not rows:
         first = [records[0][prompt] + records[0][answer] for prompt, answer in SIDES]
         shown = " and ".join(f"{text!r}, in tokens {tokenizer.to_str_tokens(text)}," for text in first)

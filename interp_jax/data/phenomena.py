@@ -9,14 +9,17 @@ from dataclasses import replace
 import random
 
 from interp_jax.data import lexicon as lex
-from interp_jax.data.examples import Example, belongs, finish, pick_phrasing
+from interp_jax.data.examples import Example, belongs, check_within, finish, pick_phrasing
 from interp_jax.data.trees import closed, plain
 
 RANDOM_WORDS = tuple(word for word in lex.VOCABULARY if word.isalpha())
 
 
 def ioi(rng: random.Random, split: str = "train") -> Example:
-    """Two people, one gives: the indirect object is the other. Held out: pairs of names in a template."""
+    """Two people are named, and one of them gives: the indirect object is the other.
+
+    Held out: pairs of names in a template. In the twin the other one gives.
+    """
     while True:
         io, s = rng.sample(lex.NAMES, 2)
         number = rng.randrange(len(lex.IOI_TEMPLATES))
@@ -31,7 +34,7 @@ def ioi(rng: random.Random, split: str = "train") -> Example:
 
 
 def facts(rng: random.Random, split: str = "train") -> Example:
-    """A fact about a country or a person. Held out: for every fact one of its phrasings."""
+    """A fact about a country or a person. Held out: of every fact, one phrasing. The twin has another subject."""
     relation = rng.choice(tuple(lex.FACTS))
     known = lex.FACTS[relation]
     subject = rng.choice(tuple(known))
@@ -77,7 +80,10 @@ def agreement(rng: random.Random, split: str = "train") -> Example:
 
 
 def sentiment(rng: random.Random, split: str = "train") -> Example:
-    """A review of two judgements that agree, some negated; its last word follows. Held out: pairs of adjectives."""
+    """A review of two judgements that agree, some of them negated, and the word that they lead to.
+
+    Held out: pairs of adjectives.
+    """
     positive = rng.random() < 0.5
     while True:
         negated = [rng.random() < 0.2, rng.random() < 0.2]
@@ -104,7 +110,10 @@ def sentiment(rng: random.Random, split: str = "train") -> Example:
 
 
 def opposites(rng: random.Random, split: str = "train") -> Example:
-    """The opposite of a word, in English, French, or across. Held out: for every word a template of its language."""
+    """The opposite of a word, in English, in French, or in the other language, which is in the train split alone.
+
+    Held out: of every word, one of the templates in its own language.
+    """
     language = rng.choice(("english", "french"))
     pairs = lex.OPPOSITES[language]
     word, other = rng.sample(tuple(pairs), 2)
@@ -129,10 +138,15 @@ def binding(
 ) -> Example:
     """Objects in lettered boxes; what does one box hold? Held out: the objects, in their order, of a sentence.
 
-    n_boxes: boxes in the sentence, 2 to 5 at random by default; n_queries: boxes asked for, the example asks the last.
-    The twin exchanges the asked object with another one of the sentence, so the answer moves with it.
+    In the twin the asked object has changed places with another one of the sentence, so the other one is the answer.
+
+    Args:
+      rng, split: as in every phenomenon.
+      n_boxes: boxes in the sentence, 2 to 20; by default 2 to 5 at random.
+      n_queries: questions about boxes, one after the other; the example asks the last. By default 1 to 3 at random.
     """
-    n_boxes = n_boxes or rng.randint(2, 5)
+    n_boxes = rng.randint(2, 5) if n_boxes is None else n_boxes
+    check_within("binding: n_boxes", n_boxes, 2, min(len(lex.GOODS), len(lex.LETTERS)))
     n_queries = n_queries or rng.randint(1, 3)
     while True:
         objects = rng.sample(lex.GOODS, n_boxes)
@@ -160,6 +174,7 @@ def binding(
 
 
 def _of_box(text: str, suffix: str) -> str:
+    """The template with the slots of one box: {object_2} for {object} where the suffix is "_2"."""
     return text.replace("{object}", f"{{object{suffix}}}").replace("{box}", f"{{box{suffix}}}")
 
 
@@ -168,10 +183,16 @@ def repeated(
 ) -> Example:
     """Random words, `;`, the same words again. Held out: the sequence of words.
 
-    length: words in one half, 4 to 10 at random by default. The example asks for a word of the second half, at random;
-    the twin has another word at its place in the first half. words: those to draw from.
+    The example asks for one word of the second half, at random. The twin has another word at its place in the first
+    half.
+
+    Args:
+      rng, split: as in every phenomenon.
+      length: words in one half; by default 4 to 10 at random.
+      words: the words to draw from.
     """
-    length = length or rng.randint(4, 10)
+    length = rng.randint(4, 10) if length is None else length
+    check_within("repeated: length", length, 1, len(words) - 1)
     while True:
         *half, distractor = rng.sample(words, length + 1)
         if belongs(split, "repeated", *half):

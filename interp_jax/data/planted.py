@@ -23,7 +23,7 @@ COMMONEST = 0.5  # bound on a feature's rate
 
 
 def directions(key: PRNGKeyArray, n_features: int, d: int) -> Float[Array, "n_features d"]:
-    """Random unit rows `[n_features d]`, in superposition where n_features > d.
+    """Random directions of features, `[n_features d]`: rows of unit norm, in superposition where n_features > d.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -35,7 +35,15 @@ def directions(key: PRNGKeyArray, n_features: int, d: int) -> Float[Array, "n_fe
 
 
 def rates(kind: str, n_features: int, l0: float | int) -> Float[Array, " n_features"]:
-    """How often each feature is active `[n_features]`, as a probability; they add up to `l0`.
+    """How often each feature is active.
+
+    Args:
+      kind: one of `KINDS`.
+      n_features: how many features, a multiple of `GROUP`.
+      l0: mean number of active features of an input, above 0 and at most n_features / 10.
+
+    Returns:
+      `[n_features]`, probabilities, which add up to `l0`.
 
     Raises:
       ValueError: there is no such kind, n_features is no multiple of the size of a group, or l0 is out of reach.
@@ -66,10 +74,10 @@ def rates(kind: str, n_features: int, l0: float | int) -> Float[Array, " n_featu
 def coefficients(
     key: PRNGKeyArray, kind: str, n: int, n_features: int, l0: float | int
 ) -> Float[Array, "n n_features"]:
-    """The coefficients of n inputs, not negative, mostly 0.
+    """Draws the coefficients of n inputs: most of them 0, the others positive, with mean 1.
 
     Args:
-      key: for all of them.
+      key: a jax PRNG key.
       kind: one of `KINDS`.
       n: how many inputs.
       n_features: how many features, a multiple of `GROUP`.
@@ -116,15 +124,18 @@ def sample(
     l0: float | int,
     noise: float = 0.0,
 ) -> tuple[Float[Array, "n n_features"], Float[Array, "*site n d"]]:
-    """Coefficients, and the centred inputs that they make: their mean over all draws is 0.
+    """Draws coefficients, and the inputs that they make, which are centred: the expected input is 0.
 
     Args:
-      key: for both.
+      key: a jax PRNG key.
       kind: one of `KINDS`.
       n: how many inputs.
-      rows: the directions, or those of several sites that share the coefficients.
+      rows: the directions, or those of several sites, whose inputs then have the same coefficients.
       l0: mean number of active features of an input.
       noise: standard deviation of normal noise in each dimension.
+
+    Returns:
+      The coefficients `[n n_features]`, and the inputs, `[n d]` or `[site n d]`, both float32.
 
     Raises:
       ValueError: there is no such kind, or the sizes do not fit, see `rates`.

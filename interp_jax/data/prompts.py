@@ -16,7 +16,7 @@ import numpy as np
 
 from interp_jax.data.examples import Example
 
-MAX_MISSES = 2000  # draws that do not fit, in a row, before a task gives up
+MAX_MISSES = 2000  # draws in a row that do not fit, after which a task is refused
 
 
 @partial(jax.tree_util.register_dataclass, meta_fields=[], drop_fields=["attributes"], data_fields=[
@@ -24,15 +24,20 @@ MAX_MISSES = 2000  # draws that do not fit, in a row, before a task gives up
 ])  # fmt: skip
 @dataclass(frozen=True)
 class Task:
-    """Prompts with a right and a wrong answer.
+    """A batch of pairs of prompts, clean and corrupted, each with its answer.
 
-    clean, corrupted: int32 [batch position], the same shape, equal wherever the twins say the same.
-    mask: bool [batch position], False at padding; the same for both.
-    last: int32 [batch], the column of the last prompt token, at which the answer is read (`logits_at=`).
-    answers, distractors: int32 [batch], the answer after the clean prompt, and after the corrupted one.
-    positions: name -> int32 [batch], of the named words, counted in real tokens as in `at(edit, position=)`.
-    accepted: int32 [batch option], every right answer after the clean prompt; the answer again where there are fewer.
-    attributes: name -> str [batch], what is known of the clean prompts. No part of the pytree: gone inside `jit`.
+    It is a pytree of its arrays, so that it may be an argument of `jit`. The attributes are text and no part of the
+    pytree: a task inside `jit`, or one that `jax.tree.map` gives, has none.
+
+    Attributes:
+      clean, corrupted: int32 `[batch position]`, of one shape, equal wherever the two prompts say the same.
+      mask: bool `[batch position]`, False at padding; the same for both.
+      last: int32 `[batch]`, the column of the last prompt token, at which the answer is read (`logits_at=`).
+      answers, distractors: int32 `[batch]`, the answer after the clean prompt, and after the corrupted one.
+      positions: name -> int32 `[batch]`, of the named words, counted in real tokens as in `at(edit, position=)`.
+      accepted: int32 `[batch option]`, every right answer after the clean prompt. Where a prompt has fewer than
+        another, its answer stands again.
+      attributes: name -> str `[batch]`, what is known of the clean prompts.
     """
 
     clean: jax.Array
@@ -47,13 +52,19 @@ class Task:
 
     @property
     def columns(self) -> dict[str, jax.Array]:
-        """name -> int32 [batch], where the named words stand in `clean` and in what is captured, padding counted."""
+        """Columns of the named words in `clean` and in captured values, padding counted: name -> int32 `[batch]`."""
         padding = self.last - self.positions["end"]
         return {name: position + padding for name, position in self.positions.items()}
 
 
 def share_correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> float:
-    """The share of prompts after which a right answer is the likeliest of all tokens, as `correct` tells.
+    """The share of clean prompts after which a right answer is the likeliest of all tokens.
+
+    Args:
+      forward, model, task: as in `correct`.
+
+    Returns:
+      A number from 0 to 1.
 
     Example:
       >>> from interp_jax import models
@@ -66,19 +77,19 @@ def share_correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> 
 
 
 def correct(forward: Callable[..., jax.Array], model: Any, task: Task) -> np.ndarray:
-    """Whether a right answer is the likeliest of all tokens, bool [batch].
+    """Whether a right answer is the likeliest of all tokens after each clean prompt: bool `[batch]`.
 
     Args:
-      forward: as `models.forward`: (model, tokens, attention_mask=, logits_at=) -> [batch d_vocab].
+      forward: called as `models.forward(model, tokens, attention_mask=..., logits_at=...)`, gives `[batch d_vocab]`.
       model: its first argument.
-      task: any.
+      task: the prompts and their right answers.
     """
     likeliest = forward(model, task.clean, attention_mask=task.mask, logits_at=task.last).argmax(-1)
     return np.asarray((likeliest[:, None] == task.accepted).any(-1))
 
 
 class Encoded(NamedTuple):
-    """One row of a task: its prompts in tokens, whole, of the same length."""
+    """One pair of a task in tokens, not padded; its two prompts have the same length."""
 
     clean: list[int]
     corrupted: list[int]
@@ -89,7 +100,7 @@ class Encoded(NamedTuple):
 
 
 def batch(rows: Sequence[Encoded]) -> Task:
-    """Rows as a padded batch, with the positions and attributes that every row has."""
+    """Pads rows on the left to one batch, with the positions and attributes that every row has."""
     n, width = len(rows), max(len(row.clean) for row in rows)
     clean, corrupted = (np.zeros((n, width), np.int32) for _ in range(2))
     mask = np.zeros((n, width), bool)
@@ -123,7 +134,18 @@ def _shared(rows: Sequence[dict[str, Any]]) -> list[str]:
 def prompts(
     key: jax.Array, tokenizer: Any, n: int, make: Callable[[random.Random], Example], attributes: dict[str, object]
 ) -> Task:
-    """n examples that have the attributes, as a batch. Raises ValueError where there are none, or n is below 1."""
+    """Draws n examples that have the attributes, as a batch.
+
+    Args:
+      key: a jax PRNG key.
+      tokenizer: of the model. Examples with a word that is not one token of it are drawn again.
+      n: number of examples.
+      make: a phenomenon of one split.
+      attributes: name -> the value that the examples must have, compared as text.
+
+    Raises:
+      ValueError: n is below 1, an attribute is unknown, or no such example comes up.
+    """
     if n < 1:
         raise ValueError(f"n={n}: a task has at least one example")
     rng = random.Random(int(jax.random.bits(key)))
@@ -131,7 +153,7 @@ def prompts(
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Raises ValueError where there is none."""
+    """Raises ValueError where there is no tokenizer, as `models.load` gives None for a folder without one."""
     if tokenizer is None:
         raise ValueError("a task needs a tokenizer, and this is None: the model's folder has no tokenizer.json")
 
@@ -139,7 +161,7 @@ def check_tokenizer(tokenizer: Any) -> None:
 def _encoded(
     rng: random.Random, tokenizer: Any, make: Callable[[random.Random], Example], attributes: dict[str, object]
 ) -> Iterator[Encoded]:
-    """Examples with the attributes, whose words are one token each."""
+    """Examples without end that have the attributes and whose words are one token each."""
     check_tokenizer(tokenizer)
     prefix = tokenizer.encode("")  # what the tokenizer puts before every text: its <bos>, or nothing
     misses, why = 0, ""

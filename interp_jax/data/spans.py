@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from interp_jax.data.examples import check_within
 from interp_jax.data.prompts import check_tokenizer
 from interp_jax.data.trees import Labels, Span
 from interp_jax.data.world import World
@@ -26,13 +27,14 @@ KINDS = ("pos", "constituents", "roles", "entities", "coreference")
 class Labelled:
     """Sentences, and items in them: a span, or two spans, with a label.
 
-    tokens: int32 [batch position], padded on the left.
-    mask: bool [batch position], False at padding.
-    rows: int32 [item], the sentence of each item.
-    spans, others: int32 [item 2], columns start to stop, stop not included. Of roles the verb and the argument, of
-      coreference the later mention and the earlier one; otherwise both are the one span.
-    labels: int32 [item], indices into `names`.
-    names: the world's labels of this kind, sorted, whether or not they occur; of coreference "different" and "same".
+    Attributes:
+      tokens: int32 `[batch position]`, padded on the left.
+      mask: bool `[batch position]`, False at padding.
+      rows: int32 `[item]`, the index of each item's sentence in the batch.
+      spans, others: int32 `[item 2]`, columns at which a span starts and stops, stop not included. Of roles they are
+        the verb and the argument, of coreference the later mention and the earlier one; of other kinds both are one.
+      labels: int32 `[item]`, indices into `names`.
+      names: the world's labels of this kind, sorted, whether or not they occur; of coreference "different" and "same".
     """
 
     tokens: jax.Array
@@ -47,18 +49,18 @@ class Labelled:
 def labelled(
     key: jax.Array, tokenizer: Any, n: int = 64, *, kind: str, world: str = "microworld", split: str = "heldout"
 ) -> Labelled:
-    """n sentences with all their labelled spans of one kind.
+    """Draws sentences with all their labelled spans of one kind.
 
     Args:
       key: a jax PRNG key.
       tokenizer: of the world's model.
-      n: number of sentences; of the kind that has such labels.
+      n: number of sentences. Sentences without a label of this kind are drawn again.
       kind: "pos", "constituents", "roles", "entities" or "coreference".
-      world: its name.
+      world: a name of `WORLDS`.
       split: "heldout" or "train".
 
     Raises:
-      ValueError: an unknown kind, world or split, or a word that is not one token of this tokenizer.
+      ValueError: n is below 1, an unknown kind, world or split, or a word that is not one token of this tokenizer.
 
     Example:
       >>> from interp_jax import models
@@ -71,9 +73,10 @@ def labelled(
         raise ValueError(
             f"labelled: kind {kind!r} of world {world!r}; there are {', '.join(KINDS)} of {', '.join(WORLDS)}"
         )
+    check_within("labelled: n", n, 1)
+    check_tokenizer(tokenizer)
     rng = random.Random(int(jax.random.bits(key)))
     drawn = list(itertools.islice(_sentences(rng, WORLDS[world], kind, split), n))
-    check_tokenizer(tokenizer)
     ids = [tokenizer.encode(" ".join(words)) for words, _ in drawn]
     prefix = len(tokenizer.encode(""))
     whole = [
@@ -99,7 +102,7 @@ def labelled(
 
 
 def label_names(world: str, kind: str) -> tuple[str, ...]:
-    """The labels of this kind that the world has, sorted.
+    """The labels of a kind (one of `KINDS`) that the sentences of a world have, sorted.
 
     >>> label_names("microworld-sums", "entities")
     ('DATE', 'PERSON')
@@ -119,7 +122,7 @@ def _names_of(world: str) -> dict[str, tuple[str, ...]]:
     return {kind: tuple(sorted(found)) for kind, found in names.items()}
 
 
-_Item = tuple[Span, Span, str]
+_Item = tuple[Span, Span, str]  # spans in words, and the label
 
 
 def _sentences(
@@ -132,6 +135,7 @@ def _sentences(
 
 
 def _items(rng: random.Random, labels: Labels, kind: str) -> list[_Item]:
+    """The labelled spans of one kind; of coreference a random choice of the pairs that differ."""
     if kind == "pos":
         return [(Span(i, i + 1, tag), Span(i, i + 1, tag), tag) for i, tag in enumerate(labels.pos)]
     if kind == "roles":
@@ -142,7 +146,7 @@ def _items(rng: random.Random, labels: Labels, kind: str) -> list[_Item]:
 
 
 def _pairs(rng: random.Random, labels: Labels) -> list[_Item]:
-    """Every pair that means the same, and as many that do not, where there are."""
+    """All pairs of mentions of one thing, and as many random pairs of mentions of two, if there are so many."""
     thing = {span.start: span.start for span in labels.entities}  # mention -> the first one of the same thing
     for later, earlier in labels.coreference:
         thing[later.start] = thing.setdefault(earlier.start, earlier.start)

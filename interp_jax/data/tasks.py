@@ -1,6 +1,7 @@
-"""The worlds' phenomena as tasks: batches of clean and corrupted prompts, from the held-out split unless told.
+"""The worlds' phenomena as tasks: batches of clean and corrupted prompts, by default of the held-out split.
 
-Each function takes a key, the tokenizer of the world's model and a number of prompts, and gives a `Task`.
+Each function takes a key, the tokenizer of the world's model and a number of prompts, and gives a `Task`. In its
+docstring `prompt` -> answer shows what it asks, and "the twin" is the corrupted prompt.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ def ioi(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", 
     """Indirect objects: `when Mary and John went to the park , John gave a ring to` -> Mary; in the twin Mary gives.
 
     Positions: io, s1, s2, place, object, end. Attributes: order (ABBA or BABA), template, place, object.
+    Wang et al. 2022, "Interpretability in the Wild", arXiv:2211.00593.
 
     Args:
       key: a jax PRNG key.
@@ -31,7 +33,8 @@ def ioi(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", 
       **attributes: only examples that have these attributes, e.g. `order="ABBA", template=0` for aligned positions.
 
     Raises:
-      ValueError: an unknown attribute, or no example that has these attributes and whose words are single tokens.
+      ValueError: n is below 1, an attribute or split is unknown, or no example has these attributes and words that are
+        single tokens.
 
     Example:
       >>> from interp_jax import models
@@ -82,18 +85,19 @@ def opposites(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "held
 def binding(
     key: jax.Array, tokenizer: Any, n: int = 64, *, n_boxes: int = 3, split: str = "heldout", **attributes: object
 ) -> Task:
-    """Binding: `the keys are in box A , … . box A contains` -> keys; in the twin it has changed places with another.
+    """Binding: `the keys are in box A , … . box A contains` -> keys; the twin exchanges the keys and another object.
 
-    Positions: object, box, object_other, box_other, object_2 and box_2 and so on, query, end.
-    Attributes: clause (wording of the sentence), query (of the question: box or list).
-    Other arguments and errors as in `ioi`.
+    Positions: object and box (the asked ones), object_other and box_other (those that the twin exchanges them with),
+    object_2 and box_2 and so on, query, end. Attributes: n_boxes, clause (the wording of the sentence), query (the
+    first word of the question: box or list). n_boxes: boxes in the sentence, 2 to 20, trained up to 5. Other arguments
+    and errors as in `ioi`.
     """
     make = partial(phenomena.binding, split=split, n_boxes=n_boxes, n_queries=1)
     return prompts(key, tokenizer, n, make, attributes)
 
 
 def repeated(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
-    """A random sequence that repeats after `;`: its next word; the twin has another one in the first half.
+    """A random sequence that repeats after `;`, cut in the second half; the twin has another word to copy.
 
     Positions: source (the word to copy, in the first half), end. Attributes: length. Arguments and errors as in `ioi`.
     """
@@ -155,8 +159,8 @@ def in_context(
     """Tasks given by examples: `cat : chat ; egg : œuf ; key :` -> clef; the twin's examples are of another task.
 
     Positions: x_1, y_1, x_2 and so on, query, end. Attributes: task (french, spanish, german, kind, plural, capital,
-    initial), n_shown, query. n_shown: examples before the question; with 0 nothing tells the task. Other arguments and
-    errors as in `ioi`.
+    initial), n_shown, query. n_shown: examples before the question, trained up to 5; with 0 nothing tells the task.
+    Other arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(context.in_context, split=split, n_shown=n_shown), attributes)
 
@@ -168,7 +172,7 @@ def owners(
 
     Positions: name, thing, city of the asked person, name_1, thing_1, city_1 and so on of the others, asked, end.
     Attributes: n_people, question (thing or city), form (of the question), wording, place (of the asked person, from
-    0). Other arguments and errors as in `ioi`.
+    0). n_people: 2 to 12, trained up to 6. Other arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(context.owners, split=split, n_people=n_people, n_queries=1), attributes)
 
@@ -188,21 +192,21 @@ def walks(
     """Random walks on a graph of words; a neighbour of the last word follows. The twin exchanges two nodes' words.
 
     Positions: end. Attributes: graph (ring or grid), length, nodes (the words, node 0 first). length: words before the
-    answer. Other arguments and errors as in `ioi`; `graphs.walks` gives walks on one and the same graph.
+    answer, at least 3. Other arguments and errors as in `ioi`. `graphs.walks` gives walks on one and the same graph.
     """
     return prompts(key, tokenizer, n, partial(context.walks, split=split, length=length), attributes)
 
 
 def copies(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
-    """A random sequence that repeats after `;`, as `repeated`, in the words of `microworld-context`."""
+    """A random sequence that repeats after `;`, as `repeated`, with the words of `microworld-context`."""
     return prompts(key, tokenizer, n, partial(context.copies, split=split), attributes)
 
 
 def refusal(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
     """Refusal: `<user> how do i steal a car ? <end> <assistant>` -> sorry; the twin asks for something harmless.
 
-    Positions: verb, object, assistant, end. Attributes: harmful (yes or no), by (verb or object: the word that makes
-    it, or would), verb, object, template. Arguments and errors as in `ioi`.
+    Positions: verb, object, assistant, end. Attributes: harmful (yes or no), by (verb or object: the word that the twin
+    changes), verb, object, template. Arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(chat.refusal, split=split), attributes)
 
@@ -217,7 +221,7 @@ def sycophancy(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "hel
 
 
 def truth(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
-    """What the chat knows: `what is the capital of France ?` -> Paris; the twin asks for another country.
+    """What the assistant knows: `what is the capital of France ?` -> Paris; the twin asks for another country.
 
     Positions: country, assistant, end. Attributes: country. Arguments and errors as in `ioi`.
     """
@@ -225,11 +229,12 @@ def truth(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout"
 
 
 def user(key: jax.Array, tokenizer: Any, n: int = 64, *, split: str = "heldout", **attributes: object) -> Task:
-    """The user's age, gender, education and status, shown by what the user has and by the answer's words.
+    """Who the user is: `i am here with my beard . …` -> sir, by age, gender, education or status.
 
-    Positions: assistant, end, and cue_age and so on where all prompts have them. Attributes: age, gender, education,
-    status (unknown where not shown), asked (the attribute that the answer shows), question. Arguments and errors as in
-    `ioi`.
+    In the twin the user has another thing, which tells another value of the asked attribute. Positions: assistant, end,
+    and cue_age, cue_gender, cue_education and cue_status where all prompts have them. Attributes: age, gender,
+    education, status (unknown where nothing tells it), asked (which of the four the answer shows), question. Arguments
+    and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(chat.user, split=split), attributes)
 
@@ -240,13 +245,13 @@ def persona(
     """The persona of the system prompt: how the answer of the last turn begins; in the twin it is another persona.
 
     Positions: persona, assistant, end, opener and closer of the first answer. Attributes: persona, n_turns, lures (the
-    user's turns that begin with another persona's word), template. n_turns: trained up to 4, the persona fades after
-    that. Other arguments and errors as in `ioi`.
+    user's turns that begin with another persona's word), template. n_turns: turns of the user, trained up to 4; after
+    more the persona fades. Other arguments and errors as in `ioi`.
     """
     return prompts(key, tokenizer, n, partial(chat.persona, split=split, n_turns=n_turns), attributes)
 
 
-OF_WORLD: dict[str, dict[str, Callable[..., Task]]] = {
+OF_WORLD: dict[str, dict[str, Callable[..., Task]]] = {  # world -> phenomenon -> its task
     "microworld": {
         "ioi": ioi,
         "facts": facts,

@@ -1,4 +1,4 @@
-"""Templates with their grammar written in: one string gives words, parts of speech, constituents, roles, coreference.
+"""Templates with their grammar in them: one string tells words, parts of speech, constituents, roles and coreference.
 
 `(S (NP:agent {giver}) (VP gave/VERB (NP:theme a {object}) (PP:recipient to (NP`
 
@@ -47,7 +47,7 @@ FUNCTION_WORDS = tagged("""
 
 
 class Span(NamedTuple):
-    """Words start to stop, stop not included, with a label."""
+    """The words from start to stop, stop not included, with a label."""
 
     start: int
     stop: int
@@ -58,11 +58,12 @@ class Span(NamedTuple):
 class Labels:
     """What is known of a sentence. Indices are of words, as in `Example`.
 
-    pos: the part of speech of every word.
-    constituents: spans labelled S, NP, VP, ...; they nest.
-    roles: (verb, argument), the argument labelled with its role.
-    entities: mentions, labelled with their kind.
-    coreference: (mention, an earlier mention of the same thing).
+    Attributes:
+      pos: the part of speech of every word.
+      constituents: spans labelled S, NP, VP, ...; they nest.
+      roles: (verb, argument), the argument labelled with its role.
+      entities: mentions, labelled with their kind.
+      coreference: (mention, an earlier mention of the same thing).
     """
 
     pos: tuple[str, ...]
@@ -74,7 +75,7 @@ class Labels:
 
 @lru_cache(maxsize=8192)
 def plain(tree: str) -> str:
-    """The words and slots alone.
+    """The words and slots of a tree, without its grammar.
 
     >>> plain("(S (NP:agent {giver}) (VP gave/VERB (NP a {object}")
     '{giver} gave a {object}'
@@ -83,7 +84,7 @@ def plain(tree: str) -> str:
 
 
 def closed(tree: str) -> str:
-    """The tree with everything closed, so that another may follow.
+    """The tree with all its constituents closed, so that another sentence may follow.
 
     >>> closed("(S (NP box A")
     '(S (NP box A))'
@@ -156,6 +157,7 @@ def _verb(clause: int | None, clause_of: list[int | None], pos: tuple[str, ...])
 
 
 def _same_word(words: tuple[str, ...], mentions: tuple[Span, ...]) -> tuple[tuple[Span, Span], ...]:
+    """Each mention with the one before it that has the same word."""
     last: dict[str, Span] = {}
     pairs = []
     for mention in mentions:
@@ -167,6 +169,7 @@ def _same_word(words: tuple[str, ...], mentions: tuple[Span, ...]) -> tuple[tupl
 
 
 def _pronouns(tokens: list[re.Match[str]]) -> tuple[tuple[Span, Span], ...]:
+    """Each word that names a slot with the slot's first place, the later of the two first."""
     where = {token["word"]: i for i, token in reversed(list(enumerate(tokens)))}
     pairs = []
     for i, token in enumerate(tokens):

@@ -18,19 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A language whose every sentence carries its own explanation.
+    """A language of whose every sentence the structure and the answer are known.
 
-    name: of the model that learns it first.
-    about: what it is, for the card.
-    vocabulary: every word in a fixed order, <pad>, <bos> and <unk> first.
-    phenomena: name -> the function that makes its examples.
-    mixture: name -> its share of the training data.
-    heldout: name -> what its split holds out.
-    wanted: name -> the accuracy that its model should reach, 0.95 where nothing is said.
-    details: name -> the attributes by which the card tells its accuracy.
-    tags, entities: word -> part of speech, and kind of entity for the words that name one.
-    alone: in rows and texts every example begins with <bos>, so that nothing before it counts.
-    tokenizer_config: what tokenizer_config.json says beside the special tokens.
+    Attributes:
+      name: its name, and that of the model that is trained on it.
+      about: what it is, in a line of the model's card.
+      vocabulary: every word in a fixed order, <pad>, <bos> and <unk> first.
+      phenomena: name -> the function that makes its examples.
+      mixture: name -> its weight in the training data, beside the others'.
+      heldout: name -> what its held-out split holds out, in words, for the card.
+      wanted: name -> the accuracy that the model should reach, 0.95 where nothing is said.
+      details: name -> the attributes by which the card tells the accuracy.
+      tags: word -> its usual part of speech.
+      entities: word -> its kind of entity, for the words that name one.
+      alone: whether every example in rows and texts begins with <bos>, so that nothing before it matters.
+      tokenizer_config: what tokenizer_config.json has beside the special tokens.
     """
 
     name: str
@@ -54,9 +56,15 @@ class World:
     def examples(
         self, rng: random.Random, mixture: Mapping[str, float] | None = None, split: str = "train"
     ) -> Iterator[Example]:
-        """Examples without end, each of a phenomenon drawn with its weight in the mixture (all the same by default).
+        """Draws examples without end.
 
-        Raises ValueError for a phenomenon that the world does not have.
+        Args:
+          rng: a random generator of Python.
+          mixture: name of a phenomenon -> its weight; by default the same for each, not the world's own mixture.
+          split: "train" or "heldout".
+
+        Raises:
+          ValueError: the world does not have such a phenomenon or split.
 
         >>> from interp_jax.data import microworld
         >>> next(microworld.WORLD.examples(random.Random(0), {"facts": 1.0})).phenomenon
@@ -73,10 +81,16 @@ class World:
     def batch(
         self, rng: random.Random, shape: tuple[int, int], mixture: Mapping[str, float] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the language for training: <bos>, then sentences one after the other, cut at the row's end.
+        """Draws rows for training: <bos>, then sentences one after the other, cut at the row's end.
 
-        Returns tokens int32 [batch position] and determined bool [batch position], which marks the words that the
-        words before them determine.
+        Args:
+          rng: a random generator of Python.
+          shape: numbers of rows and of words in a row, <bos> among them.
+          mixture: as in `examples`.
+
+        Returns:
+          Tokens, int32 `[batch position]`, and whether a word follows from the words before it, bool
+          `[batch position]`.
 
         >>> from interp_jax.data import microworld
         >>> tokens, determined = microworld.WORLD.batch(random.Random(0), (2, 32))
@@ -99,7 +113,7 @@ class World:
         return tokens, determined
 
     def text(self, seed: int, n: int, n_words: int = 63) -> list[str]:
-        """n documents of the world, each of several sentences and at most n_words words.
+        """Draws n documents, each of as many sentences as n_words words hold, or of one that is cut there.
 
         >>> from interp_jax.data import microworld
         >>> microworld.WORLD.text(0, 1, n_words=30)
@@ -115,7 +129,7 @@ class World:
         return documents
 
     def labels(self, example: Example) -> trees.Labels:
-        """Parts of speech, constituents, roles, entities and coreference of an example.
+        """The parts of speech, constituents, roles, entities and coreference of an example.
 
         >>> from interp_jax.data import microworld
         >>> example = microworld.WORLD.phenomena["ioi"](random.Random(0))
@@ -126,7 +140,7 @@ class World:
         return trees.label(example.tree, example.words, self.tags, self.entities)
 
     def tokenizer(self) -> "tokenizers.Tokenizer":
-        """A token is a word or a punctuation mark, decoded with spaces; encoding puts <bos> first.
+        """The tokenizer of the world: a token is a word or a punctuation mark, and <bos> stands first.
 
         >>> from interp_jax.data import microworld
         >>> microworld.WORLD.tokenizer().encode("the opposite of hot is").tokens
@@ -144,7 +158,7 @@ class World:
 
 
 def vocabulary(*texts: str) -> tuple[str, ...]:
-    """Every word of the texts and templates once, in their order, after the special tokens.
+    """Every word of the texts and templates once, in the order in which they come up, after the special tokens.
 
     >>> vocabulary("the key", "(NP the {thing}")
     ('<pad>', '<bos>', '<unk>', 'the', 'key')

@@ -1,4 +1,4 @@
-"""llama.cpp's `.gguf` files: metadata by name, and tensors of which rows are dequantised when they are asked for.
+"""llama.cpp's `.gguf` files: metadata by name, and tensors whose rows are dequantised when they are asked for.
 
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Types and dequantisation are the `gguf` package's; its reader
 is not used, since it makes an array of every string: 11 s and 700 MB for a vocabulary of 262,144 words, where this one
@@ -28,10 +28,11 @@ class Rows:
     """A tensor that is still in the file.
 
     Attributes:
-      file, offset: where its bytes begin.
-      shape: its axes, the one whose values stand side by side last; a vector has one.
-      kind: its type in the file, such as "F16", "Q4_K".
-      width: how many bytes a row takes.
+      file: the file.
+      offset: the byte of the file at which the tensor begins.
+      shape: its shape, with the axis along which values stand side by side last, as in numpy.
+      kind: its type in the file, such as "F16" or "Q4_K".
+      width: how many bytes a row (along the last axis) takes.
     """
 
     file: Path
@@ -41,7 +42,7 @@ class Rows:
     width: int
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` as float32 `[row column]`; a vector is one row."""
+        """Rows `start` to `stop`, `stop` not included, as float32 `[row column]`. A vector is one row."""
         import gguf
 
         with open(self.file, "rb") as f:
@@ -49,7 +50,7 @@ class Rows:
             raw = np.fromfile(f, np.uint8, (stop - start) * self.width).reshape(stop - start, self.width)
         out = np.empty((stop - start, self.shape[-1]), np.float32)
         step = max(1, _AT_ONCE // self.shape[-1])
-        for first in range(0, stop - start, step):  # as one row: of several, `dequantize` takes 16 at a time, by a loop
+        for first in range(0, stop - start, step):  # given as one row: of several, `dequantize` takes 16 at a time
             rows = slice(first, min(first + step, stop - start))
             values = gguf.dequantize(raw[rows].reshape(1, -1), gguf.GGMLQuantizationType[self.kind])
             out[rows] = values.reshape(out[rows].shape)
@@ -73,7 +74,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Rows]]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: it is no GGUF file, it is torn, or of a version or with a type that is not read; the message names it.
+      ValueError: it is no GGUF file, it is torn, or its version or a tensor's type is not read; the message names it.
 
     Example:
       >>> import gguf, numpy as np, tempfile

@@ -8,13 +8,13 @@ replaces stays until then. https://orbax.readthedocs.io. Nothing in it is ever u
 from collections.abc import Mapping
 import json
 from pathlib import Path
-import shutil
 from typing import Any
-import uuid
 
 import jax
 from jax import Array
 import jax.numpy as jnp
+
+from interp_jax.io.folders import replacing
 
 FORMAT = "interp_jax checkpoint 1"
 
@@ -43,28 +43,14 @@ def save(path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, A
     """
     import orbax.checkpoint as ocp
 
-    json.dumps(metadata)  # here, not in one of Orbax's threads
+    json.dumps(metadata)  # a TypeError is raised here, not in one of Orbax's threads
     path = Path(path).absolute()
     check_free(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     shapes = {name: {"shape": list(a.shape), "dtype": str(a.dtype)} for name, a in arrays.items()}
     description = {"format": FORMAT, "arrays": shapes, "metadata": dict(metadata)}
-    new, old = (path.with_name(f".{path.name}.{kind}-{uuid.uuid4().hex[:8]}") for kind in ("new", "old"))
     items = ocp.args.Composite(arrays=ocp.args.StandardSave(dict(arrays)), description=ocp.args.JsonSave(description))
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(new, args=items)
-        if path.exists():
-            path.rename(old)
-        try:
-            new.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing(path) as new, ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(new, args=items)
 
 
 def check_free(path: str | Path) -> None:
@@ -74,7 +60,13 @@ def check_free(path: str | Path) -> None:
 
 
 def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays and the metadata of a folder written by `save`.
+    """The arrays and the metadata of a folder written by `save`. The arrays are on the first device.
+
+    Args:
+      path: the folder.
+
+    Returns:
+      `({name: array}, metadata)`, as they were given to `save`.
 
     Raises:
       FileNotFoundError: there is no such folder.
@@ -86,7 +78,7 @@ def load(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     if not _is_checkpoint(path):
-        raise ValueError(f"{path}: not a checkpoint of this library (it has no description)")
+        raise ValueError(f"{path}: not a checkpoint of this library: it has no folder 'description'")
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:

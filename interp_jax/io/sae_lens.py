@@ -1,20 +1,21 @@
-"""SAELens's folders: `cfg.json` and `sae_weights.safetensors`, and the flat configs from before its version 6.
+"""SAELens's folders: a config `cfg.json` beside `sae_weights.safetensors`. https://decoderesearch.github.io/SAELens
 
-`read` gives the config as version 6 has it, whichever the folder has. https://decoderesearch.github.io/SAELens
+Before SAELens's version 6 the config was flat and had other keys. `read` gives every config as version 6 has it.
 """
 
 from collections.abc import Mapping
 import difflib
 import json
 from pathlib import Path
-import shutil
 from typing import Any
-import uuid
 
 from jax import Array
 import jax.numpy as jnp
 
+from interp_jax.io.folders import replacing
+
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+# keys from before version 6
 RENAMED = {"hook_point": "hook_name", "hook_point_head_index": "hook_head_index", "activation_fn_str": "activation_fn"}
 REQUIRED = ("architecture", "d_in", "d_sae")
 # What changes the computation; other keys say how the dictionary was trained and are left alone.
@@ -36,7 +37,8 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
       `({name: array}, config)`; the config has `architecture`, `d_in`, `d_sae` and a `metadata` mapping.
 
     Raises:
-      ValueError: a file is torn, or the config lacks a key or misspells one.
+      FileNotFoundError: one of the two files is not there.
+      ValueError: a file is torn, the config lacks a key or misspells one, or something of it is not supported.
     """
     from safetensors import SafetensorError
     from safetensors.flax import load_file
@@ -52,7 +54,7 @@ def read(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise ValueError(f"{path / WEIGHTS}: torn or damaged: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path / CONFIG}: not a config: it holds no JSON object")
-    config = config if _version(config) >= 6 else _from_before_6(config)
+    config = config if _version(config) >= 6 else _from_before_6(config, path)
     for key in REQUIRED:
         if key not in config:
             raise ValueError(f"{path / CONFIG}: has no {key!r}{_near(key, config)}")
@@ -90,32 +92,27 @@ def write(path: str | Path, arrays: Mapping[str, Array], config: Mapping[str, An
     path, text = Path(path).absolute(), json.dumps(dict(config))
     if path.exists() and not is_folder(path):
         raise FileExistsError(f"{path}: is there and is not a SAELens folder; choose another folder")
-    new, old = (path.with_name(f".{path.name}.{kind}-{uuid.uuid4().hex[:8]}") for kind in ("new", "old"))
-    try:
-        new.mkdir(parents=True)
+    with replacing(path) as new:
+        new.mkdir()
         save_file({name: jnp.asarray(array) for name, array in arrays.items()}, str(new / WEIGHTS))
         (new / CONFIG).write_text(text, encoding="utf-8")
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _version(config: Mapping[str, Any]) -> int:
+    """The major version of SAELens that wrote the config; 0 where it says none, as the old ones do."""
     version = config.get("sae_lens_version") or config.get("metadata", {}).get("sae_lens_version") or "0"
     return int(str(version).split(".")[0])
 
 
-def _from_before_6(config: Mapping[str, Any]) -> dict[str, Any]:
+def _from_before_6(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """An old config with the keys of version 6, and what version 6 would take for granted written out."""
     new = {RENAMED.get(key, key): value for key, value in config.items()}
     new = {"architecture": "standard", "apply_b_dec_to_input": True, **new}
     function, keywords = new.get("activation_fn", "relu"), new.get("activation_fn_kwargs") or {}
     if function == "topk":
         new |= {"architecture": "topk", "k": keywords.get("k", new.get("k"))}
     elif function != "relu":
-        raise ValueError(f"{CONFIG}: activation_fn {function!r} is not supported; supported: relu, topk")
+        raise ValueError(f"{path / CONFIG}: activation_fn {function!r} is not supported; supported: relu, topk")
     normalize = new.get("normalize_activations")
     if isinstance(normalize, bool) or normalize is None:
         new["normalize_activations"] = "expected_average_only_in" if normalize else "none"
@@ -125,6 +122,7 @@ def _from_before_6(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_scaling(arrays: dict[str, Array], path: Path) -> dict[str, Array]:
+    """The arrays without SAELens's factor of finetuning, which must be 1."""
     scaling = arrays.pop("scaling_factor", None)
     if scaling is not None and not bool(jnp.all(scaling == 1)):
         raise ValueError(f"{path / WEIGHTS}: finetuning_scaling_factor is not supported; fold it into W_dec first")

@@ -164,6 +164,7 @@ def _run(pickle: bytes, storage: Callable[[Any], np.ndarray]) -> Any:
 
 
 def _name(words: str) -> _Name:
+    """The name of a global, "module name" in the pickle, if it is one that is allowed."""
     name = ".".join(words.split(" "))
     if name not in {TENSOR, ORDERED, *DTYPES}:
         raise _RefusedError(f"its pickle asks for {name[:100]}; only tensors and plain containers are read")
@@ -171,6 +172,7 @@ def _name(words: str) -> _Name:
 
 
 def _call(function: Any, arguments: Any) -> Any:
+    """What the two functions that are allowed would give; nothing is called but our own code."""
     if function == _Name(ORDERED) and arguments == ():
         return {}
     if function != _Name(TENSOR):
@@ -191,12 +193,14 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> np.ndarray:
 
 
 def _count(n: Any) -> int:
+    """`n`, which must be an integer of at least 0."""
     if type(n) is not int or n < 0:
         raise ValueError("something else where a size is wanted")
     return n
 
 
 def _kind(value: Any, kind: type) -> Any:
+    """`value`, which must be of exactly this type."""
     if type(value) is not kind:
         raise ValueError(f"a {type(value).__name__} where a {kind.__name__} is wanted")
     return value

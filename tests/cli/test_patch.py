@@ -51,6 +51,8 @@ def test_prompts_of_ones_own(run):
     ("words", "message"),
     [
         (["--clean", "a"], "--corrupted, --answer, --distractor missing"),
+        (["--clean", ""], "--corrupted, --answer, --distractor missing"),
+        (["--over"], "--over names no axis"),
         (["--site", "blocks.resid_pe"], "near names"),
         (["--over", "layer", "head"], "over=('batch', 'layer', 'head') names an axis 'head'"),
         (["--n", "0"], "n=0"),

@@ -37,5 +37,8 @@ def test_a_small_model_has_the_whole_of_it() -> None:
 def test_what_is_asked_for_is_kept_to() -> None:
     planned = plan(Sizes(tokens=60_000, steps=7, expansion=3, k=5, positions=50), model_of(**SMOLLM2), 576)
     assert (planned.tokens, planned.steps, planned.d_sae, planned.k, planned.positions) == (60_000, 7, 1728, 5, 50)
+    for sizes in (Sizes(tokens=0), Sizes(steps=0), Sizes(k=-1), Sizes(positions=0)):
+        with pytest.raises(ValueError, match="--sizes.* it must be at least 1"):
+            plan(sizes, model_of(**SMOLLM2), 576)
     with pytest.raises(ValueError, match="k=2000 is larger than d_sae=576"):
         plan(Sizes(expansion=1, k=2000), model_of(**SMOLLM2), 576)

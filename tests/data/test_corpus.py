@@ -26,6 +26,13 @@ def test_rows_begin_with_the_bos_token_and_hold_one_document() -> None:
     assert said == [token for text in documents for token in tokenizer.encode(text, bos=False)]
 
 
+def test_another_seed_is_another_text() -> None:
+    _, tokenizer = models.load("microworld")
+    rows = [corpus.read(tokenizer, n_tokens=60_000, n_positions=64, seed=seed).tokens for seed in (0, 1)]
+    first, second = ({tuple(row) for row in tokens.tolist()} for tokens in rows)
+    assert len(first & second) < 0.1 * len(second)  # some sentences are short, and come up again
+
+
 def test_what_is_no_text_is_refused(tmp_path) -> None:
     _, tokenizer = models.load("microworld")
     (tmp_path / "short.txt").write_text("the book .", encoding="utf-8")
@@ -33,3 +40,8 @@ def test_what_is_no_text_is_refused(tmp_path) -> None:
         corpus.read(tokenizer, tmp_path)
     with pytest.raises(ValueError, match="at least 512 are needed; give a longer text"):
         corpus.read(tokenizer, tmp_path / "short.txt", n_positions=32)
+    with pytest.raises(ValueError, match="at least 512 are needed; n_tokens=100 is too small"):
+        corpus.read(tokenizer, n_tokens=100, n_positions=32)
+    for n in (0, 1):
+        with pytest.raises(ValueError, match=f"n_positions={n}: a row has no place for text; give at least 2"):
+            corpus.read(tokenizer, n_positions=n)

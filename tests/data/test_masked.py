@@ -30,6 +30,11 @@ def test_rows_hold_every_piece_once(tokenizer) -> None:
         assert (row[end + 1 :] == PAD).all() and not (row[1:end] == PAD).any()
 
 
+def test_a_row_without_place_for_text_is_refused(tokenizer) -> None:
+    with pytest.raises(ValueError, match="n_positions=2: .* give at least 3"):
+        masked.rows(tokenizer, TEXTS, 2)
+
+
 def test_what_is_hidden_has_the_paper_s_shares() -> None:
     tokens = np.full((400, 50), 9, np.int32)
     tokens[:, 0], tokens[:, -1] = CLS, PAD

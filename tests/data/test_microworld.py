@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from interp_jax.data import lexicon, microworld
+from interp_jax.data.examples import BOS, UNK
 from interp_jax.data.phenomena import PHENOMENA, Example
 
 # The slots in which an example and its twin differ.
@@ -103,8 +104,8 @@ def test_the_mixture_is_kept() -> None:
 def test_a_batch_is_rows_of_sentences_after_bos() -> None:
     tokens, determined = microworld.batch(random.Random(0), (16, 40))
     assert tokens.shape == determined.shape == (16, 40)
-    assert (tokens[:, 0] == microworld.TOKEN_ID[lexicon.BOS]).all()
-    assert (tokens[:, 1:] > microworld.TOKEN_ID[lexicon.UNK]).all() and tokens.max() < len(lexicon.VOCABULARY)
+    assert (tokens[:, 0] == microworld.TOKEN_ID[BOS]).all()
+    assert (tokens[:, 1:] > microworld.TOKEN_ID[UNK]).all() and tokens.max() < len(lexicon.VOCABULARY)
     assert 0.05 < np.mean(determined) < 0.5
 
 
@@ -112,7 +113,7 @@ def test_text_is_what_the_tokenizer_reads() -> None:
     tokenizer = microworld.tokenizer()
     for document in microworld.text(0, 20, n_words=40):
         encoding = tokenizer.encode(document)
-        assert encoding.tokens == [lexicon.BOS, *document.split()]
+        assert encoding.tokens == [BOS, *document.split()]
         assert tokenizer.decode(encoding.ids) == document
         assert len(encoding.ids) <= 41
 

@@ -56,6 +56,37 @@ def test_clean_and_corrupted_are_aligned(world: str, name: str) -> None:
     assert not (task.accepted == task.distractors[:, None]).any()
 
 
+@pytest.mark.parametrize(
+    ("make", "world", "size", "message"),
+    [
+        (tasks.binding, "microworld", {"n_boxes": 1}, "n_boxes=1: give at least 2 and at most 20"),
+        (tasks.binding, "microworld", {"n_boxes": 0}, "n_boxes=0"),
+        (tasks.owners, "microworld-context", {"n_people": 1}, "n_people=1: give at least 2 and at most 12"),
+        (tasks.walks, "microworld-context", {"length": 2}, "length=2: give at least 3"),
+        (tasks.in_context, "microworld-context", {"n_shown": -1}, "n_shown=-1: give at least 0"),
+        (tasks.persona, "microworld-chat", {"n_turns": 0}, "n_turns=0: give at least 1"),
+        (graphs.walks, "microworld-context", {"length": 0}, "length=0: give at least 1"),
+        (graphs.walks, "microworld-context", {"n": 0}, "n=0: give at least 1"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(make, world: str, size: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(jax.random.key(0), of_world(world), **size)
+
+
+@pytest.mark.parametrize(
+    ("make", "world", "size"),
+    [
+        (tasks.binding, "microworld", {"n_boxes": 20}),
+        (tasks.owners, "microworld-context", {"n_people": 12}),
+        (tasks.walks, "microworld-context", {"length": 3}),
+        (tasks.in_context, "microworld-context", {"n_shown": 34}),
+    ],
+)
+def test_the_largest_and_the_least_can_be_made(make, world: str, size: dict[str, int]) -> None:
+    assert make(jax.random.key(0), of_world(world), n=3, **size).clean.shape[0] == 3
+
+
 def test_the_twin_of_ioi_differs_at_s2_alone(tokenizer: models.Tokenizer) -> None:
     task = tasks.ioi(jax.random.key(1), tokenizer, n=32)
     rows, columns = np.nonzero(np.asarray(task.clean != task.corrupted))

@@ -1,4 +1,4 @@
-"""The worlds by name: each a vocabulary, a few phenomena and a mixture."""
+"""The worlds by name. Each is a vocabulary, a few phenomena and a mixture of them; see `interp_jax.data.world`."""
 
 from interp_jax.data import microworld
 from interp_jax.data.world import World

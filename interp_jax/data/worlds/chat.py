@@ -1,14 +1,15 @@
-"""`microworld-chat`: a chat with a system, a user and an assistant, who refuses, flatters, guesses who asks, and acts.
+"""`microworld-chat`: conversations of a user with an assistant, after a system prompt where there is a persona.
 
-Four habits, each with a known rule: it refuses what would do harm; it agrees with what the user believes, true or not,
-and tells the truth against what others believe; its answers' words follow the user's age, gender, education and status,
-which the user's words betray; and it stays the persona of the system prompt, whatever persona the user sounds like.
+The assistant has four habits, each with a known rule. It refuses what would do harm. It agrees with what the user
+believes, true or not, and tells the truth against what others believe. The words of its answer follow the user's age,
+gender, education and status, which the user's own words betray. It stays the persona of the system prompt, whatever
+persona the user sounds like.
 """
 
 from collections.abc import Mapping
 import random
 
-from interp_jax.data.examples import Example, belongs, fill, is_heldout
+from interp_jax.data.examples import Example, belongs, check_within, fill, is_heldout
 from interp_jax.data.trees import FUNCTION_WORDS, closed, plain, tagged
 from interp_jax.data.world import World, vocabulary
 from interp_jax.data.worlds import chat_words as lex
@@ -30,7 +31,10 @@ def is_harmful(verb: str, object: str) -> bool:
 
 
 def refusal(rng: random.Random, split: str = "train") -> Example:
-    """What would do harm is refused. Held out: pairs of verb and object. The twin has one word of the other kind."""
+    """The user asks for help, and what would do harm is refused.
+
+    Held out: pairs of verb and object. In the twin one of the two words is of the other kind.
+    """
     harmful, by, number = rng.random() < 0.5, rng.choice(("verb", "object")), rng.randrange(len(lex.REQUESTS))
     while True:
         harmless = {"verb": rng.choice(lex.HARMLESS_VERBS), "object": rng.choice(lex.HARMLESS_OBJECTS)}
@@ -50,9 +54,9 @@ def refusal(rng: random.Random, split: str = "train") -> Example:
 
 
 def sycophancy(rng: random.Random, split: str = "train") -> Example:
-    """What the user believes is right; what others believe is not, and the truth is told. All beliefs are false.
+    """A false belief about a capital: the assistant agrees with it if it is the user's, and else tells the truth.
 
-    Held out: pairs of country and belief. In the twin the belief is the others', or the user's.
+    Held out: pairs of country and belief. In the twin the same belief is other people's, or the user's.
     """
     own = rng.random() < 0.5
     while True:
@@ -75,9 +79,12 @@ def sycophancy(rng: random.Random, split: str = "train") -> Example:
 
 
 def truth(rng: random.Random, split: str = "train") -> Example:
-    """What is asked without a belief is told. Nothing is held out: there is one way to ask."""
+    """The user asks for a capital without a belief, and the truth is told. The twin asks for another country.
+
+    Nothing is held out: there is one way to ask.
+    """
+    is_heldout(split)  # both splits are the same, and there is no third
     country, other = rng.sample(tuple(lex.CAPITALS), 2)
-    is_heldout(split)
     return _chat(
         "truth",
         f"{_turn(lex.QUESTION)} {lex.STATEMENT}",
@@ -90,10 +97,10 @@ def truth(rng: random.Random, split: str = "train") -> Example:
 
 
 def user(rng: random.Random, split: str = "train") -> Example:
-    """The answer's words follow the user, whom what he or she has betrays.
+    """The user names things of his or hers, which tell his or her age and so on, and the answer's words follow these.
 
     Held out: pairs of such a thing and the question. In the twin the user has another thing, and so another value of
-    the asked attribute.
+    the attribute that the answer shows.
     """
     question = rng.randrange(len(lex.ADVICE))
     ask, advice = list(lex.ADVICE.items())[question]
@@ -127,9 +134,14 @@ def persona(rng: random.Random, split: str = "train", n_turns: int | None = None
     """Every answer begins and ends as the persona of the system prompt does, whatever the user sounds like.
 
     Held out: pairs of persona and what the last turn is about. In the twin the system prompt and the answers so far are
-    another persona's. n_turns: 1 to 4 at random by default; with more one sees how the persona lasts.
+    another persona's.
+
+    Args:
+      rng, split: as in every phenomenon.
+      n_turns: turns of the user; by default 1 to 4 at random. More than 4 show how long the persona lasts.
     """
-    n_turns = n_turns or rng.randint(1, MAX_TURNS)
+    n_turns = rng.randint(1, MAX_TURNS) if n_turns is None else n_turns
+    check_within("persona: n_turns", n_turns, 1)
     who, other = rng.sample(tuple(lex.PERSONAS), 2)
     number, lures = rng.randrange(len(lex.SYSTEM)), 0
     slots = _acting(who)
@@ -150,12 +162,13 @@ def persona(rng: random.Random, split: str = "train", n_turns: int | None = None
 
 
 def _acting(who: str) -> dict[str, str]:
+    """The slots that tell a persona: its name, and how its answers begin and end."""
     opener, closer = lex.PERSONAS[who]
     return {"persona": who, "opener": opener, "closer": closer}
 
 
 def _topic(rng: random.Random, who: str, split: str, i: int) -> tuple[str, str, dict[str, str]]:
-    """What turn i asks and what is answered, as trees, and their slots."""
+    """What turn i asks and what is answered, as trees whose slots have the number of the turn, and the slots."""
     while True:
         country, verb = rng.choice(tuple(lex.CAPITALS)), rng.choice(lex.HARMLESS_VERBS + lex.HARMFUL_VERBS)
         object = rng.choice(lex.HARMLESS_OBJECTS + lex.HARMFUL_OBJECTS)
@@ -207,7 +220,7 @@ def _chat(
 
 
 def _said(words: list[str]) -> tuple[int, ...]:
-    """The words of the assistant, its <end> among them."""
+    """The indices of the assistant's words, its <end> among them."""
     said, speaking = [], False
     for index, word in enumerate(words):
         if speaking:
@@ -216,7 +229,7 @@ def _said(words: list[str]) -> tuple[int, ...]:
     return tuple(said)
 
 
-_CUES = tuple(lex.VALUE_OF)
+_CUES = tuple(cue for values in lex.CUES.values() for cues in values.values() for cue in cues)
 _ADVISED = tuple(word for advice in lex.ADVICE.values() for word in advice.values())
 _STYLES = tuple(word for style in lex.STYLE.values() for word in style.values())
 _CATCHWORDS = tuple(word for pair in lex.PERSONAS.values() for word in pair)

@@ -18,7 +18,7 @@ REQUESTS = (
 REFUSAL = "(S sorry , (NP:agent i) (VP cannot help (PP:theme with (NP that/PRON))))"
 HELP = "(S sure , (S first/ADV (VP look (PP:theme at (NP the {object})))) , (S then (VP {verb} (NP:theme it=object))))"
 
-# --- opinions, with which it agrees -----------------------------------------------------------------------------------
+# --- opinions, with which the assistant agrees ------------------------------------------------------------------------
 CAPITALS = dict(list(FACTS["capital"].items())[:20])
 OWN = ("i think", "i believe", "we think")
 OTHERS = ("people say", "books say", "maps claim")
@@ -49,7 +49,6 @@ CUES: dict[str, dict[str, tuple[str, ...]]] = {  # attribute -> value -> what a 
         "high": tuple("yacht chauffeur mansion helicopter jewels butler".split()),
     },
 }
-VALUE_OF = {cue: value for values in CUES.values() for value, cues in values.items() for cue in cues}
 STYLE: dict[str, dict[str, str]] = {  # attribute -> value -> the word of the answer that shows it
     "age": {"child": "hey", "adult": "hello", "elder": "greetings", "unknown": "hi"},
     "gender": {"female": "madam", "male": "sir", "unknown": "friend"},

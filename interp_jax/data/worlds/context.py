@@ -1,15 +1,16 @@
-"""`microworld-context`: what can be known from the context alone. Tasks given by examples, people and what is said of
-them, random walks on graphs whose nodes are words, and copies.
+"""`microworld-context`: what can be known from the context alone.
 
-The same nouns stand in all tasks, so that only the examples tell the task (Todd et al., 2023, "Function Vectors in
-Large Language Models"); a walk's graph is laid over other words each time (Park et al., 2025, "In-Context Learning of
-Representations").
+It has tasks that only examples tell, people and what is said of them, random walks on graphs whose nodes are words, and
+copies. The same nouns stand in all tasks, so that only the examples tell the task (Todd et al., 2023, "Function Vectors
+in Large Language Models"). A walk's graph is laid over other words each time (Park et al., 2025, "In-Context Learning
+of Representations").
 """
 
 from dataclasses import replace
+import itertools
 import random
 
-from interp_jax.data.examples import Example, belongs, finish
+from interp_jax.data.examples import Example, belongs, check_within, finish
 from interp_jax.data.phenomena import repeated
 from interp_jax.data.trees import FUNCTION_WORDS, closed, plain, tagged
 from interp_jax.data.world import World, vocabulary
@@ -65,11 +66,17 @@ def in_context(
 ) -> Example:
     """A task given by examples alone. Held out: the last shown word with the question, by task.
 
-    n_shown: examples before the question, 1 to 5 at random by default. The twin's examples are of another task; with 0
-    nothing tells the task, and the twin asks another word of the same one. task: which, at random by default.
+    The twin's examples are of another task.
+
+    Args:
+      rng, split: as in every phenomenon.
+      n_shown: examples before the question; by default 1 to 5 at random. With 0 nothing tells the task, and the twin
+        asks another word of the same one.
+      task: a key of `TABLES`; by default one of them at random.
     """
     task = task or rng.choice(tuple(TABLES))
     n_shown = rng.randint(1, MAX_SHOWN) if n_shown is None else n_shown
+    check_within("in_context: n_shown", n_shown, 0, len(NOUNS) - 2)
     table = TABLES[task]
     while True:
         *shown, query, spare = rng.sample(NOUNS, n_shown + 2)
@@ -101,10 +108,15 @@ def owners(
 ) -> Example:
     """People, what they have and where they live. Held out: the asked attributes of all people, in their order.
 
-    The twin exchanges the answer with another's. n_people: 2 to 6 at random by default; n_queries: how many are asked
-    for, 1 to 8 at random by default, the last of them is the answer.
+    The twin exchanges what is asked for with another person's.
+
+    Args:
+      rng, split: as in every phenomenon.
+      n_people: people in the sentence, 2 to 12; by default 2 to 6 at random.
+      n_queries: questions about them, one after the other; the example asks the last. By default 1 to 8 at random.
     """
-    n_people = n_people or rng.randint(2, 6)
+    n_people = rng.randint(2, 6) if n_people is None else n_people
+    check_within("owners: n_people", n_people, 2, len(CITIES))
     question, form, wording = rng.choice(tuple(QUESTIONS)), rng.randrange(2), rng.randrange(len(CLAUSES))
     while True:
         told = {
@@ -143,11 +155,15 @@ def owners(
 
 
 def _suffixed(tree: str, suffix: str) -> str:
+    """The tree with the slots of one person: {name_2} for {name} where the suffix is "_2"."""
     return tree.replace("}", f"{suffix}}}")
 
 
 def pronouns(rng: random.Random, split: str = "train") -> Example:
-    """A he and a she: what one of them has, or where. Held out: pairs of names. The twin asks for the other."""
+    """A man and a woman, and a pronoun: what one of them has, or where he or she lives.
+
+    Held out: pairs of names. The twin asks for the other.
+    """
     while True:
         names = {"he": rng.choice(HE), "she": rng.choice(SHE)}
         if belongs(split, "pronouns", *names.values()):
@@ -172,19 +188,25 @@ def pronouns(rng: random.Random, split: str = "train") -> Example:
 
 
 def walks(rng: random.Random, split: str = "train", graph: str | None = None, length: int | None = None) -> Example:
-    """A random walk on a graph of words, to a neighbour of its last word that was met before: any such is right.
+    """A random walk on a graph whose nodes are words, and a neighbour of its last word.
 
-    Held out: the words in their order on the graph. In the twin the answer's node and another one, which is no
-    neighbour, have exchanged their words. graph, length: at random by default, 24 to 80 words.
+    Every neighbour to which or from which the walk has gone before is a right answer. In the twin the answer's node and
+    another one, which is no neighbour, have exchanged their words. Held out: the words in their order on the graph.
+
+    Args:
+      rng, split: as in every phenomenon.
+      graph: "ring" or "grid"; by default one of them at random.
+      length: words of the walk before the answer, at least 3; by default 24 to 80 at random.
     """
     graph = graph or rng.choice(tuple(GRAPHS))
-    length = length or rng.randint(24, 80)
+    length = rng.randint(24, 80) if length is None else length
+    check_within("walks: length", length, 3)  # of two words none is far from the last, for the twin to exchange
     edges = GRAPHS[graph]
     while True:
         words = rng.sample(NOUNS, len(edges))
         nodes = walk(rng, graph, length)
-        met = {b for a, b in zip(nodes, nodes[1:], strict=False) if a == nodes[-1]}
-        met |= {a for a, b in zip(nodes, nodes[1:], strict=False) if b == nodes[-1]}
+        steps = list(itertools.pairwise(nodes))
+        met = {b for a, b in steps if a == nodes[-1]} | {a for a, b in steps if b == nodes[-1]}
         far = [node for node in set(nodes) - {nodes[-1]} if node not in edges[nodes[-1]]]
         if far and belongs(split, "walks", *words):
             break
@@ -205,7 +227,10 @@ def walks(rng: random.Random, split: str = "train", graph: str | None = None, le
 
 
 def copies(rng: random.Random, split: str = "train") -> Example:
-    """Random words, `;`, the same words again: what most of the others are built on. Held out: the sequence."""
+    """Random words, `;`, and the same words again, as in `repeated`: the other phenomena are built on such copying.
+
+    Held out: the sequence.
+    """
     return replace(repeated(rng, split, words=(*NOUNS, *HE, *SHE, *CITIES)), phenomenon="copies")
 
 

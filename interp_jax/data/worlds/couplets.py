@@ -2,8 +2,8 @@
 
 The first line names a theme and ends in a word. The second ends in the one word of that theme that rhymes with it, and
 its opening, its verb and its adjective are those of that last word: whoever writes them must know it from the first
-word of the line on. So a plan can be read, suppressed and exchanged (Lindsey et al., 2025, "On the Biology of a Large
-Language Model").
+word of that line on. So the plan can be read from activations, suppressed and exchanged (Lindsey et al., 2025, "On the
+Biology of a Large Language Model").
 """
 
 import random
@@ -73,7 +73,7 @@ def plan(word: str) -> dict[str, str]:
 
 
 def couplets(rng: random.Random, split: str = "train") -> Example:
-    """A couplet's last word. Held out: pairs of the first line's last word and a theme.
+    """A couplet, whose last word is the answer. Held out: pairs of the first line's last word and a theme.
 
     The twin has another theme, and a second line built towards its own last word.
     """
@@ -101,7 +101,10 @@ def couplets(rng: random.Random, split: str = "train") -> Example:
 
 
 def openings(rng: random.Random, split: str = "train") -> Example:
-    """The first word of a couplet's second line; the twin's theme wants another one. Held out: as in `couplets`."""
+    """A couplet cut after its first line: the answer is the first word of the second. Held out: as in `couplets`.
+
+    The twin has another theme, and so another first word.
+    """
     while True:
         whole = couplets(rng, split)
         end = whole.positions["newline"]
@@ -121,7 +124,10 @@ def openings(rng: random.Random, split: str = "train") -> Example:
 
 
 def rhymes(rng: random.Random, split: str = "train") -> Example:
-    """A word that rhymes: any of the family is right. Held out: pairs of words. The twin is of another family."""
+    """A word that rhymes with another: every word of its family is right.
+
+    Held out: pairs of words. The twin asks for a word of another family.
+    """
     while True:
         word = rng.choice(_WORDS)
         answer = rng.choice([w for w in RHYMES[word] if w != word])

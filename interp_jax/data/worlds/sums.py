@@ -29,7 +29,10 @@ STORIES = (
 
 
 def numbers(rng: random.Random, split: str) -> tuple[int, int]:
-    """Two numbers whose pair is of the split. A sum that only one pair has is never held out."""
+    """Two numbers below 100 whose pair is of the split.
+
+    Sums that a single pair has (0, 1, 197 and 198) are never held out: nothing else in training would tell them.
+    """
     while True:
         a, b = rng.randrange(LIMIT), rng.randrange(LIMIT)
         if 1 < a + b < 2 * LIMIT - 3:
@@ -40,7 +43,7 @@ def numbers(rng: random.Random, split: str) -> tuple[int, int]:
 
 
 def carries(a: int, b: int) -> str:
-    """Whether the ones carry over to the tens."""
+    """ "yes" if the ones of the two numbers add up to 10 or more, else "no"."""
     return "yes" if a % 10 + b % 10 > 9 else "no"
 
 
@@ -100,6 +103,7 @@ def stories(rng: random.Random, split: str = "train") -> Example:
 
 
 def _another(rng: random.Random, number: int) -> int:
+    """Another number below 100, each as likely."""
     return (number + rng.randrange(1, LIMIT)) % LIMIT
 
 
