@@ -9,6 +9,9 @@ Caveat: weights over the same neighbours are all near 1 / k, so that their cosin
 that of tokens in another order. An intrinsic dimension grows with k and is at most k - 1.
 """
 
+from functools import partial
+from typing import Any
+
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
@@ -51,6 +54,11 @@ def nearest_neighbours(
             f"nearest_neighbours: k={k} neighbours of {n} tokens; a token has {max(n - 1, 0)} others: choose a k "
             "from 1 to that, or give more tokens"
         )
+    return _nearest(embeddings, jnp.arange(n) if of is None else of, k, chunk)
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _nearest(embeddings: Array, tokens: Array, k: int, chunk: int) -> Array:
     x = embeddings.astype(jnp.float32)
     x = x - x.mean(0)  # distances stay, and their float32 sums lose less
     squares = (x**2).sum(-1)
@@ -59,7 +67,7 @@ def nearest_neighbours(
         further = squares - 2 * (x @ x[token])  # the squared distance, less what is the same for all
         return lax.top_k(-further.at[token].set(jnp.inf), k)[1]
 
-    return in_chunks(of_token, jnp.arange(n) if of is None else of, chunk).astype(jnp.int32)
+    return in_chunks(of_token, tokens, chunk).astype(jnp.int32)
 
 
 def lle_weights(
@@ -97,7 +105,17 @@ def lle_weights(
     check_counts(chunk=chunk)
     if regularization <= 0:
         raise ValueError(f"lle_weights: regularization={regularization} must be above 0, such as 1e-3")
-    tokens = _whose("lle_weights", len(embeddings), neighbours, of)
+    tokens = jnp.arange(len(embeddings)) if of is None else of
+    if len(tokens) != len(neighbours):
+        raise ValueError(
+            f"lle_weights: neighbours of {len(neighbours)} tokens for {len(tokens)}: give of=, the tokens whose "
+            "neighbours these are"
+        )
+    return _weights(embeddings, tokens, neighbours, regularization, chunk)
+
+
+@partial(jax.jit, static_argnums=4)
+def _weights(embeddings: Array, tokens: Array, neighbours: Array, regularization: Any, chunk: int) -> Array:
     x = embeddings.astype(jnp.float32)
     k = neighbours.shape[-1]
 
@@ -172,6 +190,11 @@ def intrinsic_dimension(
     check_counts(chunk=chunk)
     if not 0 < share < 1:
         raise ValueError(f"intrinsic_dimension: share={share} must lie between 0 and 1, such as 0.95")
+    return _dimension(embeddings, neighbours, share, chunk)
+
+
+@partial(jax.jit, static_argnums=3)
+def _dimension(embeddings: Array, neighbours: Array, share: Any, chunk: int) -> Array:
     x = embeddings.astype(jnp.float32)
 
     def of_neighbours(near: Array) -> Array:
@@ -183,14 +206,3 @@ def intrinsic_dimension(
         return jnp.where(total > 0, (held <= share).sum() + 1, 0)
 
     return in_chunks(of_neighbours, neighbours, chunk).astype(jnp.int32)
-
-
-def _whose(name: str, n_tokens: int, neighbours: Array, of: Array | None) -> Array:
-    """The tokens whose neighbours are given. Raises ValueError where these are not as many."""
-    tokens = jnp.arange(n_tokens) if of is None else of
-    if len(tokens) != len(neighbours):
-        raise ValueError(
-            f"{name}: neighbours of {len(neighbours)} tokens for {len(tokens)}: give of=, the tokens whose neighbours "
-            "these are"
-        )
-    return tokens

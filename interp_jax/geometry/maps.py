@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Float
@@ -130,4 +131,9 @@ def least_squares_map(source: Float[Typed, "token d_source"], target: Float[Type
             f"least_squares_map: a source of {len(source)} tokens and a target of {len(target)}; give the same tokens "
             "of both models (shared_words finds them)"
         )
-    return LinearMap(jnp.linalg.lstsq(source.astype(jnp.float32), target.astype(jnp.float32))[0])
+    return LinearMap(_fitted(source, target))
+
+
+@jax.jit
+def _fitted(source: Array, target: Array) -> Array:
+    return jnp.linalg.lstsq(source.astype(jnp.float32), target.astype(jnp.float32))[0]

@@ -8,6 +8,9 @@ Caveat: a few directions that all tokens share, or that tell frequent tokens fro
 it with that of tokens in another order, which is 0.
 """
 
+from functools import partial
+
+import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
@@ -47,9 +50,14 @@ def relative_orientation(
             f"relative_orientation: embeddings of {n} and of {len(other)} tokens; give the same tokens of both models, "
             "3 at least (shared_words finds them)"
         )
+    return _orientation(embeddings, other, chunk)
+
+
+@partial(jax.jit, static_argnums=2)
+def _orientation(embeddings: Array, other: Array, chunk: int) -> Array:
     a, b = _directions(embeddings), _directions(other)
     mean_a, mean_b = _mean_cosine(a), _mean_cosine(b)
-    tokens = jnp.arange(n)
+    tokens = jnp.arange(len(a))
 
     def of_token(token: Array) -> tuple[Array, Array, Array]:
         different = (tokens != token).astype(jnp.float32)
