@@ -115,8 +115,8 @@ def table_of_known(known: dict[str, np.ndarray], found: dict[str, np.ndarray]) -
     """The head that is known for each kind, and where ordinary text puts it."""
     rows = []
     for name, scores in known.items():
-        layer, head = ordered(scores[None])[0]
-        here = found[name]
+        (layer, head), *_ = order = ordered(scores[None])
+        here, first = found[name], set(order[: cfg.n_shown])
         ranks = [1 + int((of_seed > of_seed[layer, head]).sum()) for of_seed in here]
         rows.append(
             {
@@ -125,6 +125,7 @@ def table_of_known(known: dict[str, np.ndarray], found: dict[str, np.ndarray]) -
                 "words said twice": f"{scores[layer, head]:.2f}",
                 "text": runs.cell(here[:, layer, head]),
                 "its place": " ".join(map(str, ranks)),
+                f"first {cfg.n_shown} in common": len(first & set(ordered(here)[: cfg.n_shown])),
                 "rank correlation": runs.cell([runs.rank_correlation(scores, of_seed) for of_seed in here]),
             }
         )

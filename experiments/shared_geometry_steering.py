@@ -116,15 +116,15 @@ POSITIVE = "wonderful brilliant lovely superb delightful fantastic charming beau
 NEGATIVE = "dreadful boring ugly disappointing annoying miserable nasty disgusting painful unpleasant".split()
 PROMPTS = (
     "The food at the new restaurant is", "In my opinion, the concert was", "The old house on the hill looks",
-    "My friend says that the game is", "I think the new teacher is", "The results of the test were",
-    "Everyone agreed that the party was", "The view from the window is", "The last chapter of the story is",
-    "Our neighbour's garden looks", "The coffee in this place tastes", "People say that the city is",
+    "My friend says that the game is", "I think the new teacher is", "Everyone agreed that the party was",
+    "We left early, since the play was", "I want my money back: the food was", "Nobody likes it there; the beds are",
+    "It rained, we were cold, and the trip was", "He was fired because his work was", "Do not buy it. The sound is",
 )  # fmt: skip
 GOOD, BAD = (" good", " great", " excellent", " amazing"), (" bad", " terrible", " awful", " horrible")
 
 
 def of_english(seed: int, n: int) -> list[Behaviour]:
-    """Sentences with a good or a bad word; judged by other words, after prompts that are neither."""
+    """Sentences with a good or a bad word; judged by other words, after prompts that are neither or rather bad."""
     pairs = list(itertools.product(OPENINGS, range(len(POSITIVE))))
     drawn = random.Random(seed).sample(pairs, min(n, len(pairs)))
     more, less = (
