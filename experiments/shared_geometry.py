@@ -4,7 +4,8 @@ Lee et al. 2025, "Shared global and local geometry of language model embeddings"
 tokens lie in similar directions from one another (Pearson of pairwise cosines), are made of their neighbours by
 similar weights (locally linear embedding), and have similar intrinsic dimensions; so a linear map fitted on the shared
 words carries steering vectors to a model of another width. Here a difference of means found in `--model` is carried to
-`--other` and compared with the one found there, a random one, and one that is only cut or filled up to the width.
+`--other` and compared with the one found there, with what a map of words in another order makes of it, with a random
+one, and with itself, only cut or filled up to the width.
 
     python experiments/shared_geometry.py [--model SmolLM2.gguf --other gemma-3-270m.gguf] [--out DIR]
 
@@ -26,7 +27,11 @@ from shared_geometry_steering import Behaviour, Side, of_english, of_microworld
 
 from interp_jax import config, geometry, models
 
-VECTORS = ("carried", "its own", "random", "not carried")
+VECTORS = ("carried", "its own", "by a mixed map", "random", "not carried")
+
+
+COLOURS = ("#0f6fb8", "#d97706", "#7c3aed", "#888888", "#16a34a")
+Maps = tuple[geometry.LinearMap, geometry.LinearMap]  # of shared words, and of words in another order
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,13 @@ def explained(a: jax.Array, b: jax.Array, order: np.ndarray) -> np.ndarray:
     )
 
 
-def steer(cfg: Shared, source: Side, target: Side, carry: geometry.LinearMap, behaviour: Behaviour, seed: int) -> dict:
+def steer(cfg: Shared, source: Side, target: Side, maps: Maps, behaviour: Behaviour, seed: int) -> dict:
     """Log odds `[vector strength prompt]` in the target, and the cosine of each vector with its own."""
     found, own = (side.state_after(behaviour.more) - side.state_after(behaviour.less) for side in (source, target))
     width, length = len(found), len(own)
     cut = jnp.pad(found, (0, max(0, length - width)))[:length]
     random = jax.random.normal(jax.random.key(seed), own.shape)
-    vectors = jnp.stack([carry(found), own, random, cut])
+    vectors = jnp.stack([maps[0](found), own, maps[1](found), random, cut])
     directions = vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
     return {
         "log odds": target.steered(behaviour, directions, cfg.strengths),
@@ -121,7 +126,7 @@ def draw(cfg: Shared, found: dict[str, dict[str, np.ndarray]]) -> go.Figure:
     for column, of in enumerate(found.values(), start=1):
         odds = of["log odds"].mean(-1)
         for i, vector in enumerate(VECTORS):
-            look = {"line_color": f"hsl({(210, 30, 0, 120)[i]}, {0 if i == 2 else 70}%, 45%)", "row": 1, "col": column}
+            look = {"line_color": COLOURS[i], "row": 1, "col": column}
             runs.curve(figure, odds[:, i], (0.0, *cfg.strengths), name=vector, showlegend=column == 1, **look)
     figure.update_xaxes(title="length of the vector / of the residual stream")
     return figure.update_layout(title=f"{Path(cfg.model).name} to {Path(cfg.other).name}", yaxis_title="log odds")
@@ -149,9 +154,10 @@ def main(cfg: Shared) -> dict[str, dict]:
                 a[ids[many]], b[other_ids[many]], order_too
             )
         a, b = spaces["unembedding"]
-        carry = geometry.least_squares_map(a[ids[many]], b[other_ids[many]])
+        a, b = a[ids[many]], b[other_ids[many]]
+        maps = geometry.least_squares_map(a, b), geometry.least_squares_map(a, b[order_too])
         begin("steering")
-        effects = {b.name: steer(cfg, source, target, carry, b, seed) for b in behaviours(seed, cfg.n_texts)}
+        effects = {of.name: steer(cfg, source, target, maps, of, seed) for of in behaviours(seed, cfg.n_texts)}
         return {"geometry": found, "steering": effects}
 
     found = runs.each(cfg.seeds, 2, "geometry, seed", study, partial(runs.write, "shared_geometry", cfg))

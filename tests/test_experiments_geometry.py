@@ -38,9 +38,9 @@ def test_two_microworlds_share_their_geometry(run, capsys) -> None:
         values, chance = pairs.T
         assert values.shape == (2,) and (np.isnan(chance).all() or (values > chance + 0.05).all()), name
     odds = found["steering"]["French"]["log odds"]  # [seed vector strength prompt]
-    assert odds.shape == (2, 4, 2, 16)
-    rise = (odds[:, :, 1] - odds[:, :, 0]).mean((0, 2))  # carried, its own, random, not carried
-    assert rise[0] > 2 * abs(rise[2]) and rise[1] > 2 * abs(rise[2])
+    assert odds.shape == (2, 5, 2, 16)
+    rise = (odds[:, :, 1] - odds[:, :, 0]).mean((0, 2))  # carried, its own, by a mixed map, ...
+    assert min(rise[:2]) > 2 * np.abs(rise[2:4]).max(), rise
     np.testing.assert_allclose(found["steering"]["French"]["cosine with its own"][:, 1], 1, rtol=1e-4)
     assert "carried" in capsys.readouterr().out
 

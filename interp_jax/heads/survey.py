@@ -124,7 +124,6 @@ def survey(
     """
     check_counts(n_top=n_top, n_sampled=n_sampled, n_keys=n_keys)
     read = transform(_read, (n_keys,), f)
-    keep = (jax.jit(partial(_best, n_top)), jax.jit(partial(_best, n_sampled)))
 
     def gather(model: Any, batches: Iterable[Any]) -> Survey:
         totals: dict[str, np.ndarray] = {}
@@ -143,7 +142,8 @@ def survey(
             sums, found = read(model, tokens, real, jnp.int32(n_sequences), chance, **told)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0) + np.asarray(value, np.float64)
-            kept = [best(*parts) for best, *parts in zip(keep, found, *([kept] if kept else []), strict=True)]
+            parts = zip(found, kept, strict=True) if kept else zip(found, strict=True)
+            kept = [_best(n, *some) for n, some in zip((n_top, n_sampled), parts, strict=True)]
             n_sequences += len(tokens)
         if not n_sequences:
             raise ValueError("survey: there is no batch; give tokens [batch position]")
@@ -200,6 +200,7 @@ def _candidates(seen: Array, luck: Array, first: Array, n_keys: int) -> tuple[An
     return chosen(peak, seen, peak), chosen(jnp.where(among, luck, -jnp.inf), seen[:, None], peak[:, None])
 
 
+@partial(jax.jit, static_argnums=0)
 def _best(n: int, *parts: Any) -> Any:
     """The `n` of the highest priority among several `(priority, Examples)`; where there are fewer, some without one."""
     axis = parts[0][0].ndim - 1

@@ -19,7 +19,7 @@ def test_known_heads_come_first_on_words_said_twice(smollm: Real) -> None:
     found = heads.survey(models.forward)(smollm.model, [jnp.concatenate([half, half], axis=1)])
     assert found.first("induction") == (18, 6) and found.scores["induction"][18, 6] > 0.7
     assert found.scores["previous"][found.first("previous")] > 0.8
-    assert (found.top.peak[18, 6] > 0.9).all()
+    assert (found.top.peak[18, 6, :4] > 0.9).all()  # one of each text
 
 
 def test_known_heads_are_among_the_first_of_a_text(smollm: Real, real_data: Path) -> None:
