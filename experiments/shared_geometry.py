@@ -121,6 +121,20 @@ def table_of_steering(cfg: Shared, found: dict[str, dict[str, np.ndarray]]) -> s
     return runs.table(rows)
 
 
+def story(cfg: Shared, found: dict[str, dict[str, np.ndarray]]) -> str:
+    """How much of its own vector's effect the carried one has, at the middle length, beside the best that chance has."""
+    middle, told = 1 + len(cfg.strengths) // 2, []
+    for name, of in found.items():
+        rise = dict(zip(VECTORS, (of["log odds"][:, :, middle] - of["log odds"][:, :, 0]).mean((0, 2)), strict=True))
+        carried, own, *others = rise.values()
+        best = max(others)
+        told.append(
+            f"{name}: the carried vector does {carried / own:.0%} of what its own does, the others {best / own:.0%} at "
+            "most"
+        )
+    return "; ".join(told) + "."
+
+
 def draw(cfg: Shared, found: dict[str, dict[str, np.ndarray]]) -> go.Figure:
     figure = make_subplots(1, len(found), subplot_titles=list(found))
     for column, of in enumerate(found.values(), start=1):
@@ -172,6 +186,7 @@ def main(cfg: Shared) -> dict[str, dict]:
         f"wanted words rise by their length, and the share of prompts that want them at the longest:"
     )
     tables = table_of_geometry(found["geometry"]), steering, table_of_steering(cfg, found["steering"])
+    tables += (story(cfg, found["steering"]),)
     runs.finish("shared_geometry", cfg, found, draw(cfg, found["steering"]), about, *tables)
     return found
 

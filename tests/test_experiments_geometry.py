@@ -40,9 +40,9 @@ def test_two_microworlds_share_their_geometry(run, capsys) -> None:
     odds = found["steering"]["French"]["log odds"]  # [seed vector strength prompt]
     assert odds.shape == (2, 5, 2, 16)
     rise = (odds[:, :, 1] - odds[:, :, 0]).mean((0, 2))  # carried, its own, by a mixed map, ...
-    assert min(rise[:2]) > 2 * np.abs(rise[2:4]).max(), rise
+    assert min(rise[:2]) > np.abs(rise[2:]).max(), rise
     np.testing.assert_allclose(found["steering"]["French"]["cosine with its own"][:, 1], 1, rtol=1e-4)
-    assert "carried" in capsys.readouterr().out
+    assert "French: the carried vector does" in capsys.readouterr().out
 
 
 def test_the_heads_of_the_microworld(run, capsys) -> None:
