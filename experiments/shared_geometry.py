@@ -122,7 +122,7 @@ def table_of_steering(cfg: Shared, found: dict[str, dict[str, np.ndarray]]) -> s
 
 
 def story(cfg: Shared, found: dict[str, dict[str, np.ndarray]]) -> str:
-    """How much of its own vector's effect the carried one has, at the middle length, beside the best that chance has."""
+    """How much of its own vector's effect the carried one has, at the middle length, and the best of the others."""
     middle, told = 1 + len(cfg.strengths) // 2, []
     for name, of in found.items():
         rise = dict(zip(VECTORS, (of["log odds"][:, :, middle] - of["log odds"][:, :, 0]).mean((0, 2)), strict=True))
@@ -185,9 +185,9 @@ def main(cfg: Shared) -> dict[str, dict]:
         f"Vectors of layer {source.layer} added at layer {target.layer} of the other: how much the log odds of the "
         f"wanted words rise by their length, and the share of prompts that want them at the longest:"
     )
-    tables = table_of_geometry(found["geometry"]), steering, table_of_steering(cfg, found["steering"])
-    tables += (story(cfg, found["steering"]),)
-    runs.finish("shared_geometry", cfg, found, draw(cfg, found["steering"]), about, *tables)
+    effects = found["steering"]
+    text = about, table_of_geometry(found["geometry"]), steering, table_of_steering(cfg, effects), story(cfg, effects)
+    runs.finish("shared_geometry", cfg, found, draw(cfg, effects), *text)
     return found
 
 

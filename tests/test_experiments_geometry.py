@@ -42,7 +42,7 @@ def test_two_microworlds_share_their_geometry(run, capsys) -> None:
     rise = (odds[:, :, 1] - odds[:, :, 0]).mean((0, 2))  # carried, its own, by a mixed map, ...
     assert min(rise[:2]) > np.abs(rise[2:]).max(), rise
     np.testing.assert_allclose(found["steering"]["French"]["cosine with its own"][:, 1], 1, rtol=1e-4)
-    assert "French: the carried vector does" in capsys.readouterr().out
+    assert "French: the carried vector does" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_heads_of_the_microworld(run, capsys) -> None:
