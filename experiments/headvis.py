@@ -111,7 +111,7 @@ def table_of_scores(cfg: Look, found: dict[str, np.ndarray]) -> str:
     return runs.table(rows)
 
 
-def table_of_known(known: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:
+def table_of_known(cfg: Look, known: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> str:
     """The head that is known for each kind, and where ordinary text puts it."""
     rows = []
     for name, scores in known.items():
@@ -179,7 +179,7 @@ def main(cfg: Look) -> dict[str, dict[str, np.ndarray]]:
         f"tokens, draws {list(cfg.seeds)}, mean ± spread; the first heads by each score"
     )
     page = f"{cfg.out / 'heads.html'} shows heads {', '.join(f'{layer}.{head}' for layer, head in pages[0])}."
-    tables = table_of_scores(cfg, found), table_of_known(known, found)
+    tables = table_of_scores(cfg, found), table_of_known(cfg, known, found)
     runs.finish("headvis", cfg, numbers(found), draw(cfg, known, found), about, *tables, page)
     return numbers(found)
 
