@@ -10,8 +10,6 @@ one for every token of their second half.
 Caveat: where a head looks is not what it does: confirm by ablation.
 """
 
-from collections.abc import Callable
-
 import chex
 from jax import Array
 from jax.core import Tracer
@@ -47,7 +45,7 @@ def previous_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = 
       >>> heads.previous_token_scores(pattern, jnp.array([[4, 5, 6]])).tolist()
       [[1.0]]
     """
-    return _scores(pattern, tokens, mask, lambda tokens: jnp.eye(tokens.shape[-1], k=-1, dtype=bool)[None])
+    return _scores("previous", pattern, tokens, mask)
 
 
 def duplicate_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
@@ -62,7 +60,7 @@ def duplicate_token_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None =
       >>> heads.duplicate_token_scores(pattern, jnp.array([[4, 5, 4]])).tolist()
       [[0.75]]
     """
-    return _scores(pattern, tokens, mask, lambda tokens: tokens[:, :, None] == tokens[:, None, :])
+    return _scores("duplicate", pattern, tokens, mask)
 
 
 def induction_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None) -> Scores:
@@ -78,14 +76,41 @@ def induction_scores(pattern: Pattern, tokens: Tokens, mask: Mask | None = None)
       [[0.25]]
     """
 
-    def after_the_same(tokens: Array) -> Array:
-        before = jnp.concatenate([jnp.full_like(tokens[:, :1], -1), tokens[:, :-1]], axis=1)
-        return tokens[:, :, None] == before[:, None, :]
-
-    return _scores(pattern, tokens, mask, after_the_same)
+    return _scores("induction", pattern, tokens, mask)
 
 
-def _scores(pattern: Array, tokens: Array, mask: Array | None, looked_for: Callable[[Array], Array]) -> Array:
+def places(kind: str, tokens: Int[Typed, "batch position"], real: Mask) -> Bool[Typed, "batch query key"]:
+    """Where a head of a kind would look: whether a query looks at a key.
+
+    Args:
+      kind: "self", "previous", "duplicate" or "induction".
+      tokens: int `[batch position]`.
+      real: bool `[batch position]`; the others are neither queries nor keys, and nothing's equal.
+    """
+    n = tokens.shape[-1]
+    marked = jnp.where(real, tokens, -1)  # what is not real is nothing's equal; its queries and keys are left out below
+    earlier = jnp.tril(jnp.ones((n, n), bool), k=-1)
+    before = jnp.concatenate([jnp.full_like(marked[:, :1], -1), marked[:, :-1]], axis=1)
+    looked_for = {
+        "self": lambda: jnp.eye(n, dtype=bool)[None],
+        "previous": lambda: jnp.eye(n, k=-1, dtype=bool)[None],
+        "duplicate": lambda: (marked[:, :, None] == marked[:, None, :]) & earlier,
+        "induction": lambda: (marked[:, :, None] == before[:, None, :]) & earlier,
+    }[kind]
+    return looked_for() & real[:, :, None] & real[:, None, :]
+
+
+def mass(pattern: Float[Typed, "*layer batch head query key"], there: Bool[Typed, "batch query key"]) -> Scores:
+    """The attention of each head to places, summed over all queries, in float32."""
+    return (pattern.astype(jnp.float32) * there[:, None].astype(jnp.float32)).sum((-4, -2, -1))
+
+
+def number_of_queries(there: Bool[Typed, "batch query key"]) -> Float[Typed, ""]:
+    """How many queries have such a place."""
+    return there.any(-1).astype(jnp.float32).sum()
+
+
+def _scores(kind: str, pattern: Array, tokens: Array, mask: Array | None) -> Array:
     n = tokens.shape[-1]
     if pattern.shape[-2:] != (n, n) or pattern.shape[-4:-3] != tokens.shape[:-1]:
         raise ValueError(f"a pattern of shape {list(pattern.shape)} does not belong to tokens of {list(tokens.shape)}")
@@ -93,14 +118,11 @@ def _scores(pattern: Array, tokens: Array, mask: Array | None, looked_for: Calla
     chex.assert_equal_shape(
         [real, tokens], custom_message="the mask does not belong to these tokens", exception_type=ValueError
     )
-    marked = jnp.where(real, tokens, -1)  # padding is nothing's equal: its queries and keys are left out below
-    places = looked_for(marked) & jnp.tril(jnp.ones((n, n), bool), k=-1)
-    places = places & real[:, :, None] & real[:, None, :]
-    queries = places.any(-1).astype(jnp.float32).sum()
+    there = places(kind, tokens, real)
+    queries = number_of_queries(there)
     if not isinstance(queries, Tracer) and not queries:
         raise ValueError(
             f"tokens of shape {list(tokens.shape)} have no query with such a place: no token before, or none that is "
             "repeated; score a text that has"
         )
-    mass = (pattern.astype(jnp.float32) * places[:, None].astype(jnp.float32)).sum((-4, -2, -1))
-    return mass / queries
+    return mass(pattern, there) / queries
