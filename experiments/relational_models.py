@@ -142,6 +142,6 @@ def contexts(key: jax.Array, n: int, n_pairs: int = 3, slot: int = 0) -> Context
         attributes=attributes,
         columns={"entity": starts, "attribute": starts + 1},
         clauses=jnp.stack([starts, starts + 3], axis=1),
-        asked=3 * n_pairs,
+        asked=jnp.array([3 * n_pairs]),
         slot=slot,
     )

@@ -28,8 +28,8 @@ class Contexts:
     tokens: int32 [batch position]; the answer follows the last one.
     entities, attributes: int32 [batch slot], their tokens; the last column is a pair that the context does not have.
     columns: "entity", "attribute" -> int32 [slot], where they stand.
-    clauses: int32 [slot 2], where each pair's clause begins, and where the next one does.
-    asked: the column of the entity that is asked for.
+    clauses: int32 [slot 2], where each pair's clause begins and where the next one does.
+    asked: int32 [mention], the columns of the entity that is asked for.
     slot: which of the pairs that is.
     """
 
@@ -38,7 +38,7 @@ class Contexts:
     attributes: jax.Array
     columns: dict[str, jax.Array]
     clauses: jax.Array
-    asked: int
+    asked: jax.Array
     slot: int
 
     @property
@@ -52,7 +52,7 @@ class Contexts:
 
     def asking(self, slot: int) -> jax.Array:
         """The contexts with a question about another slot's entity, int32 [batch position]; -1 is the spare one."""
-        return self.tokens.at[:, self.asked].set(self.entities[:, slot])
+        return self.tokens.at[:, self.asked].set(self.entities[:, slot, None])
 
     def crossed(self) -> jax.Array:
         """The asked pair beside the spare one, int32 [2 2 2 batch position].
@@ -78,13 +78,15 @@ class Contexts:
     def mask(self, place: str) -> jax.Array:
         """Tokens by what they are, bool [position]. Several together: `mask(a) | mask(b)`.
 
-        place: the asked pair's "entity", its "attribute", the "rest" of its clause, or its whole "clause"; or the
-        "context", which is all before the question. Raises ValueError for another one.
+        place: the asked pair's "entity", its "attribute", the "rest" of its clause, or its whole "clause"; what is
+        "later" than that and no question; or the "context", which is all before the question. Raises ValueError for
+        another one.
         """
         columns = {kind: {int(at[self.slot])} for kind, at in self.columns.items()}
         clause = set(range(*map(int, self.clauses[self.slot])))
         places = columns | {"rest": clause.difference(*columns.values()), "clause": clause}
         places["context"] = set(range(int(self.clauses[-1, 1])))
+        places["later"] = places["context"] - set(range(max(clause) + 1))
         if place not in places:
             raise ValueError(f"Contexts.mask: no place {place!r}; there are {', '.join(places)}")
         return jax.numpy.asarray(np.isin(np.arange(self.tokens.shape[1]), sorted(places[place])))
@@ -102,6 +104,7 @@ def contexts(
     slot: int = 0,
     before: str = "",
     between: str = " ",
+    after: str = "",
 ) -> Contexts:
     """n contexts whose words are drawn anew for each.
 
@@ -111,10 +114,10 @@ def contexts(
       n: number of contexts.
       words: {"entity": ..., "attribute": ..., ...}, from which each {field} of the clause is drawn without repetition.
       clause: of a pair, with the fields in braces, such as "{entity} lives in {attribute}.".
-      question: what stands after the last clause, with {entity}.
+      question: what stands after the last clause, with {entity}, once or more often.
       n_pairs: pairs in a context.
       slot: which of them is asked for.
-      before, between: what stands before the clauses, and between them.
+      before, between, after: what stands before the clauses, between them, and after the last one.
 
     Raises:
       ValueError: a field without words, or with too few; a word that is not one token of this tokenizer where it
@@ -124,9 +127,10 @@ def contexts(
       >>> from interp_jax import models
       >>> _, tokenizer = models.load("microworld-context")
       >>> some = contexts(jax.random.key(0), tokenizer, n=3, words={"entity": HE, "attribute": CITIES},
-      ...                 clause="{entity} lives in {attribute}", between=" , ", question=" . {entity} lives in")
-      >>> some.tokens.shape, some.columns["entity"].tolist(), some.clauses.tolist(), some.asked
-      ((3, 14), [1, 6], [[1, 6], [6, 10]], 11)
+      ...                 clause="{entity} lives in {attribute}", question=" {entity} lives in",
+      ...                 between=" , ", after=" .")
+      >>> some.tokens.shape, some.columns["entity"].tolist(), some.clauses.tolist(), some.asked.tolist()
+      ((3, 14), [1, 6], [[1, 6], [6, 11]], [11])
     """
     check_tokenizer(tokenizer)
     fields = {name for text in (clause, question) for _, name, _, _ in string.Formatter().parse(text) if name}
@@ -144,7 +148,10 @@ def contexts(
         drawn = {name: rng.sample(sorted(set(words[name])), n_pairs + 1) for name in sorted(fields)}
         pairs = [{name: drawn[name][k] for name in drawn} for k in range(n_pairs + 1)]
         swapped = [pairs[-1] if k == slot else pairs[k] for k in range(n_pairs)]
-        rows += [_encode(tokenizer, told, clause, question, slot, before, between) for told in (pairs[:-1], swapped)]
+        rows += [
+            _encode(tokenizer, told, (clause, question), slot, (before, between, after))
+            for told in (pairs[:-1], swapped)
+        ]
     if any(len(ids) != len(rows[0][0]) or places != rows[0][1] for ids, places in rows):
         raise ValueError(
             "contexts: contexts of different lengths: some words are more tokens than others; choose others"
@@ -160,7 +167,7 @@ def contexts(
         attributes=jax.numpy.asarray(drawn["attribute"]),
         columns={kind: jax.numpy.asarray(at) for kind, at in columns.items()},
         clauses=jax.numpy.asarray(np.array(list(zip(starts, starts[1:], strict=False)), np.int32)),
-        asked=places["asked"][0],
+        asked=jax.numpy.asarray(np.array(places["asked"], np.int32)),
         slot=slot,
     )
 
@@ -175,8 +182,9 @@ def owners(
     words = {"entity": HE + SHE, "attribute": NOUNS, "city": CITIES}
     texts = {
         "clause": ("{entity} has the {attribute} and lives in {city}", "{entity} {attribute} {city}")[wording],
-        "question": (" . {entity} has the", " . thing {entity}")[wording],
+        "question": (" {entity} has the", " thing {entity}")[wording],
         "between": " , ",
+        "after": " .",
     }
     return contexts(key, tokenizer, n, words=words, n_pairs=n_pairs, slot=slot, **texts | other)
 
@@ -187,19 +195,25 @@ def boxes(key: jax.Array, tokenizer: Any, n: int = 64, *, n_pairs: int = 3, slot
     The attribute stands before its entity. Arguments and errors as in `contexts`.
     """
     words = {"entity": lexicon.LETTERS, "attribute": lexicon.GOODS}
-    texts = {"clause": "the {attribute} are in box {entity}", "question": " . box {entity} contains", "between": " , "}
+    texts = {"clause": "the {attribute} are in box {entity}", "question": " box {entity} contains"}
+    texts |= {"between": " , ", "after": " ."}
     return contexts(key, tokenizer, n, words=words, n_pairs=n_pairs, slot=slot, **texts | other)
 
 
 def _encode(
-    tokenizer: Any, pairs: Sequence[Mapping[str, str]], clause: str, question: str, slot: int, before: str, between: str
+    tokenizer: Any,
+    pairs: Sequence[Mapping[str, str]],
+    templates: tuple[str, str],
+    slot: int,
+    around: tuple[str, str, str],
 ) -> tuple[list[int], dict[str, list[int]]]:
     """A context's ids, and the columns of its entities, attributes and clauses, of their end and of the asked one."""
-    text, spans = before, []  # (what it is, where it begins, where it ends)
+    (clause, question), (text, between, after) = templates, around
+    spans: list[Any] = []  # (what it is, where it begins, where it ends)
     for k, pair in enumerate(pairs):
-        text += between if k else ""
         spans.append(("clause", len(text), None))
         text = _append(text, clause, pair, spans, ("entity", "attribute"))
+        text += between if k + 1 < len(pairs) else after
     spans.append(("end", len(text), None))
     text = _append(text, question, pairs[slot], spans, ("entity",), "asked")
     ids, offsets = tokenizer.encode(text), tokenizer.offsets(text)

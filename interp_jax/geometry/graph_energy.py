@@ -228,7 +228,7 @@ def check_met(name: str, H: Array) -> None:
         return
     bare = np.isnan(np.asarray(H, np.float32)).any(-1)
     if bare.any():
-        nodes = np.flatnonzero(bare.reshape(-1, bare.shape[-1]).any(0)).tolist()
+        nodes = np.flatnonzero(bare.reshape(-1, H.shape[-2]).any(0)).tolist()
         raise ValueError(
             f"{name}: no value for nodes {nodes}: the walks do not meet them there; take longer or more walks"
         )

@@ -99,5 +99,7 @@ def test_bad_input(planted) -> None:
         geometry.composition(planted.forward, one, SITE)(model, contexts.crossed(), places(contexts))
     with pytest.raises(ValueError, match=r"composition_form: single=\['b'\]: name some of \['a'\]"):
         geometry.composition_form({"a": shares()}, ["b"])
-    with pytest.raises(ValueError, match="no place 'middle'; there are entity, attribute, rest, clause, context"):
+    with pytest.raises(
+        ValueError, match="no place 'middle'; there are entity, attribute, rest, clause, context, later"
+    ):
         contexts.mask("middle")
