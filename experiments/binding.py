@@ -91,17 +91,17 @@ def study(cfg: Bind, model, tokenizer, seed: int, begin) -> dict[str, dict[str, 
     """By model and edit: the shares of the answers `[own, spare, second slot's, another]`, and log-probabilities."""
     key = jax.random.key(seed)
     draw, fitted, noise = jax.random.split(key, 3)
-    sizes = {"planted": (256, 1024), cfg.model: (cfg.n, cfg.n_fit)}
+    sizes = {"planted": (256, 1024), Path(cfg.model).stem: (cfg.n, cfg.n_fit)}
     found = {}
     for name, (n, n_fit) in sizes.items():
         begin(name)
         if name == "planted":
             forward, subject = planted.forward, planted.create(key, "binding ID")
-            contexts, fit = (planted.contexts(k, m, cfg.n_pairs) for k, m in ((draw, n), (fitted, n_fit)))
+            contexts, fit = (planted.contexts(k, m) for k, m in ((draw, n), (fitted, n_fit)))
         else:
             forward, subject = binding_contexts.answer_logits, model
             contexts, fit = (
-                binding_contexts.make(name, k, tokenizer, m, cfg.n_pairs) for k, m in ((draw, n), (fitted, n_fit))
+                binding_contexts.make(cfg.model, k, tokenizer, m, cfg.n_pairs) for k, m in ((draw, n), (fitted, n_fit))
             )
         scores = edits(forward, subject, contexts, fit, noise)
         shares = {edit: (s.argmax(-1)[:, None] == np.arange(s.shape[1])).mean(0) for edit, s in scores.items()}
@@ -116,7 +116,7 @@ def study(cfg: Bind, model, tokenizer, seed: int, begin) -> dict[str, dict[str, 
 def table(cfg: Bind, found: dict) -> str:
     rows = []
     for edit, predicted in PREDICTED.items():
-        ours = np.asarray(found[cfg.model]["shares"][edit])
+        ours = np.asarray(found[Path(cfg.model).stem]["shares"][edit])
         rows.append(
             {"edit": edit, "predicted": ("own", "spare", "second")[predicted]}
             | {name: runs.cell(np.asarray(one["shares"][edit])[:, predicted]) for name, one in found.items()}
@@ -127,15 +127,16 @@ def table(cfg: Bind, found: dict) -> str:
 
 
 def story(cfg: Bind, found: dict) -> str:
-    def share(name: str, edit: str) -> float:
-        return float(np.mean(np.asarray(found[name]["shares"][edit])[:, PREDICTED[edit]]))
+    def most(name: str, edit: str) -> bool:
+        return bool(np.argmax(np.mean(found[name]["shares"][edit], axis=0)) == PREDICTED[edit])
 
-    held = {name: [edit for edit in PREDICTED if share(name, edit) > 0.5] for name in found}
-    swapped = [edit for edit in ("shift entities", "shift attributes") if share(cfg.model, edit) > 0.5]
+    name = Path(cfg.model).stem
+    right = {name: sum(most(name, edit) for edit in PREDICTED) for name in found}
+    swapped = [edit for edit in ("shift entities", "shift attributes") if most(name, edit)]
     whether = f"exchanges answers by {' and '.join(swapped)}" if swapped else "exchanges no answers by shifts"
     return (
-        f"The binding ID hypothesis is right after {len(held['planted'])} of {len(PREDICTED)} edits of the planted "
-        f"model, and {len(held[cfg.model])} of {cfg.model}, which {whether}."
+        f"The answer that binding IDs predict is the most frequent one after {right['planted']} of {len(PREDICTED)} "
+        f"edits of the planted model, and {right[name]} of {name}, which {whether}."
     )
 
 

@@ -63,7 +63,7 @@ def study(cfg: Compose, model, tokenizer, seed: int, begin) -> dict[str, dict]:
     for kind in planted.FORMS:
         begin(kind)
         made = planted.create(jax.random.key(seed), kind)
-        found[kind] = shares(planted.forward, made, planted.contexts(jax.random.key(seed), cfg.n, cfg.n_pairs))
+        found[kind] = shares(planted.forward, made, planted.contexts(jax.random.key(seed), 64))
     for slot in range(cfg.n_pairs):
         begin(f"slot {slot}")
         contexts = binding_contexts.make(cfg.model, jax.random.key(seed), tokenizer, cfg.n, cfg.n_pairs, slot)
@@ -98,7 +98,7 @@ def story(cfg: Compose, found: dict[str, dict]) -> str:
 
 def draw(cfg: Compose, found: dict[str, dict]) -> go.Figure:
     figure = go.Figure(layout={"title": f"What moves with the attribute's token: planted memories, and {cfg.model}"})
-    names = [name if name in planted.FORMS else f"{cfg.model}, {name}" for name in found]
+    names = [name if name in planted.FORMS else f"{Path(cfg.model).stem}, {name}" for name in found]
     for i, title in enumerate(TESTS.values(), start=1):
         at = np.stack([subject["shares"]["attribute"][:, i] for subject in found.values()], axis=1)
         figure.add_bar(x=names, y=at.mean(0), error_y={"array": runs.spread(at)}, name=title)

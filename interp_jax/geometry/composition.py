@@ -11,8 +11,9 @@ slot. Does the place by itself bring its whole pair with it: asked for e', is th
 to the old owner: asked for e, is it a'? Both count over what is guessed: a' after (e, a') has come, asked for e'. And
 with v(e, a') + v(e', a) - v(e', a') in the place, asked for e: a sum answers a, a product a'.
 Forms as in Wattenberg & Viégas 2024, "Relational Composition in Neural Networks", arXiv:2407.14662; the tests are ours.
-Caveat: a verdict is by majority, of the place where most moves; a model may use several forms at once, and its norms
-bend sums, so read the shares as well. Where the slot's own number is part of a key, none of these tests sees it.
+Caveat: a verdict is of the place where most moves, by more than half of the way from what is guessed to what the model
+answers when left alone; it may use several forms at once, and its norms bend sums, so read the shares as well. Where
+the slot's own number is part of a key, none of these tests sees it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -128,10 +129,10 @@ def composition_form(found: Mapping[str, Composition], single: Sequence[str]) ->
       single: the names of the single places.
 
     Returns:
-      "matrix binding" or "tensor product" and the place that carries most, where a single one carries the pair in half
-      of the contexts more than is guessed; "multi-token" and the place that brings its attribute to the old owner,
-      where none does but several together do; otherwise "one place, neither sum nor product", "undecided" or "does not
-      answer".
+      "matrix binding" or "tensor product" and the place that carries most, where a single one carries the pair;
+      "multi-token" and the place that brings its attribute to the old owner, where none does but several together do;
+      otherwise "one place, neither sum nor product", "undecided" or "does not answer". A share counts from half of the
+      way between what is guessed and the intact answers; where these are less than 0.2 apart, nothing does.
 
     Raises:
       ValueError: a name that is not in `found`, or none.
@@ -146,13 +147,13 @@ def composition_form(found: Mapping[str, Composition], single: Sequence[str]) ->
     if not single or set(single) - set(found):
         raise ValueError(f"composition_form: single={list(single)}: name some of {list(found)}")
     share = {name: Composition(*(float(np.mean(x)) for x in one)) for name, one in found.items()}
-    carries = {name: one.carries - one.guessed for name, one in share.items()}
-    brings = {name: one.keeps_owner - one.guessed for name, one in share.items()}
+    carries = {name: _beyond(one.carries, one) for name, one in share.items()}
+    brings = {name: _beyond(one.keeps_owner, one) for name, one in share.items()}
     best, tied = (max(single, key=of.__getitem__) for of in (carries, brings))
     if share[best].intact < 0.5:
         return Verdict("does not answer", "")
     if carries[best] >= 0.5:
-        if max(share[best].adds, share[best].multiplies) < 0.5:
+        if max(share[best].adds, share[best].multiplies) < share[best].intact / 2:
             return Verdict("one place, neither sum nor product", best)
         added = share[best].adds >= share[best].multiplies
         return Verdict("matrix binding" if added else "tensor product", best)
@@ -160,3 +161,9 @@ def composition_form(found: Mapping[str, Composition], single: Sequence[str]) ->
     if together and brings[tied] >= 0.5:
         return Verdict("multi-token", tied)
     return Verdict("undecided", "")
+
+
+def _beyond(share: float, of: Composition) -> float:
+    """A share on the scale from what is guessed, 0, to the intact answers, 1; 0 where these are too near to tell."""
+    room = of.intact - of.guessed
+    return (share - of.guessed) / room if room >= 0.2 else 0.0

@@ -80,8 +80,11 @@ def test_what_is_not_known_is_not_told() -> None:
     assert form({"a": shares(), "all": shares(carries=1.0)}, ["a"]) == ("undecided", "")
     assert form({"a": shares(keeps_owner=1.0), "all": shares()}, ["a"]) == ("undecided", "")
     assert form({"a": shares(carries=1.0)}, ["a"]) == ("one place, neither sum nor product", "a")
-    guess = {"a": shares(carries=0.9, guessed=0.6, adds=1.0), "all": shares(carries=1.0)}
-    assert form(guess, ["a"]) == ("undecided", "")
+    for guessed, told in ((0.7, "matrix binding"), (0.79, "matrix binding"), (0.81, "undecided")):
+        guess = {"a": shares(carries=0.9, guessed=guessed, adds=1.0), "all": shares(carries=1.0)}
+        assert form(guess, ["a"])[0] == told
+    weak = shares(intact=0.7, carries=0.35, keeps_owner=0.6, guessed=0.3)  # half of the way is 0.5
+    assert form({"a": weak, "all": shares(intact=0.7, carries=0.6, guessed=0.3)}, ["a"]) == ("multi-token", "a")
     mixed = {"a": shares(carries=0.6, multiplies=0.9), "b": shares(carries=0.9, adds=0.8), "all": shares(carries=1.0)}
     assert form(mixed, ["a", "b"]) == ("matrix binding", "b")
 
