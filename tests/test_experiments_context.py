@@ -29,19 +29,20 @@ def run(experiment, tmp_path: Path):
 
 
 def test_graph_tracing(run, capsys) -> None:
-    found, saved = run("graph_tracing", "Trace", n_walks=24, lengths=(10, 97), seeds=(0, 1), n_shuffles=50)
+    found, saved = run("graph_tracing", "Trace", n_walks=24, lengths=(10, 72), seeds=(0, 1), n_shuffles=50)
     assert found["stream"]["energy"].shape == (2, 4, 2) and np.shape(saved["neighbours"]) == (2, 2)
     assert (found["neighbours"][:, 1] > found["neighbours"][:, 0]).all()  # the task is learned
-    third = found["attention"]["energy"][:, 2, 1]
-    shuffled = found["attention"]["shuffled mean"][:, 2, 1], found["attention"]["shuffled sd"][:, 2, 1]
-    assert (third < shuffled[0] - shuffled[1]).all() and np.abs(shuffled[0] - 1).max() < 0.2
-    assert found["reader"][0] == pytest.approx(7 / 6, abs=1e-4)
-    assert "microworld-context, ring: neighbours' probability" in capsys.readouterr().out
+    assert (found["reader"] < 1).all()
+    for site in ("stream", "stream, any order"):  # so the energy falls, at nodes that stand near one another and not
+        early, late = found[site]["energy"][:, -1].T
+        assert (late < early).all() and (late < found[site]["shuffled mean"][:, -1, 1]).all()
+    assert "Neighbours' probability" in capsys.readouterr().out
 
 
-def test_graph_tracing_of_one_seed_on_the_grid(run) -> None:
-    found, _ = run("graph_tracing", "Trace", graph="grid", n_walks=16, lengths=(40, 97), seeds=(0,), n_shuffles=20)
-    assert found["adjacency"].sum() == 24 and len(found["words"][0]) == 9
+@pytest.mark.parametrize(("graph", "n_edges"), [("grid", 12), ("ring", 8)])
+def test_graph_tracing_of_one_seed(run, graph: str, n_edges: int) -> None:
+    found, _ = run("graph_tracing", "Trace", graph=graph, n_walks=16, lengths=(72,), seeds=(0,), n_shuffles=20)
+    assert found["adjacency"].sum() == 2 * n_edges and (found["reader"] > 1).all()
 
 
 def test_binding(run, capsys) -> None:
