@@ -149,8 +149,8 @@ def story(cfg: Trace, found: dict) -> list[str]:
             early, late = one["energy"][:, 0], one["energy"][:, -1]
             z = (late - one["shuffled mean"][:, -1]) / one["shuffled sd"][:, -1]
             lines.append(
-                f"{site}, layer {layer}: energy {runs.cell(early)} -> {runs.cell(late)}, lower in {(late < early).sum()} "
-                f"of {len(z)} seeds, {runs.cell(z, 1)} deviations from shuffled nodes; R2 "
+                f"{site}, layer {layer}: energy {runs.cell(early)} -> {runs.cell(late)}, lower in "
+                f"{(late < early).sum()} of {len(z)} seeds, {runs.cell(z, 1)} deviations from shuffled nodes; R2 "
                 f"{runs.cell(one['agreement'][:, -1])} (chance {chance:.2f})"
             )
     return lines

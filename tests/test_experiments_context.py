@@ -54,7 +54,7 @@ def test_binding(run, capsys) -> None:
     assert script["interchange the attribute"][1] == 1
     for one in found.values():
         assert all(np.allclose(shares.sum(1), 1) for shares in one["shares"].values())
-    assert "The binding ID hypothesis is right after" in capsys.readouterr().out
+    assert "after 9 of 9 edits" in capsys.readouterr().out
 
 
 def test_relational_composition(run, capsys, experiment) -> None:

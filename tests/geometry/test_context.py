@@ -162,7 +162,8 @@ def test_energy_falls_on_a_model_that_learned_the_task(reader) -> None:
     groups = np.kron(np.eye(2), np.ones((4, 4))) - np.eye(8)
     groups[0, 4] = groups[4, 0] = 1
     early, late, null, known = reader(groups)
-    assert known < 1 and late < early and late < null.min() and abs(null.mean() - 1) < 0.1
+    assert known < 1 and late < early and abs(null.mean() - 1) < 0.1
+    assert (null <= late).mean() < 0.1  # one shuffle in 35 keeps the groups together
 
 
 def test_energy_on_a_ring_is_that_of_next_words(reader) -> None:
