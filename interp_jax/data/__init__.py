@@ -3,6 +3,7 @@
 .. include:: README.md
 """
 
+from interp_jax.data import bindings as bindings
 from interp_jax.data import card as card
 from interp_jax.data import corpus as corpus
 from interp_jax.data import graphs as graphs

@@ -8,7 +8,7 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import models
-from interp_jax.data import WORLDS, graphs, tasks
+from interp_jax.data import WORLDS, bindings, graphs, tasks
 from interp_jax.interventions import at, replace
 
 
@@ -167,5 +167,57 @@ def test_walks_step_between_neighbours(graph: str) -> None:
     assert (edges == edges.T).all() and (nodes[:, 0] == -1).all() and (batch.tokens[:, 0] == tokenizer.bos_id).all()
     assert edges[nodes[:, 1:-1], nodes[:, 2:]].all()
     assert [batch.words[node] for node in nodes[0, 1:]] == tokenizer.decode(batch.tokens[0, 1:]).split()
+    np.testing.assert_array_equal(edges, graphs.ring(8) if graph == "ring" else graphs.grid(3, 3))
     with pytest.raises(ValueError, match="^walks: no graph 'torus'; there are ring, grid"):
         graphs.walks(jax.random.key(0), tokenizer, graph="torus")
+
+
+def test_walks_on_any_graph() -> None:
+    tokenizer = of_world("microworld-context")
+    star = np.zeros((4, 4))
+    star[0, 1:] = star[1:, 0] = 1
+    batch = graphs.walks(jax.random.key(0), tokenizer, n=3, graph=star, length=20, words=("cat", "hat", "car", "bed"))
+    nodes = np.asarray(batch.nodes)[:, 1:]
+    assert ((nodes[:, :-1] == 0) != (nodes[:, 1:] == 0)).all() and batch.words[1] == "hat"
+    np.testing.assert_array_equal(batch.tokens[:, 1:], np.asarray(batch.ids)[nodes])
+    steps = graphs.random_walks(jax.random.key(1), graphs.grid(2, 3), n=400, length=50)
+    ends = np.bincount(steps[:, -1], minlength=6) / 400  # in the long run nodes are met as they have neighbours
+    np.testing.assert_allclose(ends, graphs.grid(2, 3).sum(1) / graphs.grid(2, 3).sum(), atol=0.1)
+    assert (graphs.random_walks(jax.random.key(1), graphs.grid(2, 3), n=2, length=50) == steps[:2]).all()
+    apart = np.kron(np.eye(2), graphs.ring(3))
+    for graph, words, why in (
+        (apart, None, r"the graph is not connected: it has 2 parts, of nodes \[0, 1, 2\] and \[3, 4, 5\]"),
+        (np.eye(3), None, "symmetric, zero on its diagonal and nowhere negative"),
+        (np.ones((2, 3)), None, r"\[node node\] with two nodes or more, not \[2, 3\]"),
+        (star, ("cat", "hat"), "2 words for a graph of 4 nodes: one is wanted for each node"),
+        (star, ("cat", "hat", "cat", "bed"), "4 words for a graph of 4 nodes: some of them twice"),
+        (star, ("cat", "hat", "car", "armchair bed"), "walks: token_id: 'armchair bed' is not one token"),
+        (graphs.grid(20, 20), None, "a graph of 400 nodes and 36 nouns to draw from; give its words="),
+    ):
+        with pytest.raises(ValueError, match=why):
+            graphs.walks(jax.random.key(0), tokenizer, graph=graph, words=words)
+    with pytest.raises(ValueError, match="ring: n=2"):
+        graphs.ring(2)
+    with pytest.raises(ValueError, match="grid: 1 by 1"):
+        graphs.grid(1, 1)
+
+
+def test_contexts_that_cannot_be() -> None:
+    tokenizer = of_world("microworld-context")
+    fine = dict(words={"entity": ("Anna", "Paul", "Ruth"), "attribute": ("key", "hat", "car")}, question=" . {entity}")
+    clause = dict(clause="{entity} {attribute}")
+    assert bindings.contexts(jax.random.key(0), tokenizer, n=2, **fine | clause).tokens.shape == (2, 7)
+    for changed, why in (
+        (dict(clause="{entity} {attribute} {city}"), "contexts: no words for city"),
+        (
+            dict(clause="{entity} {attribute}", n_pairs=3),
+            "3 pairs and a spare one want 4 words each, for attribute, entity",
+        ),
+        (dict(clause="{entity} {attribute}", slot=2), "slot=2 of n_pairs=2: at least one, of a pair that is there"),
+        (dict(clause="{entity} zebra {attribute}"), "has words that this tokenizer does not know"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            bindings.contexts(jax.random.key(0), tokenizer, n=2, **fine | changed)
+    longer = fine | {"words": {"entity": ("Anna", "Paul", "Ruth"), "attribute": ("key hat", "hat car", "car bed")}}
+    with pytest.raises(ValueError, match=r"'.*' is not one token of this tokenizer where it stands, but \["):
+        bindings.contexts(jax.random.key(0), tokenizer, n=2, **longer | clause)
