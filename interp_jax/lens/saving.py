@@ -38,8 +38,8 @@ def save(path: str | Path, lens: TunedLens | JacobianLens, **metadata: Any) -> N
     io.orbax.save(path, arrays, {"lens": kind, **options, "about": metadata})
 
 
-def load(path: str | Path) -> TunedLens | JacobianLens:
-    """The lens in a folder that `save` wrote, of the kind that was saved.
+def load(path: str | Path) -> Any:
+    """The lens in a folder that `save` wrote: a `TunedLens` or a `JacobianLens`, whichever was saved.
 
     Raises:
       FileNotFoundError: there is no such folder.
