@@ -1,9 +1,10 @@
-"""Reports: pages that show what features fire on, and where heads look."""
+"""Reports: pages that show what features fire on, where heads look, and what layers would say."""
 
 from interp_jax.report.activity import Firings, firings
 from interp_jax.report.attention import attention_page
 from interp_jax.report.dashboard import Excerpt, Feature, describe, page
 from interp_jax.report.labels import Label, Words, label, telling, words
+from interp_jax.report.lens import lens_page
 
 __all__ = [
     "Excerpt",
@@ -15,6 +16,7 @@ __all__ = [
     "describe",
     "firings",
     "label",
+    "lens_page",
     "page",
     "telling",
     "words",
