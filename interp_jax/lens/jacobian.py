@@ -123,7 +123,7 @@ def fit_jacobian(
       f: `(model, tokens) -> anything`, a causal model with sites.
       model: a pytree, scanned or not.
       batches: int32 tokens `[batch position]`, or pairs of them and a mask, False at what does not count, such as
-        padding on the right; whatever else `f` takes in the place of tokens is as good.
+        padding on the right. A dictionary that `f` takes in the place of tokens is as good, for padding on the left.
       site: residual stream that the lens reads, of every layer.
       final: the residual stream `[batch position d_model]` whose slope is taken; None: `blocks.resid_post` of the last
         layer.
