@@ -1,17 +1,16 @@
 """The Jacobian lens of one text, beside a plain loop in torch and TransformerLens 4, each a process of its own.
 
-    python experiments/bench/jacobian_lens.py [--model SmolLM2-135M-Instruct.Q4_1.gguf]     (needs the extra `bench`)
+    python experiments/bench/jacobian_lens.py       (needs the extra `bench`)
 
-By default random weights of SmolLM2's shapes with `--layers` of its 30, by whose number all of it scales. All do the
-same d_model backward passes through the same layers, of which each takes several at once: the loop as a batch of copies
-of the text, as TransformerLens does it, or under torch's `is_grads_batched`; `--widths` are tried. TransformerLens is
-left out where it is older than 4, which has no such lens. Told are seconds of the first lens and of the next (median of
-`--runs`), the processor's seconds of the next, on all cores together, which others' work disturbs least, and seconds of
-the whole process up to the first lens.
+Random weights of SmolLM2's shapes with `--layers` of its 30, by whose number all of it scales. All do the same d_model
+backward passes through the same layers, several at once: the loop as a batch of copies of the text, as TransformerLens
+does it, or under torch's `is_grads_batched`; `--widths` are tried. TransformerLens is left out where it is older than
+4, which has no such lens. Told are seconds of the first lens and of the next (median of `--runs`), the processor's
+seconds of the next, on all cores together, which others' work disturbs least, and seconds of the whole process up to
+the first lens.
 """
 
 import argparse
-from pathlib import Path
 import statistics
 import tempfile
 import time
@@ -32,13 +31,9 @@ def ours(path: str, tokens: np.ndarray, width: int):
 
 
 def peer_model(path: str):
-    import torch
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(0)
-    file = Path(path)
-    folder, options = (file, {}) if file.is_dir() else (file.parent, {"gguf_file": file.name})
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval()
+    return AutoModelForCausalLM.from_pretrained(path).eval()
 
 
 def loop(way: str):
@@ -53,12 +48,16 @@ def loop(way: str):
 
 
 def transformer_lens(path: str, tokens: np.ndarray, width: int):
+    from tokenizers import Tokenizer, models
     import torch
     from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.tools.analysis.jacobian_lens import JacobianLens
+    from transformers import PreTrainedTokenizerFast
 
-    peer = peer_model(path)
-    bridge = TransformerBridge.boot_transformers(peer.config._name_or_path, hf_model=peer)
+    peer, words = peer_model(path), Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))  # it asks for a tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="a", eos_token="a", pad_token="a")
+    tokenizer.init_kwargs["name_or_path"] = path
+    bridge = TransformerBridge.boot_transformers(path, hf_model=peer, tokenizer=tokenizer)
     bridge.to_tokens = lambda text: torch.tensor(tokens)[None]
     n_layers = peer.config.num_hidden_layers
     options = {"corpus": "none", "dim_batch": width, "skip_first_positions": FIRST, "show_progress": False}
@@ -107,7 +106,7 @@ def new_enough() -> bool:
 
 def both(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = args.model or random_model(f"{folder}/model", args.layers)
+        path = random_model(f"{folder}/model", args.layers)
         todo = [("ours", 0)] + [(way, width) for way in ("by_batch", "by_vmap") for width in args.widths]
         todo += [("transformer_lens", 8)] if new_enough() else []  # 8 is its own choice
         told, lenses = {}, {}
@@ -130,7 +129,6 @@ def both(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--positions", type=int, default=48)
     parser.add_argument("--widths", type=int, nargs="+", default=[8, 32])

@@ -1,18 +1,16 @@
-"""The Jacobian lens on a real model: some rows beside torch's autograd, and earlier than the logit lens."""
+"""The Jacobian lens on a real model: some rows of every layer beside torch's autograd."""
 
 import numpy as np
 import pytest
 
-import interp_jax as ij
 from interp_jax import lens, models
 from tests.real.conftest import Real
 
 pytestmark = pytest.mark.real
 TEXT = "Once upon a time there was a little girl who liked to play in the park with her dog, and every day"
-PROMPT = "When Mary and John went to the store, John gave a drink to"
 
 
-def test_rows_beside_torch_and_an_earlier_answer(smollm: Real, smollm_peer) -> None:
+def test_rows_beside_torch(smollm: Real, smollm_peer) -> None:
     torch = pytest.importorskip("torch")
     from experiments.bench.torch_jacobian import by_batch
 
@@ -24,9 +22,3 @@ def test_rows_beside_torch_and_an_earlier_answer(smollm: Real, smollm_peer) -> N
     wanted = by_batch(smollm_peer, torch.tensor(np.asarray(tokens)).long(), 4, n - 1, 3, n_rows=6).numpy()
     found = np.asarray(one.J[:, :6])
     assert np.abs(found - wanted).max() < 2e-3 * np.abs(wanted).max()
-
-    weights = models.weights(model)
-    logits, acts = ij.capture(models.forward, "blocks.resid_pre")(model, smollm.tokenizer.to_tokens(PROMPT)[None])
-    own, resid = logits.argmax(-1), acts["blocks.resid_pre"]
-    early, plain = (np.asarray((reading(weights, resid).argmax(-1) == own).any(1)) for reading in (one, start))
-    assert early.argmax() <= plain.argmax() and early.any()
