@@ -19,7 +19,8 @@ import numpy as np
 import optax
 
 from interp_jax.core import capture
-from interp_jax.lens.tuned import Mask, TunedLens
+from interp_jax.lens.reading import Mask
+from interp_jax.lens.tuned import TunedLens
 from interp_jax.weights import CAP, Weights
 
 

@@ -10,27 +10,19 @@ are those before the cap, at `unembed.out`, unless the lens is made with `capped
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import chex
 import jax
-from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from interp_jax import io
-from interp_jax.lens.residual import logit_lens
-from interp_jax.metrics import kl
-from interp_jax.weights import Weights
-
-Mask = Bool[Typed, "*tokens"]
+from interp_jax.lens.reading import Lens, check_sizes
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["W", "b"], meta_fields=["eps", "centred", "capped"])
 @dataclass(frozen=True)
-class TunedLens:
+class TunedLens(Lens):
     """A tuned lens: one translator of the residual stream for each layer. It is a pytree.
 
     Attributes:
@@ -71,9 +63,14 @@ class TunedLens:
         Raises:
           ValueError: a size below 1.
         """
-        if d_model < 1 or n_layers < 1:
-            raise ValueError(f"TunedLens.create: d_model={d_model} and n_layers={n_layers} must be at least 1")
+        check_sizes("TunedLens", d_model, n_layers)
         return cls(jnp.zeros((n_layers, d_model, d_model)), jnp.zeros((n_layers, d_model)), eps, centred, capped)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Its numbers of layers and of d_model."""
+        n_layers, d_model = self.b.shape
+        return n_layers, d_model
 
     def translate(self, resid: Float[Typed, "layer *axes d_model"]) -> Float[Typed, "layer *axes d_model"]:
         """Translates the residual stream of each layer, in float32: `resid + resid W + b`.
@@ -84,105 +81,3 @@ class TunedLens:
         self.check(resid)
         x = resid.astype(jnp.float32)
         return x + jnp.einsum("l...m,lmn->l...n", x, self.W) + jnp.expand_dims(self.b, tuple(range(1, x.ndim - 1)))
-
-    def __call__(
-        self, weights: Weights, resid: Float[Typed, "layer *axes d_model"]
-    ) -> Float[Typed, "layer *axes d_vocab"]:
-        """The logits that each layer would give, in float32.
-
-        Args:
-          weights: `models.weights(model)`.
-          resid: captures of `blocks.resid_pre` or `blocks.resid_post`, the one that the lens was trained on.
-
-        Raises:
-          ValueError: as `translate`.
-        """
-        return self._read(weights, self.translate(resid))
-
-    def divergence(
-        self,
-        weights: Weights,
-        resid: Float[Typed, "layer *axes d_model"],
-        logits: Float[Typed, "*tokens d_vocab"],
-        mask: Mask | None = None,
-    ) -> Float[Typed, "layer"]:
-        """Mean KL(model || lens) of each layer over the real tokens, in nats; one layer's logits are held at a time.
-
-        Args:
-          weights, resid: as in a call, `[layer batch position d_model]`.
-          logits: the model's, `[batch position d_vocab]`.
-          mask: `[batch position]`, False at tokens that do not count.
-
-        Raises:
-          ValueError: as `translate`; `logits` or `mask` of other tokens than `resid`.
-        """
-        self.check(resid, logits, mask)
-        return lax.map(lambda x: self._of_layer(weights, x, logits, mask), self.translate(resid))
-
-    def check(self, resid: Array, logits: Array | None = None, mask: Array | None = None) -> None:
-        """Raises ValueError where a residual stream, or the logits and the mask beside it, do not fit this lens."""
-        n_layers, d_model = self.b.shape
-        if resid.ndim < 2 or (len(resid), resid.shape[-1]) != (n_layers, d_model):
-            raise ValueError(
-                f"TunedLens: a residual stream of shape {list(resid.shape)}, wanted [{n_layers}, ..., {d_model}]: "
-                "capture it at every layer, as in blocks.resid_pre"
-            )
-        if logits is not None and resid.shape[1:-1] != logits.shape[:-1]:
-            raise ValueError(
-                f"TunedLens: logits of shape {list(logits.shape)} for a residual stream {list(resid.shape)}: give both "
-                "at every position"
-            )
-
-        if logits is not None and mask is not None:
-            chex.assert_shape(
-                mask,
-                logits.shape[:-1],
-                custom_message="TunedLens: a mask has one entry for each token",
-                exception_type=ValueError,
-            )
-
-    def _read(self, weights: Weights, x: Array) -> Array:
-        return logit_lens(weights, x, eps=self.eps, centred=self.centred, capped=self.capped)
-
-    def _of_layer(self, weights: Weights, x: Array, logits: Array, mask: Array | None) -> Array:
-        read = self._read(weights, x)
-        counted = jnp.ones(logits.shape[:-1], bool) if mask is None else mask
-        each = jnp.where(counted, kl(logits)(read), 0)
-        return each.sum() / jnp.maximum(counted.sum(), 1).astype(jnp.float32)
-
-
-def save(path: str | Path, lens: TunedLens, **metadata: Any) -> None:
-    """Writes a tuned lens to a folder, whole or not at all.
-
-    Args:
-      path: the folder; a checkpoint already there is replaced.
-      lens: the lens.
-      **metadata: what else to remember, such as `site=` and `model=`.
-
-    Raises:
-      FileExistsError: `path` is there and is not a checkpoint of this library.
-      TypeError: JSON cannot hold the metadata.
-
-    Example:
-      >>> import tempfile
-      >>> from interp_jax import lens
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     lens.save(f"{folder}/mine", lens.TunedLens.create(2, 3), site="blocks.resid_pre")
-      ...     lens.load(f"{folder}/mine").W.shape
-      (3, 2, 2)
-    """
-    about = {"lens": "tuned", "eps": lens.eps, "centred": lens.centred, "capped": lens.capped, "about": metadata}
-    io.orbax.save(path, {"W": lens.W, "b": lens.b}, about)
-
-
-def load(path: str | Path) -> TunedLens:
-    """The tuned lens in a folder that `save` wrote.
-
-    Raises:
-      FileNotFoundError: there is no such folder.
-      ValueError: it holds something else, or is torn.
-    """
-    arrays, metadata = io.orbax.load(path)
-    if metadata.get("lens") != "tuned" or set(arrays) != {"W", "b"}:
-        raise ValueError(f"{path}: not a tuned lens; it holds {', '.join(sorted(arrays))}")
-    return TunedLens(**arrays, **{name: metadata[name] for name in ("eps", "centred", "capped") if name in metadata})

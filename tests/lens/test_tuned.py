@@ -123,7 +123,7 @@ def test_saved_and_loaded(tmp_path) -> None:
     again = lens.load(tmp_path / "lens")
     chex.assert_trees_all_equal(again, tuned)  # its options are part of its structure
     io.orbax.save(tmp_path / "other", {"w": jnp.ones(2)}, {})
-    with pytest.raises(ValueError, match="not a tuned lens; it holds w"):
+    with pytest.raises(ValueError, match="not a lens; it holds w"):
         lens.load(tmp_path / "other")
 
 
