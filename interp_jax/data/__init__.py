@@ -4,6 +4,7 @@
 """
 
 from interp_jax.data import card as card
+from interp_jax.data import conllu as conllu
 from interp_jax.data import corpus as corpus
 from interp_jax.data import graphs as graphs
 from interp_jax.data import masked as masked
