@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # rooms are imported when they are first used, so that `impor
         metrics,
         models,
         patching,
+        probes,
         report,
         weights,
     )
@@ -47,6 +48,7 @@ __all__ = [
     "metrics",
     "models",
     "patching",
+    "probes",
     "report",
     "weights",
 ]
