@@ -1,5 +1,6 @@
-"""Probes: what can be read from a model's activations, and at which layers. They take arrays, not models."""
+"""Probes: what can be read from activations. Fits are functions of arrays, mapped over leading axes in one program."""
 
+from interp_jax.probes.baselines import mass_mean, pca, ridge
 from interp_jax.probes.depth import converged_layer, jump_layer
 from interp_jax.probes.edge import (
     EdgeProbe,
@@ -11,11 +12,22 @@ from interp_jax.probes.edge import (
     prefixes,
 )
 from interp_jax.probes.edge_training import EdgeState, edge_step, train_edges
+from interp_jax.probes.linear import LinearProbe
+from interp_jax.probes.neighbours import NeighboursProbe, nearest_neighbours
+from interp_jax.probes.paths import Path, path
+from interp_jax.probes.perceptron import MLPProbe, mlp
+from interp_jax.probes.regression import logistic
+from interp_jax.probes.scoring import Scores, scores
 
 __all__ = [
     "EdgeProbe",
     "EdgeState",
     "Edges",
+    "LinearProbe",
+    "MLPProbe",
+    "NeighboursProbe",
+    "Path",
+    "Scores",
     "centre_of_gravity",
     "check_edges",
     "converged_layer",
@@ -23,6 +35,14 @@ __all__ = [
     "edge_step",
     "expected_layer",
     "jump_layer",
+    "logistic",
+    "mass_mean",
+    "mlp",
+    "nearest_neighbours",
+    "path",
+    "pca",
     "prefixes",
+    "ridge",
+    "scores",
     "train_edges",
 ]
