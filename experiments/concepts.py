@@ -1,0 +1,99 @@
+"""Sets of prompts with a label each, read at the last token, for `concept_depth.py`, `truth.py`, `user_attributes.py`.
+
+Of a microworld's model they are its own, with a label that is known; of any other they are texts of real data sets.
+"""
+
+from dataclasses import dataclass
+import random
+from typing import Any
+
+import depths
+import jax
+import numpy as np
+
+from interp_jax import models, probes
+from interp_jax.data import statements, tasks
+
+
+@dataclass(frozen=True)
+class Concept:
+    """Prompts, the label of each, and its group: what must not stand on both sides of a split."""
+
+    prompts: list[Any]
+    y: np.ndarray
+    names: tuple[str, ...]  # of the labels
+    groups: np.ndarray
+    chat: Any = None  # as `models.tokenize` takes it
+
+    @property
+    def commonest(self) -> float:
+        return float(np.bincount(self.y).max() / len(self.y))
+
+
+def concept(prompts: list[Any], labels: list[str], groups: list[str], **options: Any) -> Concept:
+    names, y = np.unique(labels, return_inverse=True)
+    return Concept(prompts, y.astype(np.int32), tuple(map(str, names)), np.array(groups), **options)
+
+
+def of_statements(found: list[statements.Statement]) -> Concept:
+    return concept(
+        [one.text for one in found], ["true" if one.true else "false" for one in found], [one.group for one in found]
+    )
+
+
+def states(model, tokenizer, these: Concept) -> np.ndarray:
+    """What every layer holds at the last token of each prompt, of one size: `[layer example d_model]`."""
+    tokens, mask, _ = models.tokenize(tokenizer, these.prompts, chat=these.chat)
+    return depths.of_one_size(depths.layers(model, tokens, mask, lambda x: x[:, -1]))
+
+
+def split(these: Concept, seed: int, share: float = 0.7) -> np.ndarray:
+    """Which examples are trained on: all those of `share` of the groups."""
+    groups = np.unique(these.groups)
+    chosen = np.random.default_rng(seed).permutation(groups)[: round(share * len(groups))]
+    return np.isin(these.groups, chosen)
+
+
+def fit(x: np.ndarray, y: np.ndarray, train: np.ndarray, l2: float) -> tuple[probes.LinearProbe, np.ndarray]:
+    """A logistic regression of every layer, and its accuracy `[layer]` on the examples that it was not trained on."""
+    probe = probes.logistic(x, y, l2=l2, weights=train, n_classes=int(y.max()) + 1)
+    return probe, np.asarray(probes.scores(probe, x, y, weights=~train).accuracy)
+
+
+def of_microworld(tokenizer, n: int, seed: int) -> dict[str, Concept]:
+    """From what stands in the last word to what the model has to know: language, number, sentiment, order, truth."""
+    found = {}
+    for name, attribute in (
+        ("opposites", "language"),
+        ("agreement", "number"),
+        ("sentiment", "label"),
+        ("ioi", "order"),
+    ):
+        task = tasks.TASKS[name](jax.random.key(seed), tokenizer, n, split="train")
+        texts = [
+            tokenizer.decode(row[mask], skip_special=True) for row, mask in zip(task.clean, task.mask, strict=True)
+        ]
+        found[f"{attribute} of {name}"] = concept(texts, list(task.attributes[attribute]), texts)
+    facts = statements.of_microworld(random.Random(seed), n)
+    return found | {"truth of facts": of_statements(facts)}
+
+
+def of_texts(n: int, seed: int) -> dict[str, Concept]:
+    """Sentiment of reviews, truth of relations, and of answers to questions that invite error."""
+    rng = random.Random(seed)
+    lines = (depths.data("sst2") / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    reviews = [line.rsplit("\t", 1) for line in rng.sample(lines, min(n, len(lines)))]
+    texts = [text.strip() for text, _ in reviews]
+    found = {"sentiment of reviews": concept(texts, [("negative", "positive")[int(y)] for _, y in reviews], texts)}
+    for name, file in RELATIONS.items():
+        found[name] = of_statements(statements.of_relation(rng, depths.data("relations") / file, n))
+    file = depths.data("truthfulqa") / "TruthfulQA.csv"
+    return found | {"truth of TruthfulQA": of_statements(statements.of_truthfulqa(rng, file, n))}
+
+
+RELATIONS = {
+    "truth of tenses": "verb_past_tense.json",
+    "truth of landmarks": "landmark_in_country.json",
+    "truth of makers": "product_by_company.json",
+    "truth of seats": "company_hq.json",
+}
