@@ -28,25 +28,25 @@ class Statement(NamedTuple):
 
 
 def of_microworld(rng: random.Random, n: int, *, split: str = "train") -> list[Statement]:
-    """n of the microworld's facts in words, half of them false: the answer is another subject's.
+    """The microworld's facts in words, in pairs: with the answer, and with another subject's; n in all.
 
     Args:
       rng: Python's.
-      n: number of statements.
+      n: number of statements, in pairs.
       split: "train" or "heldout": of every fact one phrasing is held out.
 
     Raises:
       ValueError: an unknown split.
 
     >>> [one.text for one in of_microworld(random.Random(0), 2)]
-    ['Ambrus was hired as a tailor', 'you can find Fiorin in Rome']
+    ['Ambrus was hired as a tailor', 'Ambrus was hired as a farmer']
     """
     found = []
-    for i in range(n):
+    for _ in range(n // 2):
         example = phenomena.facts(rng, split)
-        true = i % 2 == 0
-        words = (*example.prompt, example.answer if true else example.distractor)
-        found.append(Statement(" ".join(words), true, example.attributes["relation"], example.attributes["subject"]))
+        for word, true in ((example.answer, True), (example.distractor, False)):
+            text = " ".join((*example.prompt, word))
+            found.append(Statement(text, true, example.attributes["relation"], example.attributes["subject"]))
     return found
 
 
