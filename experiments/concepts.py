@@ -48,9 +48,11 @@ def states(model, tokenizer, these: Concept) -> np.ndarray:
 
 
 def split(these: Concept, seed: int, share: float = 0.7) -> np.ndarray:
-    """Which examples are trained on: all those of `share` of the groups."""
-    groups = np.unique(these.groups)
-    chosen = np.random.default_rng(seed).permutation(groups)[: round(share * len(groups))]
+    """Which examples are trained on: all those of `share` of the groups, drawn among those of like labels."""
+    rng, alike = np.random.default_rng(seed), {}
+    for group in np.unique(these.groups):
+        alike.setdefault(tuple(np.unique(these.y[these.groups == group])), []).append(group)
+    chosen = [group for some in alike.values() for group in rng.permutation(some)[: round(share * len(some))]]
     return np.isin(these.groups, chosen)
 
 
@@ -70,12 +72,15 @@ def of_microworld(tokenizer, n: int, seed: int) -> dict[str, Concept]:
         ("ioi", "order"),
     ):
         task = tasks.TASKS[name](jax.random.key(seed), tokenizer, n, split="train")
-        texts = [
-            tokenizer.decode(row[mask], skip_special=True) for row, mask in zip(task.clean, task.mask, strict=True)
-        ]
+        texts = words(tokenizer, task.clean, task.mask)
         found[f"{attribute} of {name}"] = concept(texts, list(task.attributes[attribute]), texts)
     facts = statements.of_microworld(random.Random(seed), n)
     return found | {"truth of facts": of_statements(facts)}
+
+
+def words(tokenizer, tokens: Any, mask: Any) -> list[str]:
+    """The texts of a world's prompts, which give the same tokens again."""
+    return [tokenizer.decode(row[real][1:]) for row, real in zip(np.asarray(tokens), np.asarray(mask), strict=True)]
 
 
 def of_texts(n: int, seed: int) -> dict[str, Concept]:
