@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
-from jaxtyping import Float, Int
+from jaxtyping import ArrayLike, Float, Int
 
-Accuracies = Float[Typed, "*axes layer"] | Sequence[float]
+Accuracies = Float[ArrayLike, "*axes layer"] | Sequence[float]
 
 
 def jump_layer(accuracies: Accuracies, *, rate: float = 1.1) -> Int[Typed, "*axes"]:

@@ -21,7 +21,7 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
-from jaxtyping import Float, Int
+from jaxtyping import ArrayLike, Float, Int
 import numpy as np
 
 from interp_jax.runs import check_counts
@@ -125,7 +125,7 @@ class EdgeProbe:
         return jax.nn.softmax(jnp.where(self.seen, self.a, -jnp.inf), axis=-1)
 
     def __call__(
-        self, x: Float[Typed, "layer sentence position d_model"], spans: Int[Typed, "sentence item span two"]
+        self, x: Float[ArrayLike, "layer sentence position d_model"], spans: Int[ArrayLike, "sentence item span two"]
     ) -> Float[Typed, "sentence item n_labels"]:
         """The logits of every item, in float32. What stands where a sentence has no item has no meaning.
 
@@ -135,6 +135,7 @@ class EdgeProbe:
         Raises:
           ValueError: layers, width or spans are not those of this probe.
         """
+        x, spans = jnp.asarray(x), jnp.asarray(spans)
         n_layers, (n_spans, d_model, _) = self.a.shape[-1], self.W.shape[-3:]
         if (x.shape[0], x.shape[-1], *spans.shape[2:]) != (n_layers, d_model, n_spans, 2):
             raise ValueError(
@@ -240,7 +241,7 @@ def check_edges(edges: Edges, n_labels: int) -> None:
         )
 
 
-def centre_of_gravity(mix: Float[Typed, "*axes layer"]) -> Float[Typed, "*axes"]:
+def centre_of_gravity(mix: Float[ArrayLike, "*axes layer"]) -> Float[Typed, "*axes"]:
     """The mean layer of a mix, the sum of `l s_l`.
 
     >>> import jax.numpy as jnp
@@ -248,10 +249,11 @@ def centre_of_gravity(mix: Float[Typed, "*axes layer"]) -> Float[Typed, "*axes"]
     >>> float(probes.centre_of_gravity(jnp.array([0.5, 0.0, 0.5])))
     1.0
     """
-    return mix @ jnp.arange(mix.shape[-1], dtype=mix.dtype)
+    weights = jnp.asarray(mix)
+    return weights @ jnp.arange(weights.shape[-1], dtype=weights.dtype)
 
 
-def expected_layer(scores: Float[Typed, "*axes prefix"] | Sequence[float]) -> Float[Typed, "*axes"]:
+def expected_layer(scores: Float[ArrayLike, "*axes prefix"] | Sequence[float]) -> Float[Typed, "*axes"]:
     """The mean layer at which items come to be told rightly, `sum of l D_l / sum of D_l` over layers l from 1 on.
 
     Args:
