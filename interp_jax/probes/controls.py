@@ -125,8 +125,8 @@ def online_code(
     blocks = [place + jnp.float32(sizes[0] * uniform)]
     for known, end in zip(sizes, sizes[1:], strict=False):
         probe = fit(x, y, weights=np.arange(n) < known, n_classes=n_classes)
-        block = slice(known, end)  # a new shape a block, but only scores are compiled anew
-        loss = scores(probe, x[..., block, :], y[block]).log_loss
+        # All examples are scored, and weighted: blocks of their own shapes would each be another program.
+        loss = scores(probe, x, y, weights=(np.arange(n) >= known) & (np.arange(n) < end)).log_loss
         blocks.append(loss * jnp.float32((end - known) / np.log(2)))
     stacked = jnp.stack(blocks)
     return OnlineCode(stacked.sum(0), stacked, float(n * uniform), sizes)
