@@ -13,6 +13,7 @@ from interp_jax.data import microworld as microworld
 from interp_jax.data import pairs as pairs
 from interp_jax.data import planted as planted
 from interp_jax.data import spans as spans
+from interp_jax.data import sst2 as sst2
 from interp_jax.data import statements as statements
 from interp_jax.data import tasks as tasks
 from interp_jax.data.worlds import WORLDS as WORLDS

@@ -15,6 +15,7 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.probes.examples import each_place, examples
+from interp_jax.probes.factors import eigenvectors, least_squares, solved
 from interp_jax.probes.linear import Activations, LinearProbe, against_first, centre
 from interp_jax.probes.regression import fit_logistic
 
@@ -55,8 +56,7 @@ def _ridge(x: Array, y: Array, weights: Array, l2: Array, *, n_classes: int) -> 
     root = jnp.sqrt(weights)[:, None]
     rows = jnp.concatenate([root * centred, jnp.sqrt(l2) * jnp.eye(x.shape[-1])])
     wanted = jnp.concatenate([root * (targets - middle), jnp.zeros((x.shape[-1], n_classes))])
-    q, r = jnp.linalg.qr(rows)
-    W = jax.scipy.linalg.solve_triangular(r, q.T @ wanted).T
+    W = least_squares(rows, wanted).T
     b = middle - W @ mean
     return LinearProbe(W, b) if n_classes > 2 else against_first(W[1], b[1])
 
@@ -104,7 +104,7 @@ def _mass_mean(x: Array, y: Array, weights: Array, *shrinkage: Array, n_classes:
         covariance = left.T @ left / weights.sum()
         size = jnp.trace(covariance) / x.shape[-1]
         covariance = (1 - share) * covariance + share * size * jnp.eye(x.shape[-1])
-        rows = jnp.linalg.solve(covariance, means.T).T
+        rows = solved(covariance, means.T).T
     bias = -(rows * means).sum(-1) / 2
     return LinearProbe(rows, jnp.where(sizes > 0, bias, -jnp.inf))
 
@@ -148,10 +148,10 @@ def _pca(x: Array, y: Array, weights: Array, l2: Array, n_components: int, *, n_
     mean, centred = centre(x, weights)
     scaled = jnp.sqrt(weights)[:, None] * centred
     if x.shape[0] < x.shape[1]:  # the smaller of the two Gram matrices has the same spectrum
-        values, vectors = jnp.linalg.eigh(scaled @ scaled.T)
+        values, vectors = eigenvectors(scaled @ scaled.T)
         axes = scaled.T @ vectors[:, -n_components:] / jnp.sqrt(jnp.maximum(values[-n_components:], 1e-30))
     else:
-        axes = jnp.linalg.eigh(scaled.T @ scaled)[1][:, -n_components:]
+        axes = eigenvectors(scaled.T @ scaled)[1][:, -n_components:]
     inside = fit_logistic(centred @ axes, y, weights, l2, n_classes=n_classes)
     W = inside.W @ axes.T
     return LinearProbe(W, inside.b - W @ mean)

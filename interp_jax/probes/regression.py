@@ -3,8 +3,8 @@
     min over W, b of  sum_i weight_i * -log softmax(x_i W^T + b)[y_i] + l2 / 2 |W|^2,    b is free
 
 The objective is scikit-learn's with l2 = 1 / C; two classes have one weight vector, more have one each. L-BFGS (optax)
-searches in coordinates in which the Hessian at the start is the identity: W = L^-T c with L L^T that Hessian's
-Cholesky factor, so that badly scaled activations cost no steps and the optimum stays where it is.
+searches in coordinates in which the Hessian at the start is the identity, W = P c with P P^T that Hessian's inverse,
+so that badly scaled activations cost no steps; the optimum stays where it is.
 Caveat: with little l2 and classes that a plane separates, weights grow without end, and the search stops on the way.
 """
 
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from interp_jax.probes.examples import each_place, examples
+from interp_jax.probes.factors import inverse_root, orthogonal
 from interp_jax.probes.linear import Activations, LinearProbe, against_first, centre
 
 MAX_STEPS = 500
@@ -66,7 +67,7 @@ def fit_logistic(x: Array, y: Array, weights: Array, l2: Array, *, n_classes: in
     mean, centred = centre(x, weights)
     back = None
     if d_in > n:  # the weights are a combination of the examples: search in their span
-        back, r = jnp.linalg.qr(centred.T)
+        back, r = orthogonal(centred.T)
         centred = r.T
     shares = weights @ jax.nn.one_hot(y, n_classes) / weights.sum()
     start = jnp.log(jnp.clip(shares, 1e-3, 1))
@@ -75,12 +76,11 @@ def fit_logistic(x: Array, y: Array, weights: Array, l2: Array, *, n_classes: in
     curvature = jnp.maximum(curvature, 1e-4)
     gram = curvature * (centred * weights[:, None]).T @ centred
     noise = 1e-6 * jnp.trace(gram) / len(gram)  # what float32 cannot tell from 0 in a Gram matrix
-    lower = jnp.linalg.cholesky(gram + (l2 + noise) * jnp.eye(len(gram)))
+    root = inverse_root(gram + (l2 + noise) * jnp.eye(len(gram)))
     unit = jnp.sqrt(curvature * weights.sum())
 
     def unfold(at: tuple[Array, Array]) -> tuple[Array, Array]:
-        W = jax.scipy.linalg.solve_triangular(lower, at[0].T, lower=True, trans="T").T
-        return W, at[1] / unit
+        return at[0] @ root.T, at[1] / unit
 
     def loss(at: tuple[Array, Array]) -> Array:
         W, b = unfold(at)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax import Array
+from jax import Array, lax
 import jax.numpy as jnp
 
 from interp_jax.probes.examples import each_place, examples
@@ -105,11 +105,12 @@ def auc(values: Array, positive: Array, weights: Array) -> Array:
       >>> float(auc(jnp.array([0.1, 0.4, 0.4, 0.9]), jnp.array([False, False, True, True]), jnp.ones(4)))
       0.875
     """
-    order = jnp.argsort(values)
-    values, positive, weights = values[order], positive[order], weights[order]
-    negative = jnp.where(positive, 0, weights)
-    below = jnp.concatenate([jnp.zeros(1), jnp.cumsum(negative)])
-    first, last = (below[jnp.searchsorted(values, values, side=side)] for side in ("left", "right"))
-    positive_weights = jnp.where(positive, weights, 0)
-    pairs = positive_weights.sum() * negative.sum()
-    return jnp.where(pairs > 0, (positive_weights * (first + last) / 2).sum() / pairs, jnp.nan)
+    values, positive, weights = lax.sort((values, positive, weights), num_keys=1)
+    negative, positive = jnp.where(positive, 0, weights), jnp.where(positive, weights, 0)
+    upto = jnp.cumsum(negative)
+    # Equal values are a group, all of which has the negatives before its start below it, and those in it beside it.
+    new = values[1:] != values[:-1]
+    below = lax.cummax(jnp.where(jnp.concatenate([jnp.ones(1, bool), new]), upto - negative, 0))
+    through = lax.cummin(jnp.where(jnp.concatenate([new, jnp.ones(1, bool)]), upto, jnp.inf), reverse=True)
+    pairs = positive.sum() * negative.sum()
+    return jnp.where(pairs > 0, (positive * (below + through) / 2).sum() / pairs, jnp.nan)
