@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from interp_jax import models, probes
-from interp_jax.data import statements, tasks
+from interp_jax.data import sst2, statements, tasks
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def words(tokenizer, tokens: Any, mask: Any) -> list[str]:
 def of_texts(n: int, seed: int) -> dict[str, Concept]:
     """Sentiment of reviews, truth of relations, and of answers to questions that invite error."""
     rng = random.Random(seed)
-    lines = (depths.data("sst2") / "dev.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    reviews = [line.rsplit("\t", 1) for line in rng.sample(lines, min(n, len(lines)))]
-    texts = [text.strip() for text, _ in reviews]
-    found = {"sentiment of reviews": concept(texts, [("negative", "positive")[int(y)] for _, y in reviews], texts)}
+    reviews = sst2.read(depths.data("sst2") / "dev.tsv", least=5, most=20)
+    some = reviews.rows(rng.sample(range(len(reviews)), min(n, len(reviews))))
+    texts, names = list(some.sentences), [("negative", "positive")[y] for y in some.labels]
+    found = {"sentiment of reviews": concept(texts, names, texts)}
     for name, file in RELATIONS.items():
         found[name] = of_statements(statements.of_relation(rng, depths.data("relations") / file, n))
     file = depths.data("truthfulqa") / "TruthfulQA.csv"
