@@ -124,7 +124,9 @@ def draw(cfg: Pipeline, found: dict[str, dict]) -> go.Figure:
             line = go.Scatter(y=values.mean(0), error_y=errors, mode="lines+markers", **look)
             figure.add_trace(line, row=1, col=column)
     figure.update_yaxes(title="accuracy", col=1).update_yaxes(title="weight", rangemode="tozero", col=2)
-    return figure.update_xaxes(title="layer l").update_layout(title=f"Edge probes of {Path(cfg.model).name}")
+    return figure.update_xaxes(title="layer l").update_layout(
+        title=f"Edge probes of {'/'.join(Path(cfg.model).parts[-2:])}"
+    )
 
 
 def main(cfg: Pipeline) -> dict[str, dict]:
