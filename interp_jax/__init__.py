@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # rooms are imported when they are first used, so that `impor
         metrics,
         models,
         patching,
+        probes,
         report,
         weights,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "metrics",
     "models",
     "patching",
+    "probes",
     "report",
     "weights",
 ]

@@ -88,17 +88,59 @@ def labelled(
         raise ValueError(
             f"labelled: {' '.join(words)!r} is not one token a word in this tokenizer; use that of {world}"
         )
-    width = max(map(len, ids))
-    tokens, mask = np.full((n, width), tokenizer.pad_id, np.int32), np.zeros((n, width), bool)
-    for row, line in enumerate(ids):
-        tokens[row, width - len(line) :], mask[row, width - len(line) :] = line, True
+    tokens, mask, first = padded(ids, tokenizer.pad_id)
     items = [item for _, found in drawn for item in found]
     rows = np.repeat(np.arange(n, dtype=np.int32), [len(found) for _, found in drawn])
     names = label_names(world, kind)
-    starts = np.array([width - len(line) + prefix for line in ids], np.int32)[rows, None]
+    starts = (first + prefix)[rows, None]
     spans, others = (np.array([pair[i][:2] for *pair, _ in items], np.int32) + starts for i in (0, 1))
     labels = np.array([names.index(label) for _, _, label in items], np.int32)
     return Labelled(*map(jax.numpy.asarray, (tokens, mask, rows, spans, others, labels)), names=names)
+
+
+def padded(ids: list[list[int]], pad_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of tokens of one width, padded on the left.
+
+    Returns:
+      tokens int32 and mask bool `[batch position]`, and first int32 `[batch]`, the column of each row's first token.
+
+    >>> tokens, mask, first = padded([[5, 6, 7], [8]], pad_id=0)
+    >>> tokens.tolist(), first.tolist()
+    ([[5, 6, 7], [0, 0, 8]], [0, 2])
+    """
+    lengths = np.array([len(line) for line in ids], np.int32)
+    first = lengths.max() - lengths
+    mask = np.arange(lengths.max()) >= first[:, None]
+    tokens = np.full(mask.shape, pad_id, np.int32)
+    tokens[mask] = np.concatenate(ids)
+    return tokens, mask, first
+
+
+def by_sentence(batch: Labelled, n_spans: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """The items of each sentence side by side, as edge probes take them.
+
+    Args:
+      batch: sentences and their items.
+      n_spans: 2 for pairs of spans; 1 takes the first of each item alone, for kinds where both are one.
+
+    Returns:
+      spans int32 `[sentence item span 2]`, and labels int32 `[sentence item]`, -1 where a sentence has no more items.
+
+    >>> from interp_jax import models
+    >>> batch = labelled(jax.random.key(0), models.load("microworld")[1], n=8, kind="roles")
+    >>> spans, labels = by_sentence(batch)
+    >>> spans.shape[::3], int((labels >= 0).sum()) == len(batch.labels)
+    ((8, 2), True)
+    """
+    rows = np.asarray(batch.rows)
+    counts = np.bincount(rows, minlength=len(batch.tokens))
+    order = np.argsort(rows, kind="stable")
+    column = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+    spans = np.zeros((len(counts), counts.max(), n_spans, 2), np.int32)
+    labels = np.full(spans.shape[:2], -1, np.int32)
+    both = np.stack([batch.spans, batch.others], axis=1)[:, :n_spans]
+    spans[rows[order], column], labels[rows[order], column] = both[order], np.asarray(batch.labels)[order]
+    return spans, labels
 
 
 def label_names(world: str, kind: str) -> tuple[str, ...]:
