@@ -74,15 +74,8 @@ def known(model: Any, tokenizer: Any, attribute: str) -> Facts:
     """The facts that the model knows of entities of which it knows `attribute`."""
     shipped = "<bos>" in tokenizer.decode([tokenizer.bos_id]) if tokenizer.bos_id is not None else False
     prompts, entities, relations, answers = _microworld(tokenizer) if shipped else _countries(tokenizer)
-    logits = [
-        models.forward(
-            model,
-            prompts.tokens[i : i + 32],
-            attention_mask=prompts.mask[i : i + 32],
-            logits_at=prompts.last[i : i + 32],
-        )
-        for i in range(0, len(answers), 32)
-    ]
+    parts = [Prompts(*(array[i : i + 32] for array in prompts)) for i in range(0, len(answers), 32)]
+    logits = [models.forward(model, part.tokens, attention_mask=part.mask, logits_at=part.last) for part in parts]
     right = np.concatenate([np.asarray(some).argmax(-1) for some in logits]) == answers
     have = set(entities[right & (relations == attribute)])
     keep = right & np.isin(entities, sorted(have)) & np.isin(relations, RELATIONS)
@@ -95,18 +88,10 @@ def _microworld(tokenizer: Any) -> tuple[Prompts, np.ndarray, np.ndarray, np.nda
     names = ("subject", "relation", "phrasing")
     _, first = np.unique(np.stack([task.attributes[name] for name in names]), axis=1, return_index=True)
     first = first[np.isin(task.attributes["relation"][first], RELATIONS)]
-    prompts = Prompts(
-        *(
-            np.asarray(a)[first]
-            for a in (task.clean, task.mask, task.last, task.positions["subject"], task.columns["subject"])
-        )
-    )
-    return (
-        prompts,
-        task.attributes["subject"][first],
-        task.attributes["relation"][first],
-        np.asarray(task.answers)[first],
-    )
+    places = (task.positions["subject"], task.columns["subject"])
+    prompts = Prompts(*(np.asarray(array)[first] for array in (task.clean, task.mask, task.last, *places)))
+    entities, relations = (task.attributes[name][first] for name in ("subject", "relation"))
+    return prompts, entities, relations, np.asarray(task.answers)[first]
 
 
 def _countries(tokenizer: Any) -> tuple[Prompts, np.ndarray, np.ndarray, np.ndarray]:

@@ -165,7 +165,8 @@ def train_das(
             updates, state = optimizer.update(gradient, state, free)
             return optax.apply_updates(free, updates), state, value
 
-    free, state, losses = start, None, []
+    free: Any = start
+    state, losses = None, []
     for batch in batches:
         if state is None:
             d_in = jnp.shape(batch.source)[-1]

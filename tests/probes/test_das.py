@@ -36,7 +36,7 @@ def test_a_swap_of_everything_is_a_patch_and_of_a_part_is_that_part() -> None:
 
 
 def test_the_search_finds_what_carries_a_variable_and_nothing_else() -> None:
-    """Two variables along known directions; a question asks for one of them. Only the first is to come from the source."""
+    """Two variables along known directions; a question asks for one. Only the first is to come from the source."""
     d, n = 6, 64
     first, second = probes.orthonormal(jax.random.normal(jax.random.key(5), (d, 2))).T
 
