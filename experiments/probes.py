@@ -141,8 +141,8 @@ def story(found: dict, best: tuple[int, int], word: tuple[int, int]) -> str:
     selective = {name: of["selectivity"][:, *word].mean() for name, of in found.items()}
     most, least = max(selective, key=selective.__getitem__), min(selective, key=selective.__getitem__)
     return (
-        f"At the best place {ranked[0]} reaches {means[ranked[0]]:.2f}, {ranked[-1]} {means[ranked[-1]]:.2f}. Where "
-        f"types recur, {most} is the most selective ({selective[most]:.2f}) and {least} the least ({selective[least]:.2f})."
+        f"At the best place, {ranked[0]} reaches {means[ranked[0]]:.2f}, {ranked[-1]} {means[ranked[-1]]:.2f}. "
+        f"Where types recur, {most} has most selectivity, {selective[most]:.2f}, {least} least, {selective[least]:.2f}."
     )
 
 
