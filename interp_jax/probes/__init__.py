@@ -2,6 +2,7 @@
 
 from interp_jax.probes.baselines import mass_mean, pca, ridge
 from interp_jax.probes.controls import OnlineCode, control_task, online_code
+from interp_jax.probes.das import Interchange, Swap, class_subspace, orthonormal, swap, swapped, train_das
 from interp_jax.probes.depth import converged_layer, jump_layer
 from interp_jax.probes.edge import (
     EdgeProbe,
@@ -25,16 +26,19 @@ __all__ = [
     "EdgeProbe",
     "EdgeState",
     "Edges",
+    "Interchange",
     "LinearProbe",
     "MLPProbe",
     "NeighboursProbe",
     "OnlineCode",
     "Path",
     "Scores",
+    "Swap",
     "UnitProbe",
     "best_unit",
     "centre_of_gravity",
     "check_edges",
+    "class_subspace",
     "control_task",
     "converged_layer",
     "edge_scores",
@@ -46,11 +50,15 @@ __all__ = [
     "mlp",
     "nearest_neighbours",
     "online_code",
+    "orthonormal",
     "path",
     "pca",
     "prefixes",
     "ridge",
     "scores",
     "train_edges",
+    "swap",
+    "swapped",
+    "train_das",
     "unit_auc",
 ]
