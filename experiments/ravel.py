@@ -14,6 +14,7 @@ Two minutes on two cores, and ten on SmolLM2. Only facts that the model knows co
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+import itertools
 from pathlib import Path
 
 import jax
@@ -50,22 +51,27 @@ def pairs(cfg: Ravel, known: ravel_facts.Facts, values: np.ndarray) -> Make:
     inside = known.held_out
     moved = known.relations == cfg.attribute
 
+    def candidates(held_out: bool, cause: bool) -> np.ndarray:
+        """(base, source, the source's answer to the base's question), of those that differ from the base's own."""
+        bases = np.flatnonzero((inside == held_out) & (moved == cause))
+        sources = np.flatnonzero(inside == held_out)
+        told = [(i, j, known.answer(known.entities[j], known.relations[i])) for i in bases for j in sources]
+        found = [pair for pair in told if pair[2] is not None and pair[2] != known.answers[pair[0]]]
+        if not found:
+            which = "held-out" if held_out else "other"
+            raise ValueError(
+                f"--attribute {cfg.attribute}: the model knows no two {which} entities that differ; take another"
+            )
+        return np.array(found)
+
+    every = {which: candidates(*which) for which in itertools.product((True, False), repeat=2)}
+
     def make(rng: np.random.Generator, n: int, held_out: bool, cause: bool) -> probes.Interchange:
-        some = np.flatnonzero((inside == held_out) & (moved == cause))
-        base, source, target = [], [], []
-        while len(base) < n:
-            i = rng.choice(some)
-            # The other entity's prompt asks for whatever; that it is known is what its own answer to i's question says.
-            j = rng.choice(np.flatnonzero(inside == held_out))
-            theirs = known.answer(known.entities[j], known.relations[i])
-            if theirs is None or theirs == known.answers[i]:
-                continue
-            base.append(i)
-            source.append(j)
-            target.append(theirs if cause else known.answers[i])
-        task, at = known.prompts, np.array(base)
-        kwargs = {"attention_mask": task.mask[at], "logits_at": task.last[at]}
-        return probes.Interchange(task.tokens[at], task.position[at], values[source], np.array(target), kwargs)
+        base, source, theirs = rng.choice(every[held_out, cause], n).T
+        target = theirs if cause else known.answers[base]
+        task = known.prompts
+        kwargs = {"attention_mask": task.mask[base], "logits_at": task.last[base]}
+        return probes.Interchange(task.tokens[base], task.position[base], values[source], target, kwargs)
 
     return make
 

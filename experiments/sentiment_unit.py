@@ -65,7 +65,7 @@ def judged(cfg: Unit, x: np.ndarray, y: np.ndarray, held_out: np.ndarray) -> tup
 def draw(cfg: Unit, values: np.ndarray, y: np.ndarray, title: str) -> go.Figure:
     figure = go.Figure(layout={"title": f"{title}, {cfg.model}", "barmode": "overlay"})
     for label, name in enumerate(("negative", "positive")):
-        figure.add_histogram(x=values[y == label], name=name, opacity=0.6, nbinsx=40)
+        figure.add_histogram(x=values[y == label], name=name, opacity=0.6, bingroup=1, nbinsx=40)
     return figure.update_layout(xaxis_title="value of the unit at the last word", yaxis_title="held-out texts")
 
 
