@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from interp_jax.data.examples import check_within
 from interp_jax.data.prompts import check_tokenizer
 from interp_jax.data.worlds.context import GRAPHS, NOUNS
 

@@ -56,9 +56,9 @@ __all__ = [
     "prefixes",
     "ridge",
     "scores",
-    "train_edges",
     "swap",
     "swapped",
     "train_das",
+    "train_edges",
     "unit_auc",
 ]
