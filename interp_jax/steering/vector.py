@@ -53,6 +53,11 @@ class _Along(Intervention):
     def look(self, value: Array, ctx: Context) -> None:
         check_kind(self.vectors, value, ctx)
         width = self.vectors.shape[-1]
+        if self.vectors.ndim != 1 + (self.layers is not None):
+            raise ValueError(
+                f"steering: vectors {list(self.vectors.shape)} of layers {self.layers} at site {ctx.name!r}: not a "
+                "vector for each layer; each takes its own by itself, without per_layer"
+            )
         if not value.ndim or value.shape[-1] != width:
             raise ValueError(
                 f"steering: a vector of width {width} at site {ctx.name!r}, whose values are {list(value.shape)}: it "
@@ -235,9 +240,9 @@ class SteeringVector(Intervention):
         """
         if form not in FORMS:
             raise ValueError(f"steering: form={form!r} is none of {', '.join(FORMS)}; for a range use cap(low=, high=)")
-        if jnp.ndim(strength):
+        if np.ndim(strength):
             raise ValueError(
-                f"steering: a strength of shape {list(jnp.shape(strength))}: give one number, and map over several by "
+                f"steering: a strength of shape {list(np.shape(strength))}: give one number, and map over several by "
                 "jax.vmap or steering.sweep"
             )
         check_strength(self.vectors, strength, form)
@@ -257,9 +262,9 @@ class SteeringVector(Intervention):
         """
         allowed = ((),) if self.layers is None else ((), (len(self.layers),))
         given = [bound for bound in (low, high) if bound is not None]
-        if not given or any(jnp.shape(bound) not in allowed for bound in given):
+        if not given or any(np.shape(bound) not in allowed for bound in given):
             raise ValueError(
-                f"steering: cap of bounds {[list(jnp.shape(bound)) for bound in given]}: give low=, high= or both, a "
+                f"steering: cap of bounds {[list(np.shape(bound)) for bound in given]}: give low=, high= or both, a "
                 f"number or one for each of the layers {self.layers}"
             )
         bounds = (None if bound is None else jnp.asarray(bound, jnp.float32) for bound in (low, high))
