@@ -73,6 +73,7 @@ def lat(key: Key[Typed, ""], positive: Activations, negative: Others) -> Vectors
     """The first principal component of differences between random pairs of examples (linear artificial tomography).
 
     Each example stands in one pair, the same at each layer; which side it is of is used for the sign alone.
+    AxBench draws its pairs from the positive examples only.
 
     Args:
       key: a `jax.random.key`, for the pairs.

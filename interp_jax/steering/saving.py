@@ -68,7 +68,8 @@ def load(path: str | Path, *, model: str, anyway: bool = False) -> SteeringVecto
     Args:
       path: the folder or file.
       model: name of the model that it is to steer.
-      anyway: take a vector that was made of another model. It keeps the name of its own.
+      anyway: take a vector that was made of another model, or whose file says no more than the kind of model ("llama"),
+        as repeng's do. It keeps the name in the file.
 
     Returns:
       The steering vector. One whose file names no model is taken to be of `model`.

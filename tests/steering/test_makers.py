@@ -136,3 +136,9 @@ def test_bad_examples_are_one_line(make, message) -> None:
 def test_several_sites_are_refused(model, tokens) -> None:
     with pytest.raises(ValueError, match="names .* sites"):
         steering.vectors(models.forward, "blocks.attn.*")(model, tokens, tokens)
+
+
+def test_prompts_of_one_side_are_refused(model, tokens) -> None:
+    with pytest.raises(ValueError, match="no negative examples: a direction needs examples of both sides") as error:
+        steering.vectors(models.forward, SITE)(model, tokens, tokens[:0])
+    assert "\n" not in str(error.value)

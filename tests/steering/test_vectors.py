@@ -10,7 +10,7 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import data, lens, models, probes, steering
-from interp_jax.interventions import add, at, per_layer
+from interp_jax.interventions import add, at, chain, per_layer
 from interp_jax.steering import SteeringVector
 from tests.steering.conftest import SITE
 
@@ -201,6 +201,16 @@ def test_with_the_cache_as_without(chat, form, strength, part) -> None:
     got = np.asarray(run(edits=edits))[:, -NEW:]
     assert (got != np.asarray(run())[:, -NEW:]).any(), "an edit that does nothing shows nothing"
     np.testing.assert_array_equal(got, uncached(model, tokens, mask, edit))
+
+
+def test_a_vector_is_itself_an_edit(chat) -> None:
+    """It adds itself once, in generation too, under `at` and beside others."""
+    model, _, vector, tokens, mask = chat
+    run = partial(models.generate, model, tokens, NEW, attention_mask=mask)
+    np.testing.assert_array_equal(run(edits={SITE: vector}), run(edits={SITE: vector.edit(1.0)}))
+    got = run(edits={SITE: chain(at(vector, layer=2), at(vector, layer=1, position="generated"))})
+    want = chain(vector.at_layers(2).edit(), vector.at_layers(1).edit(position="generated"))
+    np.testing.assert_array_equal(got, run(edits={SITE: want}))
 
 
 def test_it_refuses_where_it_is_told_to(chat) -> None:
