@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # rooms are imported when they are first used, so that `impor
         patching,
         probes,
         report,
+        steering,
         weights,
     )
 
@@ -53,6 +54,7 @@ __all__ = [
     "patching",
     "probes",
     "report",
+    "steering",
     "weights",
 ]
 _ROOMS = tuple(name for name in __all__ if name not in globals())

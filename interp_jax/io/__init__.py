@@ -1,5 +1,5 @@
 """Checkpoints and other tools' file formats: files to arrays with what is said of them, and back."""
 
-from interp_jax.io import gguf_files, orbax, sae_lens, torch_files
+from interp_jax.io import control_vectors, gguf_files, orbax, sae_lens, torch_files, vllm_lens
 
-__all__ = ["gguf_files", "orbax", "sae_lens", "torch_files"]
+__all__ = ["control_vectors", "gguf_files", "orbax", "sae_lens", "torch_files", "vllm_lens"]
