@@ -99,7 +99,7 @@ FAMILY: dict[str, Config] = {
 FAMILY |= {
     name: replace(FAMILY["llama"], family=name, **extra)
     for name, extra in {
-        "mistral": {"window": 3, "local_layers": (0, 1)},
+        "mistral": {},
         "qwen2": {"attn_bias": True, "out_bias": False},
         "qwen3": {"qk_norm": "head"},
         "gemma": {"norm_offset": 1.0, "embed_scale": True, "act": "gelu_new", "tie_embeddings": True},

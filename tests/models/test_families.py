@@ -239,7 +239,7 @@ def test_is_causal_is_read() -> None:
     assert family.hf_config(config)["is_causal"] is False
     assert family.config("llama", family.hf_config(config)) == config
     windowed = FAMILIES["mistral"]
-    hf = windowed.hf_config(FAMILY["mistral"])
+    hf = windowed.hf_config(replace(FAMILY["mistral"], window=3, local_layers=(0, 1)))
     with pytest.raises(ValueError, match="is_causal=False beside a sliding window is not supported"):
         windowed.config("mistral", hf | {"is_causal": False})
 
