@@ -56,6 +56,19 @@ def test_ravel(run, capsys) -> None:
     assert np.shape(saved["DAS"]) == (1, 2, 2, 2) and "0.5 is what doing nothing gets" in capsys.readouterr().out
 
 
+def test_regimes(run, capsys) -> None:
+    """Probes after layer 2 tell reviews apart where labels are right, and the other way round where all are wrong."""
+    data_sizes = dict(layer=2, n_train=160, n_test=80, scarce=(4,), shares=(0.2,), n_unequal=40, flipped=(0.0, 1.0))
+    sizes = dict(
+        ks=(1, 5), l2s=(1.0, 100.0), d_sae=64, n_active=8, n_tokens=4000, n_steps=40, batch_size=40, seeds=(0,)
+    )
+    found, saved = run("probe_regimes", "Regimes", **data_sizes, **sizes)
+    assert saved["regimes"] == ["4 labels", "20% positive", "0% flipped", "100% flipped"]
+    assert set(found) == {"activations", "1 features", "5 features"} and found["activations"].shape == (1, 4)
+    right, wrong = found["activations"][0, 2:]
+    assert right > 0.95 and wrong < 0.05 and "it is ahead in" in capsys.readouterr().out
+
+
 def test_activations_are_of_their_texts(experiment) -> None:
     """Sorted by length, cut and padded, run in batches that do not fill up: each text is as by itself."""
     labelled = experiment("labelled")
