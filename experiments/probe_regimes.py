@@ -117,7 +117,7 @@ def study_of(cfg: Regimes, x: np.ndarray, features: np.ndarray, y: np.ndarray, h
 
 
 def main(cfg: Regimes) -> dict:
-    """method -> AUC `[seed regime]`."""
+    """The names of the regimes, and of each method the AUC `[seed regime]`."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
     dictionary, scaling, explained = learned(cfg, model, tokenizer)
     names: list[str] = []
