@@ -1,6 +1,6 @@
 """Runs over pairs of prompts: the checks that methods over pairs share, and how many runs go at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import math
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
+DEEP = 16  # a sweep takes more layers than this as data: compiling them one by one takes too long
 SEQUENCES = 64  # that run at once where the caller says nothing
 
 
@@ -36,6 +37,11 @@ def check_counts(**counts: int | None) -> None:
     for name, count in counts.items():
         if count is not None and count < 1:
             raise ValueError(f"{name}={count}: it must be at least 1")
+
+
+def named(over: str | Sequence[str]) -> tuple[str, ...]:
+    """The axes of `over`, where one name may stand for itself."""
+    return (over,) if isinstance(over, str) else tuple(over)
 
 
 def at_once(chunk: int | None, examples: tuple[int, ...]) -> int:
@@ -67,3 +73,14 @@ def in_chunks(one: Callable[[Any], Any], xs: Any, chunk: int) -> Any:
     rows = jnp.minimum(jnp.arange(n_chunks * size), n - 1).reshape(n_chunks, size)
     values = lax.map(lambda some: jax.vmap(one)(jax.tree.map(lambda x: x[some], xs)), rows)
     return jax.tree.map(lambda x: x.reshape(n_chunks * size, *x.shape[2:])[:n], values)
+
+
+def at_places(one: Callable[[Sequence[Array]], Array], sizes: Sequence[int], chunk: int) -> Array:
+    """`one` of the indices of every place along axes of these sizes, `chunk` of them at once: `[place ...]`.
+
+    The last axis goes fastest. Without axes there is one place.
+    """
+    if not sizes:
+        return one(())[None]
+    places = jnp.arange(math.prod(sizes))
+    return in_chunks(lambda place: one(jnp.unravel_index(place, tuple(sizes))), places, chunk)

@@ -1,8 +1,9 @@
 """Files that commands write: that they can be written is checked before the work, and each is whole or not there."""
 
-import os
 from pathlib import Path
 import tempfile
+
+from interp_jax.io.files import replacing
 
 
 def check_writable(out: Path) -> None:
@@ -17,6 +18,5 @@ def check_writable(out: Path) -> None:
 
 def write(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")

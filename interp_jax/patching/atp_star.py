@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from interp_jax.core import Context, Intervention, capture, intervene, place, sites, transform
 from interp_jax.interventions import at, replace
 from interp_jax.patching.attribution import Toward, dosed
-from interp_jax.patching.grid import lay, named, ordered
-from interp_jax.runs import check_pair, per_example
+from interp_jax.patching.grid import lay, ordered
+from interp_jax.runs import check_pair, named, per_example
 
 WRITERS = ("blocks.attn_out", "blocks.mlp_out")
 PATTERN, SCORES = "blocks.attn.pattern", "blocks.attn.attn_scores"

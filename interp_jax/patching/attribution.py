@@ -18,8 +18,8 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import Context, Intervention, capture, intervene, place, transform
-from interp_jax.patching.grid import lay, named, ordered
-from interp_jax.runs import check_pair, per_example
+from interp_jax.patching.grid import lay, ordered
+from interp_jax.runs import check_pair, named, per_example
 
 
 def attribution_patch(

@@ -1,7 +1,6 @@
 """The places that a sweep visits: one for each index of the axes that it goes over, of one site."""
 
 from collections.abc import Callable, Sequence
-import math
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -11,9 +10,8 @@ import numpy as np
 from interp_jax.core import COUNTED, Context, Intervention, find
 from interp_jax.interventions import at, chain
 from interp_jax.interventions.registration import Wrapper, pytree
-from interp_jax.runs import in_chunks
+from interp_jax.runs import DEEP, at_places
 
-DEEP = 16  # more layers than this are data: compiling them one by one takes too long
 PARTS = 3  # into which a scan of many layers is cut: in each, what comes before it runs once for all its places
 
 
@@ -46,11 +44,6 @@ class Grid(NamedTuple):
     def names(self, *, batch: bool) -> tuple[str, ...]:
         """The names of the axes of what is found at every place, with or without a number for each example."""
         return (*(() if self.layers is None else ("layer",)), *self.sizes, *(("batch",) if batch else ()))
-
-
-def named(over: str | Sequence[str]) -> tuple[str, ...]:
-    """The axes of `over`, where one name may stand for itself."""
-    return (over,) if isinstance(over, str) else tuple(over)
 
 
 def lay(f: Callable[..., Any], where: str, over: Sequence[str], args: Any, kwargs: Any) -> Grid:
@@ -113,24 +106,18 @@ def visit(one: Callable[..., Array], grid: Grid, plan: str, chunk: int) -> Array
     """
     sizes = tuple(grid.sizes.values())
     if grid.layers is None:
-        values = _each(lambda places: one(None, places), sizes, chunk)
+        values = at_places(lambda places: one(None, places), sizes, chunk)
     elif plan == "static":
-        values = jnp.concatenate([_each(lambda places, k=k: one(k, places), sizes, chunk) for k in grid.layers])
+        values = jnp.concatenate([at_places(lambda places, k=k: one(k, places), sizes, chunk) for k in grid.layers])
     else:
         parts = np.array_split(np.array(grid.layers), PARTS if grid.scanned and len(grid.layers) > DEEP else 1)
         each = []
         for part in parts:
             numbers, since = jnp.asarray(part), int(part[0])
             shape = (len(part), *sizes)
-            each.append(_each(lambda places: one(Layer(numbers[places[0]], since), places[1:]), shape, chunk))  # noqa: B023
+            each.append(at_places(lambda places: one(Layer(numbers[places[0]], since), places[1:]), shape, chunk))  # noqa: B023
         values = jnp.concatenate(each)
     return values.reshape(*grid.shape, *values.shape[1:])
-
-
-def _each(one: Callable[[Sequence[Array]], Array], sizes: tuple[int, ...], chunk: int) -> Array:
-    if not sizes:
-        return one(())[None]
-    return in_chunks(lambda place: one(jnp.unravel_index(place, sizes)), jnp.arange(math.prod(sizes)), chunk)
 
 
 def ordered(values: Array, grid: Grid, over: Sequence[str]) -> Array:

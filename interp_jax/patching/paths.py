@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from interp_jax.core import SiteInfo, capture, intervene, sites, split_address, transform
 from interp_jax.interventions import add, at, chain, replace
 from interp_jax.nodes import n_sharing
-from interp_jax.patching.grid import confine, lay, named, ordered, visit
-from interp_jax.runs import at_once, check_counts, check_pair, per_example
+from interp_jax.patching.grid import confine, lay, ordered, visit
+from interp_jax.runs import at_once, check_counts, check_pair, named, per_example
 
 SENDERS = ("embed", "pos_embed", "blocks.attn.z", "blocks.attn.result", "blocks.attn_out", "blocks.mlp_out")
 _NODE = re.compile(r"(?P<kind>q|k|v|head) (?P<layer>\d+)\.(?P<head>\d+)|mlp (?P<mlp>\d+)|(?P<logits>logits)")

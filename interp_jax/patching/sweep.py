@@ -17,8 +17,8 @@ import jax.numpy as jnp
 
 from interp_jax.core import as_intervention, capture, intervene, transform
 from interp_jax.interventions import replace
-from interp_jax.patching.grid import DEEP, confine, lay, named, ordered, visit
-from interp_jax.runs import at_once, check_counts, check_pair, per_example
+from interp_jax.patching.grid import confine, lay, ordered, visit
+from interp_jax.runs import DEEP, at_once, check_counts, check_pair, named, per_example
 
 
 class _Options(NamedTuple):

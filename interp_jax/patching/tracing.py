@@ -16,9 +16,8 @@ import jax.numpy as jnp
 
 from interp_jax.core import capture, intervene, transform
 from interp_jax.interventions import at, noise, replace
-from interp_jax.patching.grid import named
 from interp_jax.patching.sweep import sweep
-from interp_jax.runs import check_counts, per_example
+from interp_jax.runs import check_counts, named, per_example
 
 
 class Trace(NamedTuple):

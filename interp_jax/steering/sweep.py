@@ -8,7 +8,6 @@ layer is data. Caveat: a strength that makes a metric rise may do so by breaking
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-import math
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -16,10 +15,9 @@ import jax.numpy as jnp
 
 from interp_jax.core import find, intervene, transform
 from interp_jax.interventions import at
-from interp_jax.runs import at_once, check_counts, in_chunks, per_example
+from interp_jax.runs import DEEP, at_once, at_places, check_counts, named, per_example
 from interp_jax.steering.vector import FORMS, SteeringVector, check_strength
 
-DEEP = 16  # more layers than this are data: compiling them one by one takes too long
 PLACES = ("layer", "position", "strength")
 
 
@@ -71,7 +69,7 @@ def sweep(
       >>> steering.sweep(models.forward, top, vector, [-1.0, 0.0, 1.0])(model, jnp.array([[1, 5, 9]])).shape
       (4, 3)
     """
-    over, strengths = (over,) if isinstance(over, str) else tuple(over), jnp.asarray(strengths, jnp.float32)
+    over, strengths = named(over), jnp.asarray(strengths, jnp.float32)
     allowed = (*PLACES, "batch")
     if "strength" not in over or len(set(over)) < len(over) or not set(over) <= set(allowed):
         raise ValueError(f"steering.sweep: over={over}: 'strength' and any others of {', '.join(allowed)}, each once")
@@ -107,11 +105,8 @@ def _sweep(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:
 
     def each(axes: Sequence[str], run: Callable[[dict[str, Array]], Array]) -> Array:
         """`run` at each place along the axes, `[place ...]`."""
-        shape = tuple(sizes[axis] for axis in axes)
-        places = jnp.arange(math.prod(shape))
-        return in_chunks(
-            lambda i: run(dict(zip(axes, jnp.unravel_index(i, shape), strict=True))), places, at_once(chunk, examples)
-        )
+        shape = [sizes[axis] for axis in axes]
+        return at_places(lambda places: run(dict(zip(axes, places, strict=True))), shape, at_once(chunk, examples))
 
     axes = [axis for axis in PLACES if axis in over]
     if "layer" in over and sizes["layer"] <= DEEP:
