@@ -1,11 +1,14 @@
 """What every test runs under: 8 devices, strict dtypes, checked shapes, and warnings that are errors."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 import importlib
+import json
 import os
 from pathlib import Path
 import sys
 from types import ModuleType
+from typing import Any
 
 import jax
 from jaxtyping import install_import_hook
@@ -81,6 +84,28 @@ def experiment() -> Iterator[Callable[[str], ModuleType]]:
     sys.path.append(folder)
     yield importlib.import_module
     sys.path.remove(folder)
+
+
+@pytest.fixture
+def run(experiment: Callable[[str], ModuleType], tmp_path: Path) -> Callable[..., tuple[Any, Any, Any]]:
+    """Runs an experiment: its name, its class of settings and what changes of them, a dict where one holds others.
+
+    Gives the settings, what `main` returns, and the numbers that it wrote beside a figure.
+    """
+
+    def run(name: str, settings: str, **changes: Any) -> tuple[Any, Any, Any]:
+        from interp_jax import config  # after the import hook
+
+        script = experiment(name)
+        cfg = config.load(getattr(script, settings), f"configs/{name}.toml", ())
+        nested = {key: replace(getattr(cfg, key), **value) for key, value in changes.items() if isinstance(value, dict)}
+        cfg = replace(cfg, **changes | nested, out=tmp_path / "out")
+        with jax.numpy_dtype_promotion("standard"):  # as a user runs it; optax's own updates want it
+            found = script.main(cfg)
+        assert "plotly" in (cfg.out / f"{name}.html").read_text()
+        return cfg, found, json.loads((cfg.out / f"{name}.json").read_text())
+
+    return run
 
 
 @pytest.fixture(scope="session")

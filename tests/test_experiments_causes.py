@@ -1,33 +1,9 @@
 """The experiments on causes at small size: each writes its figure and numbers, and finds what is known of its model."""
 
-from dataclasses import replace
-import json
-from pathlib import Path
-
-import jax
 import numpy as np
 import pytest
 
-from interp_jax import config
-
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def run(experiment, tmp_path: Path):
-    """Name and changes of the settings -> the configuration, what `main` returns, and the numbers that it wrote."""
-
-    def run(name: str, settings: str, **changes):
-        script = experiment(name)
-        cfg = config.load(getattr(script, settings), f"configs/{name}.toml", ())
-        nested = {key: replace(getattr(cfg, key), **value) for key, value in changes.items() if isinstance(value, dict)}
-        cfg = replace(cfg, **changes | nested, out=tmp_path / "out")
-        with jax.numpy_dtype_promotion("standard"):  # as a user runs it; optax's own updates want it
-            found = script.main(cfg)
-        assert "plotly" in (cfg.out / f"{name}.html").read_text()
-        return cfg, found, json.loads((cfg.out / f"{name}.json").read_text())
-
-    return run
 
 
 def test_ioi(run, capsys) -> None:

@@ -1,35 +1,13 @@
 """The experiments on contexts at small size: what is known of planted models is found, and of a trained one told."""
 
-from dataclasses import replace
-import json
-from pathlib import Path
-
-import jax
 import numpy as np
 import pytest
-
-from interp_jax import config
 
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture
-def run(experiment, tmp_path: Path):
-    """Name and changes of the settings -> what `main` returns, and the numbers that it wrote."""
-
-    def run(name: str, settings: str, **changes):
-        script = experiment(name)
-        cfg = config.load(getattr(script, settings), f"configs/{name}.toml", ())
-        with jax.numpy_dtype_promotion("standard"):  # as a user runs it
-            found = script.main(replace(cfg, **changes, out=tmp_path))
-        assert "plotly" in (tmp_path / f"{name}.html").read_text()
-        return found, json.loads((tmp_path / f"{name}.json").read_text())
-
-    return run
-
-
 def test_graph_tracing(run, capsys) -> None:
-    found, saved = run("graph_tracing", "Trace", n_walks=24, lengths=(10, 72), seeds=(0, 1), n_shuffles=50)
+    _, found, saved = run("graph_tracing", "Trace", n_walks=24, lengths=(10, 72), seeds=(0, 1), n_shuffles=50)
     assert found["stream"]["energy"].shape == (2, 4, 2) and np.shape(saved["neighbours"]) == (2, 2)
     assert (found["neighbours"][:, 1] > found["neighbours"][:, 0]).all()  # the task is learned
     assert (found["reader"] < 1).all()
@@ -41,12 +19,12 @@ def test_graph_tracing(run, capsys) -> None:
 
 @pytest.mark.parametrize(("graph", "n_edges"), [("grid", 12), ("ring", 8)])
 def test_graph_tracing_of_one_seed(run, graph: str, n_edges: int) -> None:
-    found, _ = run("graph_tracing", "Trace", graph=graph, n_walks=16, lengths=(72,), seeds=(0,), n_shuffles=20)
+    _, found, _ = run("graph_tracing", "Trace", graph=graph, n_walks=16, lengths=(72,), seeds=(0,), n_shuffles=20)
     assert found["adjacency"].sum() == 2 * n_edges and (found["reader"] > 1).all()
 
 
 def test_binding(run, capsys) -> None:
-    found, saved = run("binding", "Bind", n=16, n_fit=64, seeds=(0, 1))
+    _, found, saved = run("binding", "Bind", n=16, n_fit=64, seeds=(0, 1))
     script = {edit: np.mean(shares, 0) for edit, shares in saved["planted"]["shares"].items()}
     for edit in ("shift entities", "shift attributes"):  # answers are exchanged as predicted
         assert script[edit][2] == 1
@@ -58,7 +36,7 @@ def test_binding(run, capsys) -> None:
 
 
 def test_relational_composition(run, capsys, experiment) -> None:
-    found, saved = run("relational_composition", "Compose", n=16, n_pairs=2, seeds=(0,))
+    _, found, saved = run("relational_composition", "Compose", n=16, n_pairs=2, seeds=(0,))
     planted = experiment("relational_models").FORMS
     for name, form in planted.items():
         assert saved[name]["verdict"] == [[form, "attribute"]]

@@ -1,10 +1,8 @@
 """Experiments on where labels, concepts, truth and users stand, at tiny size: each finds what is known of its model."""
 
 from dataclasses import replace
-import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -13,25 +11,8 @@ from interp_jax import config, models
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture
-def run(experiment, tmp_path: Path):
-    """Name and changes of the settings -> what `main` returns, and the numbers that it wrote."""
-
-    def run(name: str, settings: str, **changes):
-        script = experiment(name)
-        cfg = replace(
-            config.load(getattr(script, settings), f"configs/{name}.toml", ()), **changes, out=tmp_path / "out"
-        )
-        with jax.numpy_dtype_promotion("standard"):  # as a user runs it; optax's own updates want it
-            found = script.main(cfg)
-        assert "plotly" in (cfg.out / f"{name}.html").read_text()
-        return found, json.loads((cfg.out / f"{name}.json").read_text())
-
-    return run
-
-
 def test_the_labels_of_the_microworld(run, capsys) -> None:
-    found, saved = run("pipeline", "Pipeline", kinds=("pos", "roles"), n_train=120, n_test=60, n_steps=80)
+    _, found, saved = run("pipeline", "Pipeline", kinds=("pos", "roles"), n_train=120, n_test=60, n_steps=80)
     for kind in ("pos", "roles"):
         scores, mix = np.array(saved[kind]["scores"]), np.array(saved[kind]["mix"])
         assert scores.shape == mix.shape == (2, 5) and mix.sum(1) == pytest.approx(1)
@@ -42,7 +23,7 @@ def test_the_labels_of_the_microworld(run, capsys) -> None:
 
 def test_the_labels_of_a_treebank(run, real_data: Path) -> None:
     sizes = {"n_train": 60, "n_test": 40, "n_positions": 24, "n_steps": 60, "seeds": (0,)}
-    found, _ = run("pipeline", "Pipeline", model="microworld-bert", kinds=("pos", "arcs"), **sizes)
+    _, found, _ = run("pipeline", "Pipeline", model="microworld-bert", kinds=("pos", "arcs"), **sizes)
     n_layers = models.load("microworld-bert")[0].config.n_layers
     assert found["pos"]["scores"].shape == (1, n_layers + 1)
     assert found["pos"]["scores"].min() > found["pos"]["commonest"] + 0.1
@@ -50,7 +31,7 @@ def test_the_labels_of_a_treebank(run, real_data: Path) -> None:
 
 
 def test_concepts_lie_where_they_must(run) -> None:
-    found, _ = run("concept_depth", "Depth", n=160, seeds=(0, 1))
+    _, found, _ = run("concept_depth", "Depth", n=160, seeds=(0, 1))
     lexical, number = found["language of opposites"]["accuracy"], found["number of agreement"]["accuracy"]
     assert lexical[:, 0].min() > 0.9  # the last word is of a language
     assert number[:, 0].max() < 0.75 and number.max(1).min() > 0.9  # the noun stands before the last word
@@ -58,7 +39,7 @@ def test_concepts_lie_where_they_must(run) -> None:
 
 
 def test_facts_are_known_and_topics_stay_apart(run) -> None:
-    found, saved = run("truth", "Truth", n=16, seeds=(0,))
+    _, found, saved = run("truth", "Truth", n=16, seeds=(0,))
     assert found["likelier"].shape == (1, 6) and found["likelier"].mean() > 0.95
     assert found["logistic"].shape == found["means"].shape == (1, 6, 6, 5)
     own = np.einsum("siil->sl", found["logistic"]) / 6
@@ -66,7 +47,7 @@ def test_facts_are_known_and_topics_stay_apart(run) -> None:
 
 
 def test_users_are_known_by_more_than_words(run) -> None:
-    found, _ = run("user_attributes", "Users", n=120, seeds=(0, 1))
+    _, found, _ = run("user_attributes", "Users", n=120, seeds=(0, 1))
     for attribute, of in found.items():  # what betrays a user is none of what probes were trained on
         assert of["accuracy"][:, 0].mean() < 0.75 and of["words"].mean() < 0.75, attribute
         assert of["accuracy"].mean(0).max() > 0.9, attribute

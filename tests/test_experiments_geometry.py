@@ -1,33 +1,9 @@
 """Shared geometry and heads over a corpus at tiny size: what is known of the microworlds comes out."""
 
-from dataclasses import replace
-import json
-from pathlib import Path
-
-import jax
 import numpy as np
 import pytest
 
-from interp_jax import config
-
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture
-def run(experiment, tmp_path: Path):
-    """Name and changes of the settings -> the configuration, what `main` returns, and the numbers that it wrote."""
-
-    def run(name: str, settings: str, **changes):
-        script = experiment(name)
-        cfg = replace(
-            config.load(getattr(script, settings), f"configs/{name}.toml", ()), **changes, out=tmp_path / "out"
-        )
-        with jax.numpy_dtype_promotion("standard"):  # as a user runs it
-            found = script.main(cfg)
-        assert "plotly" in (cfg.out / f"{name}.html").read_text()
-        return cfg, found, json.loads((cfg.out / f"{name}.json").read_text())
-
-    return run
 
 
 def test_two_microworlds_share_their_geometry(run, capsys) -> None:

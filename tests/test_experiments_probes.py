@@ -1,35 +1,18 @@
 """The experiments with probes at tiny size, on the microworld: each finds what is known of it, and writes its files."""
 
-from dataclasses import replace
-import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from interp_jax import capture, config, data, models
+from interp_jax import capture, data, models
 
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture
-def run(experiment, tmp_path: Path):
-    def run(name: str, settings: str, **changes):
-        script = experiment(name)
-        cfg = config.load(getattr(script, settings), f"configs/{name}.toml", ())
-        cfg = replace(cfg, **changes, out=tmp_path / "out")
-        with jax.numpy_dtype_promotion("standard"):  # as a user runs it; optax's own updates want it
-            found = script.main(cfg)
-        assert "plotly" in (cfg.out / f"{name}.html").read_text()
-        return found, json.loads((cfg.out / f"{name}.json").read_text())
-
-    return run
-
-
 def test_the_sentiment_unit(run, capsys) -> None:
     """The judgement of a review is at its last word after layer 2, and not after layer 0, which has seen no other."""
-    found, saved = run("sentiment_unit", "Unit", n_train=120, n_test=80, batch_size=40, l2s=(10.0,), seeds=(0,))
+    _, found, saved = run("sentiment_unit", "Unit", n_train=120, n_test=80, batch_size=40, l2s=(10.0,), seeds=(0,))
     neurons = found["blocks.mlp.post"]
     assert neurons["AUC"][0, 2] > 0.95 and neurons["AUC of the direction"][0, 2] > 0.95
     assert abs(neurons["AUC"][0, 0] - 0.5) < 0.2
@@ -39,7 +22,7 @@ def test_the_sentiment_unit(run, capsys) -> None:
 
 def test_kinds_of_probes(run, capsys) -> None:
     sizes = dict(n_train=120, n_test=80, batch_size=40, n_steps=20, codes=("logistic",), seeds=(0,))
-    found, saved = run("probes", "Probing", **sizes)
+    _, found, saved = run("probes", "Probing", **sizes)
     accuracy = found["logistic"]["accuracy"]  # [seed layer position]
     assert accuracy.shape == (1, 4, 3) and accuracy[0, 2:, 2].min() > 0.95 and accuracy[0, 0, 2] < 0.8
     assert found["logistic"]["compression"][0, 2, 2] > 2
@@ -49,7 +32,7 @@ def test_kinds_of_probes(run, capsys) -> None:
 
 def test_ravel(run, capsys) -> None:
     """The subject's whole state moves all answers before the last layer and none after it."""
-    found, saved = run("ravel", "Ravel", layers=(1, 3), n_steps=60, n_test=40, seeds=(0,))
+    _, found, saved = run("ravel", "Ravel", layers=(1, 3), n_steps=60, n_test=40, seeds=(0,))
     whole, das = found["whole state"][0], found["DAS"][0]  # [layer held-out-or-seen cause-or-isolate]
     assert whole[0, :, 0].min() > 0.8 and whole[0, :, 1].max() < 0.2 and whole[1, :, 0].max() < 0.1
     assert das[0, 1].mean() > 0.7 and found["random"][0][0, 0].mean() < 0.6
@@ -62,7 +45,7 @@ def test_regimes(run, capsys) -> None:
     sizes = dict(
         ks=(1, 5), l2s=(1.0, 100.0), d_sae=64, n_active=8, n_tokens=4000, n_steps=40, batch_size=40, seeds=(0,)
     )
-    found, saved = run("probe_regimes", "Regimes", **data_sizes, **sizes)
+    _, found, saved = run("probe_regimes", "Regimes", **data_sizes, **sizes)
     assert saved["regimes"] == ["4 labels", "20% positive", "0% flipped", "100% flipped"]
     assert set(found["auc"]) == {"activations", "1 features", "5 features"}
     right, wrong = found["auc"]["activations"][0, 2:]  # [seed regime]
