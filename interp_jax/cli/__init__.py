@@ -4,6 +4,7 @@ A command is a function in a file of its own, whose arguments are the options an
 """
 
 from collections.abc import Sequence
+import os
 import sys
 
 
@@ -23,6 +24,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from interp_jax.cli.patch import patch
     from interp_jax.cli.quickstart import quickstart
     from interp_jax.cli.sites import sites
+    from interp_jax.cli.steer import steer
     from interp_jax.cli.train_dictionary import from_file, train_dictionary
 
     programs.keep()
@@ -38,12 +40,16 @@ def main(args: Sequence[str] | None = None) -> None:
                 "sites": sites,
                 "attention": attention,
                 "patch": patch,
+                "steer": steer,
                 "train-dictionary": train_dictionary,
             },
             prog="interp-jax",
             description="Interpret a language model in JAX: name activations, learn features, steer with them.",
             args=words,
         )
+    except BrokenPipeError:  # whoever read the output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (ValueError, OSError, FloatingPointError, NotImplementedError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         print(f"interp-jax: error: {reason}", file=sys.stderr)

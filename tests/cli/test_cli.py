@@ -164,3 +164,11 @@ def test_no_traceback_in_a_shell(folder, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("interp-jax: error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-uc", "from interp_jax.cli import main; main()", "sites", "microworld"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 141
