@@ -74,16 +74,18 @@ def _run_piece(interp, eqn, piece: Piece, consts, carry, xs, place: Place, ys_ma
 
     def body(carry: Any, scanned: Any) -> Any:
         index, here, deltas = scanned
+        if not whole:
+            here = [jax.lax.dynamic_index_in_dim(x, index, keepdims=False) for x in xs]
         inside = place._replace(around=(*place.around, Iteration(piece, index, cut=not whole)), deltas=deltas)
         needed = [True] * len(carry) + ys_mask
         outs, records = interp.enter(eqn.params["jaxpr"], [*consts, *carry, *here], inside, needed, frozenset())
         return outs[: len(carry)], (outs[len(carry) :], records)
 
-    part = slice(piece.start, piece.start + piece.length)
+    # A part of the weights would be a copy of them at every call: a piece takes those of its layers out one by one.
     carry, (ys, records) = jax.lax.scan(
         body,
         list(carry),
-        (jnp.arange(part.start, part.stop), xs if whole else [x[part] for x in xs], deltas),
+        (jnp.arange(piece.start, piece.start + piece.length), xs if whole else [], deltas),
         length=piece.length,
         reverse=eqn.params["reverse"],
         unroll=eqn.params["unroll"],

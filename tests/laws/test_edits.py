@@ -153,6 +153,20 @@ def test_via_refuses_what_is_not_met_before() -> None:
             ij.intervene(f, {"final": iv.via({"x": "blocks.gate"}, lambda v, x: v)})(*args)
 
 
+def test_a_scan_that_is_cut_copies_no_weights() -> None:
+    def plain(w, x):
+        return jax.lax.scan(lambda c, wi: (ij.site(jnp.tanh(c @ wi), "h"), None), x, w)[0]
+
+    weights, x = jnp.ones((8, 256, 256)) / 256, jnp.ones((4, 256))
+    for f in (
+        ij.intervene(plain, {"h": iv.at(iv.add(1.0), layer=5)}),
+        ij.intervene(plain, {"h.5": iv.add(1.0)}),
+        ij.capture(plain, "h.6", output=False),
+    ):
+        used = jax.jit(f).lower(weights, x).compile().memory_analysis()
+        assert used is not None and used.temp_size_in_bytes < weights.nbytes / 3
+
+
 def test_a_static_layer_leaves_the_prefix_unmapped_and_cuts_what_follows() -> None:
     weights, x = params(), inputs()
     vectors = jax.random.normal(jax.random.key(3), (16, D_MODEL))
