@@ -14,6 +14,7 @@ from importlib.util import find_spec
 import tempfile
 
 from processes import now, run, tell, transformers_model
+
 from stopwatch import stopwatch
 
 N_TOKENS, N_PROMPT = 20, 32
