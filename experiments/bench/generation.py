@@ -135,11 +135,6 @@ def steady(path: str, n_streams: list[int]) -> None:
     for streams in n_streams:
         tokens = np.stack([words[start : start + N_PROMPT] for start in rng.integers(0, 900, streams)])
         calls = {(side, name): call for side, each in sides.items() for name, call in each.items()}
-        said = {key: call(tokens) for key, call in calls.items()} if streams == 1 else {}
-        for (side, name), text in said.items():
-            same = (text == said["transformers", name]).mean()
-            if side != "transformers":
-                print(f"{side}, {name}: {same:.0%} of the tokens as transformers says them")
         seconds = stopwatch({key: (lambda call=call, tokens=tokens: call(tokens)) for key, call in calls.items()})
         for (side, name), (first, again) in seconds.items():
             told = f"{again:8.3f}   first {first:6.2f}"
@@ -149,6 +144,11 @@ def steady(path: str, n_streams: list[int]) -> None:
             if (side, "plain") in calls and name != "plain":
                 told += f"   {again / seconds[side, 'plain'][1] - 1:+5.0%} over plain"
             print(f"{streams:3} streams  {side + ', ' + name:28} {told}", flush=True)
+        said = {key: call(tokens) for key, call in calls.items()}
+        same = [
+            f"{side}, {name}: {(text == said['transformers', name]).mean():.1%}" for (side, name), text in said.items()
+        ]
+        print(f"{'':13}tokens as transformers says them: {'; '.join(same)}")
 
 
 def cold(path: str) -> None:
