@@ -1,5 +1,6 @@
 """Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
 
+from interp_jax.steering.function_vectors import function_vector, head_effects, head_means
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
 from interp_jax.steering.reading import vectors
 from interp_jax.steering.saving import load, save
@@ -9,6 +10,9 @@ from interp_jax.steering.vector import SteeringVector
 __all__ = [
     "SteeringVector",
     "difference_of_means",
+    "function_vector",
+    "head_effects",
+    "head_means",
     "lat",
     "load",
     "pca_of_differences",
