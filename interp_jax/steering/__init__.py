@@ -1,6 +1,7 @@
 """Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
 
 from interp_jax.steering.function_vectors import function_vector, head_effects, head_means
+from interp_jax.steering.inference_time import head_shifts
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
 from interp_jax.steering.reading import vectors
 from interp_jax.steering.saving import load, save
@@ -13,6 +14,7 @@ __all__ = [
     "function_vector",
     "head_effects",
     "head_means",
+    "head_shifts",
     "lat",
     "load",
     "pca_of_differences",

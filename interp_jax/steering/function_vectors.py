@@ -21,6 +21,7 @@ from jaxtyping import ArrayLike, Float
 from interp_jax.core import capture, find, intervene, transform
 from interp_jax.interventions import at, replace
 from interp_jax.runs import DEEP, at_once, at_places, check_counts, per_example
+from interp_jax.steering.inference_time import best_heads
 
 Heads = Float[Typed, "layer head d_head"]
 Effects = Float[Typed, "n_layers n_heads"]
@@ -130,8 +131,7 @@ def function_vector(means: Heads, effects: Effects, W_O: Into, n_heads: int) -> 
         )
     if not 1 <= n_heads <= effects.size:
         raise ValueError(f"steering.function_vector: n_heads={n_heads} of {effects.size} heads")
-    chosen = jnp.zeros(effects.size).at[jax.lax.top_k(effects.ravel(), n_heads)[1]].set(1).reshape(effects.shape)
-    wide = means.astype(jnp.float32) * chosen[..., None]
+    wide = means.astype(jnp.float32) * best_heads(effects, n_heads)[..., None]
     return jnp.einsum("lhe,lhed->d", wide, W_O.astype(jnp.float32), precision="highest")
 
 
