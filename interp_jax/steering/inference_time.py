@@ -13,7 +13,7 @@ from jaxtyping import Array as Typed
 from jaxtyping import Float
 
 Outputs = Float[Typed, "layer head example d_head"]
-Directions = Float[Typed, "layer head d_head"]
+Directions = Float[Typed, "layers heads d"]
 Scores = Float[Typed, "n_layers n_heads"]
 
 
