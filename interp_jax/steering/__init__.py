@@ -1,12 +1,21 @@
 """Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
 
+from interp_jax.steering.feature import Feature
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
 from interp_jax.steering.reading import vectors
+from interp_jax.steering.reft import LoReFT, ReFTr1
 from interp_jax.steering.saving import load, save
+from interp_jax.steering.steerer import Steerer
 from interp_jax.steering.sweep import sweep
+from interp_jax.steering.training import Losses, train
 from interp_jax.steering.vector import SteeringVector
 
 __all__ = [
+    "Feature",
+    "LoReFT",
+    "Losses",
+    "ReFTr1",
+    "Steerer",
     "SteeringVector",
     "difference_of_means",
     "lat",
@@ -16,5 +25,6 @@ __all__ = [
     "save",
     "shuffled",
     "sweep",
+    "train",
     "vectors",
 ]
