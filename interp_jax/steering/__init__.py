@@ -1,5 +1,6 @@
 """Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
 
+from interp_jax.steering import axbench, judges
 from interp_jax.steering.feature import Feature
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
 from interp_jax.steering.reading import vectors
@@ -17,7 +18,9 @@ __all__ = [
     "ReFTr1",
     "Steerer",
     "SteeringVector",
+    "axbench",
     "difference_of_means",
+    "judges",
     "lat",
     "load",
     "pca_of_differences",

@@ -45,12 +45,15 @@ def test_sweeps_take_a_feature(model) -> None:
     assert not np.allclose(both[0], both[1])
 
 
-def test_in_bfloat16(model) -> None:
-    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), model)
-    smooth = dictionaries.ReLU.create(jax.random.key(1), 16, 40)  # in which no feature comes or goes at a step
-    feature = steering.Feature.create(smooth, 7, 2.5, SITE)
-    exact, rough = run(model, feature.edit(2.0)), run(half, feature.edit(2.0))
-    np.testing.assert_allclose(rough, exact, atol=2**-4 * float(jnp.abs(exact).max()))
+def test_in_bfloat16() -> None:
+    """It is computed in the dictionary's dtype, and rounded once."""
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(4, 16)), jnp.bfloat16)
+    edit = steering.Feature.create(SAE, 7, 2.5, "x").edit(2.0)
+    new = ij.intervene(lambda x: ij.site(x, "x"), {"x": edit})(x)
+    exact = x.astype(jnp.float32)
+    want = exact + (5.0 - SAE.encode(exact)[..., 7:8]) * SAE.W_dec[7]
+    assert new.dtype == jnp.bfloat16
+    np.testing.assert_allclose(new.astype(jnp.float32), want, rtol=2**-8, atol=1e-5)
 
 
 def test_the_direction_of_a_probe(model) -> None:
