@@ -8,8 +8,9 @@ https://arxiv.org/abs/2501.17148). Beside them: the prompt that asks for the con
 
     python experiments/axbench.py [--model smollm2.gguf] [--out DIR]
 
-Minutes on two cores. On `microworld-chat` concepts are personas and the judge is exact; of other models they are topics
-of WikiText-2, judged by words that are counted and by the model's own perplexity.
+Minutes on two cores. On `microworld-chat` concepts are personas and whom an answer speaks to, and judges are exact; the
+prompt is the persona's, or a user who betrays himself. Of other models concepts are topics of WikiText-2, judged by
+words that are counted and by the model's own perplexity.
 """
 
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import axbench_concepts as concepts
+from axbench_concepts import Concept, asked
 from axbench_methods import Method, Texts, dictionary, jacobian_lens, methods, read, tokenized
+import axbench_topics
+import axbench_world
 import doses
 import jax
-import jax.numpy as jnp
 import numpy as np
 import plotly.graph_objects as go
 import runs
@@ -36,7 +38,7 @@ COLUMNS = ("auroc", "hard", "factor", "concept", "instruction", "fluency", "harm
 class AxBench:
     model: str
     layer: int  # before which it is steered
-    n_concepts: int
+    concepts: tuple[str, ...]
     n_train: int  # texts with the concept, and as many without
     n_held: int  # texts with it, without, and hard ones
     n_asked: int  # instructions, half of which choose the factor
@@ -46,6 +48,7 @@ class AxBench:
     n_steps: int  # of ReFT
     batch_size: int
     learning_rate: float
+    top: int  # tokens of a text that tell ReFT-r1 how strongly it has the concept
     rank: int  # of LoReFT
     l2: float  # of the probe, of states whose entries have a root mean square of 1
     d_sae: int
@@ -73,40 +76,27 @@ def continued(cfg: AxBench, model: Any, tokenizer: Any, key: Any, asked: list[An
     return texts
 
 
-def perplexed(cfg: AxBench, model: Any, tokenizer: Any) -> Callable[[str, str], int]:
-    """A score of fluency: the nats a token that the model, not steered, gives a continuation, by two thresholds; 0 too
-    where a word in two is a repetition, which no perplexity tells."""
-
-    @jax.jit
-    def nats(model: Any, tokens: Any, mask: Any, answered: Any) -> Any:
-        told = jax.nn.log_softmax(models.forward(model, tokens, attention_mask=mask)[:, :-1].astype(jnp.float32))
-        each = -jnp.take_along_axis(told, tokens[:, 1:, None], axis=-1)[..., 0]
-        return each.mean(where=answered[:, 1:])
-
-    def fluency(instruction: str, continuation: str) -> int:
-        words = continuation.lower().split()
-        if len(set(words)) <= len(words) / 2:
-            return 0
-        texts = tokenized(tokenizer, [concepts.turns(instruction, continuation)], width=96)
-        size = float(nats(model, texts.tokens, texts.mask, texts.answered))
-        return 2 if size <= cfg.fluent[0] else int(size <= cfg.fluent[1])
-
-    return fluency
+def scored(concept: Concept, factors: tuple[float, ...], said: list[list[str]]) -> axbench.Outcome:
+    """The outcome of what was said at each factor to each instruction."""
+    instructions = [asked(talk) for talk in concept.instructions]
+    return axbench.score(factors, axbench.judged(concept.judge, instructions, said, concept.name))
 
 
-def steered(cfg: AxBench, run: Callable, concept: concepts.Concept, method: Method) -> axbench.Outcome:
+def steered(cfg: AxBench, run: Callable, concept: Concept, method: Method) -> axbench.Outcome:
     """The method's outcome; `run` continues the instructions under edits."""
     factors = method.factors[cfg.every - 1 :: cfg.every]
     edits = [{method.steerer.site: method.steerer.edit(factor * method.maximum)} for factor in factors]
-    said = [run([concepts.turns(asked) for asked in concept.instructions], edit) for edit in edits]
-    return axbench.score(factors, axbench.judged(concept.judge, concept.instructions, said, concept.name))
+    return scored(concept, factors, [run(concept.instructions, edit) for edit in edits])
 
 
 def study(cfg: AxBench, model: Any, tokenizer: Any, seed: int, begin: Callable[[str], None]) -> dict[str, Any]:
     """By method and column a number for each concept."""
-    sizes, site = (cfg.n_concepts, cfg.n_train, cfg.n_held, cfg.n_asked, seed), f"blocks.{cfg.layer}.resid_pre"
-    world = cfg.model.startswith("microworld")
-    some = concepts.of_microworld(*sizes) if world else concepts.of_topics(*sizes, perplexed(cfg, model, tokenizer))
+    sizes, site = (cfg.n_train, cfg.n_held, cfg.n_asked, seed), f"blocks.{cfg.layer}.resid_pre"
+    if cfg.model.startswith("microworld"):
+        some = [axbench_world.concept(name, *sizes) for name in cfg.concepts]
+    else:
+        fluent = axbench_topics.fluency(model, tokenizer, cfg.fluent)
+        some = [axbench_topics.concept(name, *sizes, fluent) for name in cfg.concepts]
     begin("dictionary and Jacobian lens")
     own = doses.texts(cfg.model, tokenizer, cfg.n_texts * (seed + 1), n_positions=cfg.n_positions)
     tokens, mask = own.tokens[cfg.n_texts * seed :], own.mask[cfg.n_texts * seed :]
@@ -139,10 +129,8 @@ def study(cfg: AxBench, model: Any, tokenizer: Any, seed: int, begin: Callable[[
             if method.detect is not None:
                 detected = axbench.detection(method.detect(states), held.counted, kind == "positive", kind == "hard")
             tell(name, *detected, *steered(cfg, run, concept, method)[:-1])
-        for name, system in (("prompt", concept.prompt), ("left alone", None)):
-            said = [run([concepts.turns(asked, system=system) for asked in concept.instructions])]
-            scores = axbench.judged(concept.judge, concept.instructions, said, concept.name)
-            tell(name, np.nan, np.nan, np.nan, *axbench.score((1.0,), scores)[1:-1])
+        for name, talks in (("prompt", concept.prompted), ("left alone", concept.instructions)):
+            tell(name, np.nan, np.nan, np.nan, *scored(concept, (1.0,), [run(talks)])[1:-1])
     return {name: {column: np.array(values) for column, values in of.items()} for name, of in found.items()}
 
 
@@ -150,10 +138,11 @@ def story(found: dict[str, Any]) -> str:
     total = {name: of["harmonic"].mean() for name, of in found.items()}
     tells = {name: of["auroc"].mean() for name, of in found.items() if np.isfinite(of["auroc"]).all()}
     best = max((name for name in total if name not in ("prompt", "left alone")), key=lambda name: total[name])
+    detects = max(tells, key=lambda name: tells[name])
     return (
         f"{best} steers best, {total[best]:.2f} of 2, where the prompt comes to {total['prompt']:.2f}, a random "
-        f"direction to {total['random']:.2f} and the model left alone to {total['left alone']:.2f}. {max(tells, key=tells.get)} "
-        f"detects best, at {max(tells.values()):.2f}; shuffled labels give {tells['shuffled labels']:.2f}."
+        f"direction to {total['random']:.2f} and the model left alone to {total['left alone']:.2f}. {detects} detects "
+        f"best, at {tells[detects]:.2f}; shuffled labels give {tells['shuffled labels']:.2f}."
     )
 
 
@@ -169,7 +158,7 @@ def draw(cfg: AxBench, found: dict[str, Any], order: list[str]) -> go.Figure:
 def main(cfg: AxBench) -> dict[str, Any]:
     """What `study` finds, `[seed concept]` by method and column."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    steps = 1 + cfg.n_concepts * 12
+    steps = 1 + len(cfg.concepts) * 12
     found = runs.each(
         cfg.seeds,
         steps,
@@ -184,8 +173,9 @@ def main(cfg: AxBench) -> dict[str, Any]:
         for name in order
     ]
     about = (
-        f"{cfg.model}, before layer {cfg.layer}: {cfg.n_concepts} concepts, seeds {list(cfg.seeds)}, mean over "
-        "concepts ± spread over seeds; detection against all and against hard negatives; scores 0 to 2 on held-out instructions"
+        f"{cfg.model}, before layer {cfg.layer}: {', '.join(cfg.concepts)}, seeds {list(cfg.seeds)}, mean "
+        "over concepts ± spread over seeds; detection against all and against hard negatives; scores 0 to 2 on the "
+        "instructions that did not choose the factor"
     )
     runs.finish("axbench", cfg, found, draw(cfg, found, order), about, runs.table(rows), story(found))
     return found

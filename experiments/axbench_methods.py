@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import axbench_concepts
+from axbench_concepts import Turns
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +37,7 @@ class Method:
     factors: tuple[float, ...] = axbench.FACTORS
 
 
-def tokenized(tokenizer: Any, talks: list[axbench_concepts.Turns], width: int | None = None) -> Texts:
+def tokenized(tokenizer: Any, talks: list[Turns], width: int | None = None) -> Texts:
     """Of conversations that end with an answer; of one width, so that few shapes compile."""
     tokens, mask, _ = (np.asarray(x) for x in models.tokenize(tokenizer, talks, chat=True))
     pad = max(0, (width or 0) - tokens.shape[1])
@@ -115,8 +115,9 @@ def methods(
 
     optimizer = optax.adamw(optax.linear_schedule(cfg.learning_rate, 0.0, cfg.n_steps), weight_decay=0.0)
     train = steering.train(models.forward, n_steps=cfg.n_steps, batch_size=cfg.batch_size, optimizer=optimizer)
-    given = texts[0].tokens, texts[0].mask, texts[0].answered, texts[0].counted
-    rank1, _ = train(keys[3], model, steering.ReFTr1.create(keys[3], site, has.shape[-1]), *given)
+    given, others = ((one.tokens, one.mask, one.answered, one.counted) for one in texts)
+    all_texts = [np.concatenate(pair) for pair in zip(given, others, strict=True)]  # as AxBench trains ReFT-r1
+    rank1, _ = train(keys[3], model, steering.ReFTr1.create(keys[3], site, has.shape[-1], k=cfg.top), *all_texts)
     found["ReFT-r1"] = Method(rank1, lambda x: np.asarray(rank1.detect(jnp.asarray(x))), float(rank1.detect(has).max()))
     low, _ = train(keys[4], model, steering.LoReFT.create(keys[4], site, has.shape[-1], cfg.rank), *given)
     found["LoReFT"] = Method(low, None, 1.0)
