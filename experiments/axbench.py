@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from axbench_concepts import Concept, asked
-from axbench_methods import Method, Texts, dictionary, jacobian_lens, methods, read, tokenized
+from axbench_methods import Method, Texts, dictionary, jacobian_lens, last, methods, read, tokenized
 import axbench_topics
 import axbench_world
 import doses
@@ -104,13 +104,15 @@ def study(cfg: AxBench, model: Any, tokenizer: Any, seed: int, begin: Callable[[
     lens = jacobian_lens(model, [(tokens[i : i + 2], mask[i : i + 2]) for i in range(0, cfg.n_lens, 2)], cfg.skip_first)
     shared = dictionary(cfg, seed, states), lens
     found: dict[str, dict[str, list[float]]] = {}
+    talks = [talk for concept in some for talk in sum(concept.held.values(), concept.positive + concept.negative)]
+    width = max(len(tokenizer.encode(talk, chat=True)) for talk in talks)  # one for all: few shapes compile
     for number, concept in enumerate(some):
         begin(f"{concept.name}: training")
-        width = max(len(tokenizer.encode(talk, chat=True)) for talk in sum(concept.held.values(), concept.positive))
         texts = [tokenized(tokenizer, talks, width) for talks in (concept.positive, concept.negative)]
         x = [read(model, site, one) for one in texts]
+        ends = [last(model, tokenizer, site, talks) for talks in (concept.asking, concept.plain)]
         words = np.array([tokenizer.encode(f" {word}", bos=False)[0] for word in concept.words], np.int32)
-        each = methods(cfg, 100 * seed + number, model, site, x, texts, shared, words)
+        each = methods(cfg, 100 * seed + number, model, site, x, texts, ends, shared, words)
         held = tokenized(tokenizer, sum(concept.held.values(), []), width)
         kind = np.repeat(list(concept.held), [len(talks) for talks in concept.held.values()])
         states = read(model, site, held)
@@ -158,7 +160,7 @@ def draw(cfg: AxBench, found: dict[str, Any], order: list[str]) -> go.Figure:
 def main(cfg: AxBench) -> dict[str, Any]:
     """What `study` finds, `[seed concept]` by method and column."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    steps = 1 + len(cfg.concepts) * 12
+    steps = 1 + len(cfg.concepts) * 13
     found = runs.each(
         cfg.seeds,
         steps,

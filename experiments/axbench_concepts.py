@@ -13,9 +13,11 @@ class Concept:
     words: tuple[str, ...]  # whose directions the Jacobian lens gives
     positive: list[Turns]  # texts to train on, with the concept and without
     negative: list[Turns]
+    plain: list[Turns]  # instructions to train on, and the same where the context asks for the concept
+    asking: list[Turns]
     held: dict[str, list[Turns]]  # "positive", "negative", "hard": to detect
     instructions: list[Turns]
-    prompted: list[Turns]  # the same, where the context asks for the concept
+    prompted: list[Turns]  # the same, where the context asks for it
     judge: Judge
 
 

@@ -72,8 +72,14 @@ def jacobian_lens(model: Any, texts: list[Any], skip_first: int) -> lens.Jacobia
     return lens.fit_jacobian(start, models.forward, model, texts, skip_first=skip_first)
 
 
+def last(model: Any, tokenizer: Any, site: str, talks: list[Turns]) -> np.ndarray:
+    """What the site holds where an answer begins, `[talk d_model]`."""
+    tokens, mask, _ = (np.asarray(x) for x in models.tokenize(tokenizer, talks, chat=True))
+    return read(model, site, Texts(tokens, mask, mask, mask))[:, -1]
+
+
 def methods(
-    cfg: Any, seed: int, model: Any, site: str, x: Any, texts: Any, shared: Any, words: Any
+    cfg: Any, seed: int, model: Any, site: str, x: Any, texts: Any, ends: Any, shared: Any, words: Any
 ) -> dict[str, Method]:
     """Every method by its name.
 
@@ -84,6 +90,7 @@ def methods(
       site: address of the residual stream, of one layer.
       x: of the texts that have the concept, and of those that have not: what the site holds, `[text position d_model]`.
       texts: both `Texts`.
+      ends: what it holds where an answer begins, if the context asks for the concept and if not, `[talk d_model]`.
       shared: the dictionary and the Jacobian lens.
       words: int32 `[word]`, the tokens whose directions the Jacobian lens gives.
     """
@@ -100,6 +107,7 @@ def methods(
     mean = steering.difference_of_means(has, has_not)
     vectors = {
         "DiffMean": mean,
+        "CAA": steering.difference_of_means(*ends),
         "PCA": steering.pca_of_differences(*means),
         "LAT": steering.lat(keys[0], has, has_not),
         "probe": probe.direction,
@@ -111,7 +119,8 @@ def methods(
     for name, vector in vectors.items():
         vector = np.asarray(vector) / np.linalg.norm(vector)
         steerer = steering.SteeringVector.create(vector, site, how=name)
-        found[name] = Method(steerer, lambda x, v=vector: x @ v, float((has @ vector).max()))
+        states = ends[0] if name == "CAA" else has
+        found[name] = Method(steerer, lambda x, v=vector: x @ v, float((states @ vector).max()))
 
     optimizer = optax.adamw(optax.linear_schedule(cfg.learning_rate, 0.0, cfg.n_steps), weight_decay=0.0)
     train = steering.train(models.forward, n_steps=cfg.n_steps, batch_size=cfg.batch_size, optimizer=optimizer)

@@ -66,16 +66,21 @@ def concept(
         "negative": [line for line, n in has.items() if not n and not set(shared.split()) & set(line.lower().split())],
         "hard": [line for line, n in has.items() if not n and set(shared.split()) & set(line.lower().split())],
     }
-    if min(map(len, kinds.values())) < n_train + n_held or n_asked > len(ASKED):
+    if min(map(len, kinds.values())) < n_train + n_held or n_asked >= len(ASKED):
         least = min(map(len, kinds.values()))
-        raise SystemExit(f"{name}: {least} sentences and {len(ASKED)} instructions: lower n_train, n_held or n_asked")
+        raise SystemExit(
+            f"{name}: {least} sentences and {len(ASKED) - 1} instructions: lower n_train, n_held or n_asked"
+        )
     drawn = {
         kind: [turns(REQUEST, line) for line in rng.sample(some, n_train + n_held)] for kind, some in kinds.items()
     }
     held = {kind: some[n_train:] for kind, some in drawn.items()}
     asked, system = rng.sample(list(ASKED), n_asked), f"You always talk about {name}."
     instructions, prompted = [turns(one) for one in asked], [turns(one, system=system) for one in asked]
-    train, judge = (drawn["positive"][:n_train], drawn["negative"][:n_train]), functools.partial(counted, fluent)
+    others = [one for one in ASKED if one not in asked]
+    pairs = [turns(one) for one in others], [turns(one, system=system) for one in others]
+    train = drawn["positive"][:n_train], drawn["negative"][:n_train], *pairs
+    judge = functools.partial(counted, fluent)
     return Concept(name, tuple(own.split()[:2]), *train, held, instructions, prompted, judge)
 
 

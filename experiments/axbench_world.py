@@ -1,10 +1,10 @@
 """The concepts of `microworld-chat` for `axbench.py`, with exact judges: personas, and whom an answer speaks to.
 
-A persona has two words, with which it begins and ends every answer; an attribute of the user has one, in its place. What
-else an answer must say follows from the question, and how a sentence goes from the grammar, so each score is a count.
+A persona has two words, with which it begins and ends every answer; an attribute of the user has one, in its place.
+What else an answer must say follows from the question, and how a sentence goes from the grammar: each score is a count.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import functools
 import itertools
 import random
@@ -70,9 +70,6 @@ def judge(has: tuple[str, ...], needs: Mapping[str, tuple[str, ...]], instructio
     return Scores(2 * share, 2 if said == len(needs[instruction]) else min(said, 1), fluency(continuation))
 
 
-Draw = Callable[[random.Random, int, str], tuple[Turns, Turns, Turns, tuple[str, ...]]]
-
-
 def concept(name: str, n_train: int, n_held: int, n_asked: int, seed: int) -> Concept:
     """A persona, or a value of an attribute of the user. What is asked about in training is none of what is held out.
 
@@ -86,13 +83,14 @@ def concept(name: str, n_train: int, n_held: int, n_asked: int, seed: int) -> Co
     words = lex.PERSONAS[name] if attribute is None else (lex.STYLE[attribute][name],)
     draw = functools.partial(_persona, name) if attribute is None else functools.partial(_user, name, attribute)
     rng = random.Random(f"{name} {seed}")
-    train = [[draw(rng, 0, kind)[0] for _ in range(n_train)] for kind in ("positive", "negative")]
+    positive, plainly, asking, _ = zip(*(draw(rng, 0, "positive") for _ in range(n_train)), strict=True)
+    negative = [draw(rng, 0, "negative")[0] for _ in range(n_train)]
+    train = list(positive), negative, list(plainly), list(asking)
     held = {kind: [draw(rng, 1, kind)[0] for _ in range(n_held)] for kind in ("positive", "negative", "hard")}
     drawn = [draw(rng, 1, "positive") for _ in range(n_asked)]
-    needs = {asked(plainly): needed for _, plainly, _, needed in drawn}
+    needs = {asked(talk): needed for _, talk, _, needed in drawn}
     instructions, prompted = [one[1] for one in drawn], [one[2] for one in drawn]
-    told = {asked(talk): needs[asked(plainly)] for plainly, talk in zip(instructions, prompted, strict=True)}
-    exact = functools.partial(judge, words, needs | told)
+    exact = functools.partial(judge, words, needs)
     return Concept(name, words, *train, held, instructions, prompted, exact)
 
 
