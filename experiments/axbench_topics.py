@@ -58,23 +58,24 @@ def concept(
     if name not in TOPICS:
         raise SystemExit(f"concepts: {name!r} is none of {', '.join(TOPICS)}")
     rng, (own, shared) = random.Random(f"{name} {seed}"), TOPICS[name]
-    text = (depths.data("wikitext2") / "train.txt").read_text(encoding="utf-8")
-    lines = [line.strip() for line in re.split(r" \. |\n", text) if 8 <= len(line.split()) <= 20]
-    has = {line: len(set(own.split()) & set(line.lower().split())) for line in lines if not re.search("[=@<]", line)}
+    files = [depths.data("wikitext2") / name for name in ("valid.txt", "test.txt")]
+    lines = [line.strip() for file in files for line in re.split(r" \. |\n", file.read_text(encoding="utf-8"))]
+    words = {line: set(line.lower().split()) for line in lines if 8 <= len(line.split()) <= 20}
+    words = {line: found for line, found in words.items() if not re.search("[=@<]", line)}
     kinds = {
-        "positive": [line for line, n in has.items() if n > 1],
-        "negative": [line for line, n in has.items() if not n and not set(shared.split()) & set(line.lower().split())],
-        "hard": [line for line, n in has.items() if not n and set(shared.split()) & set(line.lower().split())],
+        "positive": [line for line, found in words.items() if found & set(own.split())],
+        "negative": [line for line, found in words.items() if not found & set(f"{own} {shared}".split())],
+        "hard": [line for line, found in words.items() if not found & set(own.split()) and found & set(shared.split())],
     }
-    if min(map(len, kinds.values())) < n_train + n_held or n_asked >= len(ASKED):
-        least = min(map(len, kinds.values()))
+    sizes = {"positive": n_train + n_held, "negative": n_train + n_held, "hard": n_held}
+    if any(len(kinds[kind]) < n for kind, n in sizes.items()) or n_asked >= len(ASKED):
+        there = ", ".join(f"{len(some)} {kind}" for kind, some in kinds.items())
         raise SystemExit(
-            f"{name}: {least} sentences and {len(ASKED) - 1} instructions: lower n_train, n_held or n_asked"
+            f"{name}: {there} sentences, and {len(ASKED)} instructions, of which some are to train on: lower n_train, "
+            "n_held or n_asked"
         )
-    drawn = {
-        kind: [turns(REQUEST, line) for line in rng.sample(some, n_train + n_held)] for kind, some in kinds.items()
-    }
-    held = {kind: some[n_train:] for kind, some in drawn.items()}
+    drawn = {kind: [turns(REQUEST, line) for line in rng.sample(kinds[kind], n)] for kind, n in sizes.items()}
+    held = {kind: some[-n_held:] for kind, some in drawn.items()}
     asked, system = rng.sample(list(ASKED), n_asked), f"You always talk about {name}."
     instructions, prompted = [turns(one) for one in asked], [turns(one, system=system) for one in asked]
     others = [one for one in ASKED if one not in asked]
