@@ -23,6 +23,14 @@ class Scores(NamedTuple):
     fluency: float
 
 
+class Questions(NamedTuple):
+    """The prompts by which a language model is asked for each score."""
+
+    concept: str
+    instruction: str
+    fluency: str
+
+
 @runtime_checkable
 class Judge(Protocol):
     """What scores a continuation. It raises `Unrated` where it cannot."""
@@ -34,7 +42,7 @@ class Unrated(ValueError):
     """An answer without a rating, which is not a rating of 0."""
 
 
-def questions(instruction: str, continuation: str, concept: str) -> Scores:
+def questions(instruction: str, continuation: str, concept: str) -> Questions:
     """The prompts by which a language model is asked for each of the scores.
 
     Example:
@@ -66,7 +74,7 @@ def questions(instruction: str, continuation: str, concept: str) -> Scores:
             text,
         ),
     }
-    return Scores(*(_question(*parts) for parts in asked.values()))
+    return Questions(**{score: _question(*parts) for score, parts in asked.items()})
 
 
 def _question(what: str, none: str, some: str, full: str, about: str) -> str:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Bool, Float, Key

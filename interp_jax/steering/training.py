@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 from jax import Array, lax
+import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Float
@@ -162,8 +163,8 @@ def _train(
         gradient, losses = jax.grad(total, has_aux=True)(edit)
         with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
             updates, state = optimizer.update(gradient, state, edit)
-            edit = optax.apply_updates(edit, updates)
-        return (edit.constrained(), state), losses
+            moved: Any = optax.apply_updates(edit, updates)
+        return (moved.constrained(), state), losses
 
     rows = orders.reshape(-1)[: n_steps * size].reshape(n_steps, size)
     weights = jnp.arange(n_steps, dtype=jnp.float32) / n_steps

@@ -8,6 +8,7 @@ import pytest
 import interp_jax as ij
 from interp_jax import dictionaries, lens, models, probes, steering
 from interp_jax.interventions import add, at, replace
+from tests.models.conftest import LLAMA, random_model
 
 SITE = "blocks.1.resid_post"
 TEXTS = np.random.default_rng(0).integers(0, 37, (3, 6)).astype(np.int32)
@@ -29,8 +30,9 @@ def test_a_clamped_feature_is_a_splice(model) -> None:
     np.testing.assert_allclose(run(model, feature.edit(1.0)), run(model, feature), atol=1e-6)
 
 
-def test_sweeps_take_a_feature(model) -> None:
+def test_sweeps_take_a_feature() -> None:
     """Other features and strengths are no other program, and may be mapped over."""
+    model = random_model(LLAMA)
     feature = steering.Feature.create(SAE, 7, 2.5, SITE)
 
     def metric(logits):
@@ -56,8 +58,9 @@ def test_in_bfloat16() -> None:
     np.testing.assert_allclose(new.astype(jnp.float32), want, rtol=2**-8, atol=1e-5)
 
 
-def test_the_direction_of_a_probe(model) -> None:
+def test_the_direction_of_a_probe() -> None:
     """Along the direction of a probe, its logits move by strength times the norm of its weights."""
+    model = random_model(LLAMA)
     x = ij.capture(models.forward, "blocks.resid_post", output=False)(model, TEXTS)["blocks.resid_post"]
     flat, y = np.asarray(x).reshape(3, -1, 16), np.arange(18) % 2
     probe = probes.logistic(flat, y, l2=1.0)
@@ -71,7 +74,7 @@ def test_the_direction_of_a_probe(model) -> None:
 
 
 def test_the_direction_of_a_jacobian_lens(model) -> None:
-    """A lens's direction is per_layer(add), and raises the logit of its token where the lens is the identity."""
+    """A lens's directions, one for each layer, are added where the lens reads."""
     one = lens.JacobianLens.create(16, 3)
     directions = lens.directions(one, models.weights(model), jnp.array(5))
     vector = steering.SteeringVector.create(directions, "blocks.resid_pre", how="Jacobian lens")
@@ -94,7 +97,7 @@ def test_the_direction_of_a_jacobian_lens(model) -> None:
         ),
     ],
 )
-def test_bad_input_is_one_line(model, make, message) -> None:
+def test_bad_input_is_one_line(make, message) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        make(model)
+        make(random_model(LLAMA))
     assert "\n" not in str(error.value)

@@ -108,8 +108,9 @@ def test_the_gradient_of_the_loss(kind, change) -> None:
 
 
 @pytest.mark.parametrize("kind", ["LoReFT", "ReFTr1"])
-def test_training_over_seeds(model, kind) -> None:
+def test_training_over_seeds(kind) -> None:
     """One program for all seeds, which is what each gives alone; losses fall, and the edit keeps its constraint."""
+    model = random_model(LLAMA) if kind == "LoReFT" else models.stack_layers(random_model(LLAMA))
     g = steering.train(models.forward, n_steps=40, batch_size=3, optimizer=optax.adam(2e-2))
     keys, starts = jax.random.split(jax.random.key(1), 2), jax.vmap(lambda i: reft(kind, i))(jnp.arange(2))
     many, losses = jax.jit(jax.vmap(lambda key, one: g(key, model, one, TEXTS, MASK, PREDICTED)))(keys, starts)
@@ -130,35 +131,39 @@ def test_training_over_seeds(model, kind) -> None:
 def test_training_in_bfloat16_and_at_chosen_positions() -> None:
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), random_model(LLAMA))
     g = steering.train(models.forward, n_steps=20, batch_size=6, optimizer=optax.adam(2e-2))
-    for edit in (reft("LoReFT"), reft("ReFTr1")):
-        trained, losses = g(jax.random.key(0), half, edit, TEXTS, MASK, PREDICTED, PREDICTED)
-        assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trained))
-        assert losses.language[-5:].mean() < losses.language[:5].mean()
+    trained, losses = g(jax.random.key(0), half, reft("LoReFT"), TEXTS, MASK, PREDICTED, PREDICTED)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trained))
+    assert losses.language[-5:].mean() < losses.language[:5].mean()
     nowhere = np.zeros_like(MASK)
     _, losses = g(jax.random.key(0), half, reft("LoReFT"), TEXTS, MASK, PREDICTED, nowhere)
-    np.testing.assert_allclose(
-        losses.language, losses.language[0], atol=1e-5
-    )  # nothing is edited, so nothing is learned
+    np.testing.assert_allclose(losses.language, losses.language[0], atol=1e-5)  # nothing is edited or learned
 
 
 @pytest.mark.parametrize("kind", ["LoReFT", "ReFTr1"])
-def test_with_the_cache_as_without(model, kind) -> None:
-    one = reft(kind)
-    edits = {one.site: one.edit(2.0)}
+def test_edits_in_bfloat16_are_rounded_once(kind) -> None:
+    x = jnp.asarray(RNG.normal(size=(5, 16)), jnp.bfloat16)
+    run = ij.intervene(lambda x: ij.site(x, "x", axes=("position", "d_model")), {"x": reft(kind)})
+    assert run(x).dtype == jnp.bfloat16
+    np.testing.assert_allclose(run(x).astype(jnp.float32), run(x.astype(jnp.float32)), rtol=2**-8, atol=1e-5)
+
+
+def test_with_the_cache_as_without(model) -> None:
+    edits = {SITE: reft("LoReFT").edit(2.0)}
     got = models.generate(model, TEXTS[2:4], 5, edits=edits)
     logits = ij.intervene(models.forward, edits)(model, got)
     np.testing.assert_array_equal(logits[:, 8:-1].argmax(-1), got[:, 9:])
 
 
-def test_sweeps_take_them(model) -> None:
+@pytest.mark.parametrize("kind", ["LoReFT", "ReFTr1"])
+def test_sweeps_take_them(kind) -> None:
     def metric(logits):
         return logits[:, -1, 3]
 
-    for one in (reft("LoReFT"), reft("ReFTr1")):
-        got = steering.sweep(models.forward, metric, one, [0.0, 1.5], "strength")(model, TEXTS)
-        want = [metric(ij.intervene(models.forward, {SITE: one.edit(s)})(model, TEXTS)).mean() for s in (0.0, 1.5)]
-        np.testing.assert_allclose(got, want, atol=1e-4)
-        assert isinstance(one, steering.Steerer)
+    one, model = reft(kind), random_model(LLAMA)
+    got = steering.sweep(models.forward, metric, one, [0.0, 1.5], "strength")(model, TEXTS)
+    want = [metric(ij.intervene(models.forward, {SITE: one.edit(s)})(model, TEXTS)).mean() for s in (0.0, 1.5)]
+    np.testing.assert_allclose(got, want, atol=1e-4)
+    assert isinstance(one, steering.Steerer)
 
 
 train = partial(steering.train, models.forward)
@@ -184,12 +189,13 @@ KEY = jax.random.key(0)
         ),
     ],
 )
-def test_bad_input_is_one_line(model, make, message) -> None:
+def test_bad_input_is_one_line(make, message) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        make(model)
+        make(random_model(LLAMA))
     assert "\n" not in str(error.value)
 
 
-def test_a_rate_that_is_too_high_is_told(model) -> None:
+def test_a_rate_that_is_too_high_is_told() -> None:
+    model = random_model(LLAMA)
     with pytest.raises(FloatingPointError, match="loss is not finite; lower the learning rate"):
         train(n_steps=20, batch_size=6, optimizer=optax.sgd(1e30))(KEY, model, reft("LoReFT"), TEXTS)
