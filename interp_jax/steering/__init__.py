@@ -5,6 +5,7 @@ from interp_jax.steering.feature import Feature
 from interp_jax.steering.function_vectors import function_vector, head_effects, head_means
 from interp_jax.steering.inference_time import head_shifts
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
+from interp_jax.steering.q_probe import QProbe, kl_from_samples
 from interp_jax.steering.reading import vectors
 from interp_jax.steering.reft import LoReFT, ReFTr1
 from interp_jax.steering.saving import load, save
@@ -17,6 +18,7 @@ __all__ = [
     "Feature",
     "LoReFT",
     "Losses",
+    "QProbe",
     "ReFTr1",
     "Steerer",
     "SteeringVector",
@@ -27,6 +29,7 @@ __all__ = [
     "head_means",
     "head_shifts",
     "judges",
+    "kl_from_samples",
     "lat",
     "load",
     "pca_of_differences",
