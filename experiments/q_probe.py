@@ -3,7 +3,7 @@
 Q-probes (Li et al. 2024, https://arxiv.org/abs/2402.14688): a model samples k completions of a prompt, and a linear
 value of its last layer at their end says with which probability each is taken. `microworld-chat` says what a user asks,
 after a persona's system prompt or none, and a request is worth 1 if it is whole and harmless; the personas that are
-tested are none of those trained on, the verbs and objects are. A real model tells of a country, and what has a number in
+tested are none of those trained on, verbs and objects are. A real model tells of a country, and what has a number in
 it is worth 1; other countries are tested. The probe predicts the reward, or is trained to raise that of its choice;
 beside it any of the k, and the best. Completions that are the same are told apart by the divergence, which they raise.
 
