@@ -101,7 +101,7 @@ def study(cfg: AxBench, model: Any, tokenizer: Any, seed: int, begin: Callable[[
     own = doses.texts(cfg.model, tokenizer, cfg.n_texts * (seed + 1), n_positions=cfg.n_positions)
     tokens, mask = own.tokens[cfg.n_texts * seed :], own.mask[cfg.n_texts * seed :]
     states = read(model, site, Texts(tokens, mask, mask, mask))[mask & (np.arange(mask.shape[1]) > 0)]
-    lens = jacobian_lens(model, [(tokens[i : i + 2], mask[i : i + 2]) for i in range(0, cfg.n_lens, 2)], cfg.skip_first)
+    lens = jacobian_lens(model, [(tokens[[i]], mask[[i]]) for i in range(cfg.n_lens)], cfg.skip_first)
     shared = dictionary(cfg, seed, states), lens
     found: dict[str, dict[str, list[float]]] = {}
     talks = [talk for concept in some for talk in sum(concept.held.values(), concept.positive + concept.negative)]
