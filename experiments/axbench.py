@@ -47,7 +47,6 @@ class AxBench:
     every: int  # every how many of the published factors
     n_steps: int  # of ReFT
     batch_size: int
-    learning_rate: float
     top: int  # tokens of a text that tell ReFT-r1 how strongly it has the concept
     rank: int  # of LoReFT
     l2: float  # of the probe, of states whose entries have a root mean square of 1

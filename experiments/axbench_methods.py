@@ -8,7 +8,6 @@ from axbench_concepts import Turns
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import interp_jax as ij
 from interp_jax import dictionaries, lens, models, probes, steering
@@ -122,8 +121,7 @@ def methods(
         states = ends[0] if name == "CAA" else has
         found[name] = Method(steerer, lambda x, v=vector: x @ v, float((states @ vector).max()))
 
-    optimizer = optax.adamw(optax.linear_schedule(cfg.learning_rate, 0.0, cfg.n_steps), weight_decay=0.0)
-    train = steering.train(models.forward, n_steps=cfg.n_steps, batch_size=cfg.batch_size, optimizer=optimizer)
+    train = steering.train(models.forward, n_steps=cfg.n_steps, batch_size=cfg.batch_size)
     given, others = ((one.tokens, one.mask, one.answered, one.counted) for one in texts)
     all_texts = [np.concatenate(pair) for pair in zip(given, others, strict=True)]  # as AxBench trains ReFT-r1
     rank1, _ = train(keys[3], model, steering.ReFTr1.create(keys[3], site, has.shape[-1], k=cfg.top), *all_texts)
