@@ -99,8 +99,10 @@ def methods(
         np.stack([row[real].mean(0) for row, real in zip(one, some.counted, strict=True)])
         for one, some in zip(x, texts, strict=True)
     ]
-    both, y = np.concatenate([has, has_not]), np.repeat([1, 0], [len(has), len(has_not)])
-    probe = probes.logistic(both / np.sqrt((both * both).mean()), y, l2=cfg.l2, n_classes=2)
+    both = np.concatenate(x).reshape(-1, has.shape[-1])  # with padding, of no weight: one shape for all concepts
+    y, counted = np.repeat([1, 0], len(both) // 2), np.concatenate([some.counted for some in texts]).ravel()
+    scale = np.sqrt((both[counted] ** 2).mean())
+    probe = probes.logistic(both / scale, y, l2=cfg.l2, weights=counted, n_classes=2)
     sae, jacobian = shared
     layer = int(site.split(".")[1])
     mean = steering.difference_of_means(has, has_not)
