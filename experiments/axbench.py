@@ -24,6 +24,7 @@ import axbench_topics
 import axbench_world
 import doses
 import jax
+import jax.numpy as jnp
 import numpy as np
 import plotly.graph_objects as go
 import runs
@@ -110,7 +111,7 @@ def study(cfg: AxBench, model: Any, tokenizer: Any, seed: int, begin: Callable[[
         texts = [tokenized(tokenizer, talks, width) for talks in (concept.positive, concept.negative)]
         x = [read(model, site, one) for one in texts]
         ends = [last(model, tokenizer, site, talks) for talks in (concept.asking, concept.plain)]
-        words = np.array([tokenizer.encode(f" {word}", bos=False)[0] for word in concept.words], np.int32)
+        words = jnp.array([tokenizer.encode(f" {word}", bos=False)[0] for word in concept.words], jnp.int32)
         each = methods(cfg, 100 * seed + number, model, site, x, texts, ends, shared, words)
         held = tokenized(tokenizer, sum(concept.held.values(), []), width)
         kind = np.repeat(list(concept.held), [len(talks) for talks in concept.held.values()])

@@ -94,9 +94,9 @@ def methods(
       words: int32 `[word]`, the tokens whose directions the Jacobian lens gives.
     """
     keys = jax.random.split(jax.random.key(seed), 6)
-    has, has_not = (one[some.counted] for one, some in zip(x, texts, strict=True))  # [token d_model]
+    has, has_not = (jnp.asarray(one[some.counted]) for one, some in zip(x, texts, strict=True))  # [token d_model]
     means = [
-        np.stack([row[real].mean(0) for row, real in zip(one, some.counted, strict=True)])
+        jnp.stack([row[real].mean(0) for row, real in zip(one, some.counted, strict=True)])
         for one, some in zip(x, texts, strict=True)
     ]
     both = np.concatenate(x).reshape(-1, has.shape[-1])  # with padding, of no weight: one shape for all concepts
@@ -108,7 +108,7 @@ def methods(
     mean = steering.difference_of_means(has, has_not)
     vectors = {
         "DiffMean": mean,
-        "CAA": steering.difference_of_means(*ends),
+        "CAA": steering.difference_of_means(*map(jnp.asarray, ends)),
         "PCA": steering.pca_of_differences(*means),
         "LAT": steering.lat(keys[0], has, has_not),
         "probe": probe.direction,
