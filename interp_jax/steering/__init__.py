@@ -1,5 +1,6 @@
 """Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
 
+from interp_jax.steering.ablation import DirectionScores, ablation, best_direction, direction_scores, orthogonalize
 from interp_jax.steering.function_vectors import function_vector, head_effects, head_means
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
 from interp_jax.steering.reading import vectors
@@ -8,13 +9,18 @@ from interp_jax.steering.sweep import sweep
 from interp_jax.steering.vector import SteeringVector
 
 __all__ = [
+    "DirectionScores",
     "SteeringVector",
+    "ablation",
+    "best_direction",
     "difference_of_means",
+    "direction_scores",
     "function_vector",
     "head_effects",
     "head_means",
     "lat",
     "load",
+    "orthogonalize",
     "pca_of_differences",
     "random",
     "save",
