@@ -21,12 +21,11 @@ from jaxtyping import Float
 import numpy as np
 
 from interp_jax import metrics
-from interp_jax.core import Intervention, intervene, transform
+from interp_jax.core import Intervention, find, intervene, transform
 from interp_jax.interventions import add, at, project_out
 from interp_jax.runs import at_once, at_places, check_counts, per_example
 
-Direction = Float[Typed, " d_model"]
-Candidates = Float[Typed, "layer position d_model"]
+Direction = Float[Typed, "..."]  # [d_model]: other shapes are refused in words
 WRITES = ("*embed", "blocks.attn_out", "blocks.mlp_out")  # *embed: tokens, and positions and types where there are any
 WRITERS = ("W_E", "W_pos", "W_O", "W_out", "b_O", "b_out")
 BETWEEN = ("ln1_post_w", "ln2_post_w", "ln_embed_w")  # norms between what writes and the stream
@@ -175,7 +174,14 @@ def _scores(
             f"steering.direction_scores: candidates {list(candidates.shape)}: give a vector for each layer and "
             "position, [layer position d_model]"
         )
-    n_layers, n_positions, _ = candidates.shape
+    n_layers, n_positions, width = candidates.shape
+    (info,) = find(f, where, model, negative).values()
+    if (len(info.layers or ()), info.shape[-1]) != (n_layers, width):
+        raise ValueError(
+            f"steering.direction_scores: candidates of {n_layers} layers and width {width}, and {where!r} has "
+            f"{len(info.layers or ())} layers and width {info.shape[-1]}: they were made at another site or of another "
+            "model"
+        )
     plain = f(model, negative)
 
     def judged(logits: Array) -> Array:
