@@ -125,4 +125,5 @@ def draw(
         error = {"array": runs.spread(values)}
         figure.add_scatter(x=list(strengths), y=np.mean(values, 0), error_y=error, secondary_y=True, **look)
     figure.update_yaxes(title_text="behaviour", secondary_y=False)
-    return figure.update_yaxes(title_text="perplexity", type="log", secondary_y=True)
+    ticks = [digit * 10**power for power in range(9) for digit in (1, 2, 5)]  # plotly's own are single digits
+    return figure.update_yaxes(title_text="perplexity", type="log", tickvals=ticks, secondary_y=True)

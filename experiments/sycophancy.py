@@ -140,10 +140,10 @@ def table(cfg: Sycophancy, of: Mapping[str, Any]) -> str:
 
 
 def draw(cfg: Sycophancy, found: dict) -> go.Figure:
-    """Of the contrast whose vector moves the behaviour most: every accord, and the first with the controls."""
+    """Of the contrast whose vector moves accord most: accord and truth, and the first accord with the controls."""
     contrast = strongest(found)
     of, first = found[contrast], next(iter(found[contrast]["vector"]))
-    behaviours = {name: values for name, values in of["vector"].items() if name != "perplexity"}
+    behaviours = {name: values for name, values in of["vector"].items() if name.startswith(("accord", "truth"))}
     behaviours |= {f"{first}, {way}": of[way][first] for way in WAYS[1:]}
     costs = {way: of[way]["perplexity"] for way in WAYS}
     title = f"{Path(cfg.model).name}: the vector of {contrast}, added after the user's turn"
