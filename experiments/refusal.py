@@ -121,7 +121,7 @@ def study(cfg: Refusing, model: Any, tokenizer: Any, seed: int, begin: Any) -> d
         begin(name)
         rows[name] = row(of, edits)
     begin("doses")
-    measures = {
+    measures: dict[str, doses.Measure] = {
         f"{side} refused": lambda edits, asked=asked: refused(
             cfg, answers(model, tokenizer, asked, cfg.n_tokens, edits)
         )
