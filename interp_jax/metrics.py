@@ -84,6 +84,26 @@ def prob(answers: Int[Array, "*batch"]) -> Metric:
     return Partial(_prob, jnp.asarray(answers))
 
 
+def log_odds(tokens: Int[Array, " option"]) -> Metric:
+    """Log odds that one of some tokens comes next: `log p - log(1 - p)` of their probability together, in nats.
+
+    With tokens that begin a refusal this is the refusal metric of Arditi et al. 2024, arXiv:2406.11717.
+
+    Args:
+      tokens: int32 `[option]`, token ids, the same for every example.
+
+    Returns:
+      A metric: logits `[... d_vocab]` to float32 `[...]`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from interp_jax import metrics
+      >>> metrics.log_odds(jnp.array([0, 2]))(jnp.zeros((1, 4))).tolist()
+      [0.0]
+    """
+    return Partial(_log_odds, jnp.asarray(tokens))
+
+
 def accuracy(answers: Int[Array, "*batch"]) -> Metric:
     """1 where the answer has the highest logit, else 0. Of equal logits, the first in the vocabulary is the highest.
 
@@ -195,6 +215,12 @@ def _log_prob(answers: Array, logits: Array) -> Array:
 def _prob(answers: Array, logits: Array) -> Array:
     _check("prob", logits, answers.shape)
     return _pick(jax.nn.softmax(_float(logits)), answers)
+
+
+def _log_odds(tokens: Array, logits: Array) -> Array:
+    within = jnp.zeros(logits.shape[-1], bool).at[tokens].set(True)
+    some, others = (jnp.where(chosen, _float(logits), -jnp.inf) for chosen in (within, ~within))
+    return jax.nn.logsumexp(some, axis=-1) - jax.nn.logsumexp(others, axis=-1)
 
 
 def _accuracy(answers: Array, logits: Array) -> Array:

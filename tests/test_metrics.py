@@ -40,6 +40,14 @@ def test_single_token_metrics(logits: jax.Array, answers: jax.Array, distractors
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+def test_log_odds(logits: jax.Array) -> None:
+    """Of the tokens together, each counted once; exact where the probability is nearly 1."""
+    p = softmax(np.asarray(logits, np.float64), axis=-1)[:, [2, 0]].sum(-1)
+    got = metrics.log_odds(jnp.array([2, 0, 2]))(logits)
+    assert np.allclose(got, np.log(p) - np.log1p(-p), atol=1e-5)
+    assert np.allclose(metrics.log_odds(jnp.array([1]))(jnp.array([[0.0, 60.0]])), 60.0)
+
+
 def test_cross_entropy_counts_pairs_of_real_tokens() -> None:
     logits = jax.random.normal(jax.random.key(1), (3, POSITION, VOCAB))
     tokens = jax.random.randint(jax.random.key(2), (3, POSITION), 0, VOCAB)

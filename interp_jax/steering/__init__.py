@@ -1,6 +1,7 @@
 """Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
 
 from interp_jax.steering import axbench, judges
+from interp_jax.steering.ablation import DirectionScores, ablation, best_direction, direction_scores, orthogonalize
 from interp_jax.steering.feature import Feature
 from interp_jax.steering.function_vectors import function_vector, head_effects, head_means
 from interp_jax.steering.inference_time import head_shifts
@@ -23,7 +24,12 @@ __all__ = [
     "Steerer",
     "SteeringVector",
     "axbench",
+    "DirectionScores",
+    "SteeringVector",
+    "ablation",
+    "best_direction",
     "difference_of_means",
+    "direction_scores",
     "function_vector",
     "head_effects",
     "head_means",
@@ -32,6 +38,7 @@ __all__ = [
     "kl_from_samples",
     "lat",
     "load",
+    "orthogonalize",
     "pca_of_differences",
     "random",
     "save",
