@@ -6,10 +6,13 @@ from interp_jax.steering.making import difference_of_means, lat, pca_of_differen
 from interp_jax.steering.reading import vectors
 from interp_jax.steering.saving import load, save
 from interp_jax.steering.sweep import sweep
+from interp_jax.steering.truthx import Autoencoder, TruthX, train_truthx, truthx_loss
 from interp_jax.steering.vector import SteeringVector
 
 __all__ = [
+    "Autoencoder",
     "SteeringVector",
+    "TruthX",
     "difference_of_means",
     "function_vector",
     "head_effects",
@@ -22,5 +25,7 @@ __all__ = [
     "save",
     "shuffled",
     "sweep",
+    "train_truthx",
+    "truthx_loss",
     "vectors",
 ]
