@@ -8,7 +8,8 @@ Zhang et al. 2024, "TruthX: alleviating hallucinations by editing large language
 arXiv:2402.17811. One autoencoder is of all layers and sites; the means are each layer's own. A contrast pulls together
 truths, and falsehoods, apart from each other; and the two sides of a pair, apart from all other pairs. There is one key
 to attend to, t, so that attention is a linear map of it. As in the released code, t + delta has unit norm again, layers
-are Linear, LayerNorm, LeakyReLU, and "match_norm" gives D the norm of x. Here, an example is no positive of its own.
+are Linear, LayerNorm, LeakyReLU, and "match_norm" gives D the norm of x. Ours: an example is no positive of its own, and places
+are brought to one size, since else the largest one's reconstruction is all that is learnt.
 Caveat: it finds whatever tells the sides of its pairs apart; compare with `shuffled` pairs.
 """
 
@@ -72,10 +73,11 @@ class Autoencoder:
         return _run(tuple(hidden), semantic + truthful @ self.attention) @ W + b
 
 
-@pytree(data=("autoencoder", "delta", "strength"), static=("form",))
+@pytree(data=("autoencoder", "delta", "scale", "strength"), static=("form",))
 class _Edit(Intervention):
     autoencoder: Autoencoder
     delta: Any  # [layer d_latent], 0 where nothing is edited
+    scale: Any  # [layer]
     strength: Any
     form: str
 
@@ -86,10 +88,10 @@ class _Edit(Intervention):
                 f"truthx: trained on {len(self.delta)} layers of width {width}, site {ctx.name!r} has "
                 f"{ctx.stack[-1] if ctx.stack else 'none'} of shape {list(value.shape)}: it is of another model or site"
             )
-        x, delta = value.astype(jnp.float32), of_visit(self.delta, ctx)
-        semantic, truthful = self.autoencoder.encode(x)
+        x, delta, scale = value.astype(jnp.float32), of_visit(self.delta, ctx), of_visit(self.scale, ctx)
+        semantic, truthful = self.autoencoder.encode(x / scale)
         moved = [self.autoencoder.decode(semantic, _unit(truthful + sign * delta)) for sign in (1, -1)]
-        change = moved[0] - moved[1]
+        change = scale * (moved[0] - moved[1])
         if self.form == "match_norm":
             change = _unit(change) * jnp.linalg.norm(x, axis=-1, keepdims=True)
         return (x + jnp.asarray(self.strength, jnp.float32) * change).astype(value.dtype)
@@ -103,11 +105,13 @@ class TruthX:
     Attributes:
       autoencoder: the networks.
       positive, negative: site -> `[layer d_latent]`, means of the truthful latents of each side.
+      scale: site -> `[layer]`, the root mean square of the activations, by which they are divided before and after.
     """
 
     autoencoder: Autoencoder
     positive: dict[str, Array]
     negative: dict[str, Array]
+    scale: dict[str, Array]
 
     @property
     def delta(self) -> dict[str, Array]:
@@ -118,7 +122,8 @@ class TruthX:
         """How much nearer to the positive mean than to the negative one each example is, site -> `[layer example]`."""
         found = {}
         for site, delta in self.delta.items():
-            truthful = self.autoencoder.encode(jnp.asarray(acts[site], jnp.float32))[1]
+            x = jnp.asarray(acts[site], jnp.float32) / self.scale[site][:, None, None]
+            truthful = self.autoencoder.encode(x)[1]
             middle = (self.positive[site] + self.negative[site]) / 2
             found[site] = jnp.einsum("lnd,ld->ln", truthful - middle[:, None], delta, precision="highest")
         return found
@@ -149,7 +154,7 @@ class TruthX:
         edits = {}
         for site, delta in self.delta.items():
             here = jnp.where(jnp.asarray(chosen[site], bool)[:, None], delta, 0)
-            edit = _Edit(self.autoencoder, here, jnp.asarray(strength, jnp.float32), form)
+            edit = _Edit(self.autoencoder, here, self.scale[site], jnp.asarray(strength, jnp.float32), form)
             edits[site] = edit if position is None else at(edit, position=position)
         return edits
 
@@ -227,6 +232,9 @@ def train_truthx(
             f"train_truthx: positive {shapes[0]}, negative {shapes[1]}: give [layer pair d_model] of the same sites, "
             "with two pairs or more"
         )
+    scale = {site: jnp.sqrt(sum(jnp.square(side[site]).mean((1, 2)) for side in sides) / 2) for site in sides[0]}
+    scale = {site: jnp.where(size == 0, 1, size) for site, size in scale.items()}
+    sides = [{site: x / scale[site][:, None, None] for site, x in side.items()} for side in sides]
     stacks = [jnp.concatenate(list(side.values())) for side in sides]
     begun, drawn = jax.random.split(key)
     autoencoder = Autoencoder.create(begun, stacks[0].shape[-1], widths)
@@ -234,7 +242,7 @@ def train_truthx(
         autoencoder, jax.random.split(drawn, n_steps), *stacks, learning_rate, temperature, n_pairs=n_pairs
     )
     means = [{site: trained.encode(x)[1].mean(1) for site, x in side.items()} for side in sides]
-    return TruthX(trained, *means), losses
+    return TruthX(trained, *means, scale), losses
 
 
 @partial(jax.jit, static_argnames="n_pairs")
