@@ -8,8 +8,8 @@ Zhang et al. 2024, "TruthX: alleviating hallucinations by editing large language
 arXiv:2402.17811. One autoencoder is of all layers and sites; the means are each layer's own. A contrast pulls together
 truths, and falsehoods, apart from each other; and the two sides of a pair, apart from all other pairs. There is one key
 to attend to, t, so that attention is a linear map of it. As in the released code, t + delta has unit norm again, layers
-are Linear, LayerNorm, LeakyReLU, and "match_norm" gives D the norm of x. Ours: an example is no positive of its own, and places
-are brought to one size, since else the largest one's reconstruction is all that is learnt.
+are Linear, LayerNorm, LeakyReLU, and "match_norm" gives D the norm of x. Ours: an example is no positive of its own;
+places are brought to one size, since else the largest one's reconstruction is all that is learnt.
 Caveat: it finds whatever tells the sides of its pairs apart; compare with `shuffled` pairs.
 """
 
@@ -50,10 +50,10 @@ class Autoencoder:
       decoder: the layers of the decoder.
     """
 
-    semantic: Layers
-    truthful: Layers
-    attention: Array
-    decoder: Layers
+    semantic: Any  # of any type: jax rebuilds pytrees with other things than arrays in them
+    truthful: Any
+    attention: Any
+    decoder: Any
 
     @classmethod
     def create(cls, key: Key[Typed, ""], d_model: int, widths: Sequence[int]) -> "Autoencoder":
@@ -75,7 +75,7 @@ class Autoencoder:
 
 @pytree(data=("autoencoder", "delta", "scale", "strength"), static=("form",))
 class _Edit(Intervention):
-    autoencoder: Autoencoder
+    autoencoder: Any
     delta: Any  # [layer d_latent], 0 where nothing is edited
     scale: Any  # [layer]
     strength: Any
@@ -108,10 +108,10 @@ class TruthX:
       scale: site -> `[layer]`, the root mean square of the activations, by which they are divided before and after.
     """
 
-    autoencoder: Autoencoder
-    positive: dict[str, Array]
-    negative: dict[str, Array]
-    scale: dict[str, Array]
+    autoencoder: Any
+    positive: dict[str, Any]
+    negative: dict[str, Any]
+    scale: dict[str, Any]
 
     @property
     def delta(self) -> dict[str, Array]:
@@ -160,7 +160,7 @@ class TruthX:
 
 
 def truthx_loss(
-    autoencoder: Autoencoder, positive: Array, negative: Array, temperature: float = 0.1
+    autoencoder: Autoencoder, positive: Array, negative: Array, temperature: Any = 0.1
 ) -> tuple[Array, dict[str, Array]]:
     """The loss of pairs of one layer, and its four parts.
 
@@ -193,7 +193,7 @@ def train_truthx(
     positive: Activations,
     negative: Activations,
     *,
-    widths: Sequence[int] = (2048, 1024),
+    widths: Sequence[int],
     n_steps: int = 1000,
     n_pairs: int = 64,
     learning_rate: float = 1e-3,
@@ -204,7 +204,8 @@ def train_truthx(
     Args:
       key: a `jax.random.key`.
       positive, negative: site -> `[layer pair d_model]` of any float dtype, two of each pair in the same place.
-      widths: of the encoders' layers, the last that of the latent spaces. The paper's by default.
+      widths: of the encoders' layers, the last that of the latent spaces; 2048 and 1024 in the paper, of
+        a d_model of 4096.
       n_steps, n_pairs: steps, and the pairs of each, which are the same at every layer.
       learning_rate: of Adam.
       temperature: of the contrasts.
@@ -267,8 +268,9 @@ def _train(
         autoencoder, state = carry
         rows = jax.random.permutation(key, positive.shape[1])[:n_pairs]
         grads, parts = jax.grad(loss, has_aux=True)(autoencoder, rows)
-        updates, state = optimizer.update(grads, state)
-        return (optax.apply_updates(autoencoder, updates), state), parts
+        with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
+            updates, state = optimizer.update(grads, state)
+            return (optax.apply_updates(autoencoder, updates), state), parts
 
     (autoencoder, _), losses = lax.scan(step, (autoencoder, optimizer.init(autoencoder)), keys)
     return autoencoder, losses
