@@ -37,7 +37,7 @@ def test_the_loss_is_its_four_parts_by_hand(sides, trained):
     (s_a, t_a), (s_b, t_b) = (tuple(map(np.asarray, autoencoder.encode(x))) for x in (a, b))
 
     def mse(s, t, x):
-        return float(np.mean((np.asarray(autoencoder.decode(s, t)) - x) ** 2))
+        return float(np.mean((np.asarray(autoencoder.decode(jnp.asarray(s), jnp.asarray(t))) - np.asarray(x)) ** 2))
 
     def contrast(one, positives, negatives):
         near, far = (sum(np.exp(cosine(one, x) / tau) for x in some) for some in (positives, negatives))
