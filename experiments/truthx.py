@@ -74,7 +74,7 @@ def study(cfg: Truths, model: Any, tokenizer: Any, seed: int, begin: Any) -> dic
     """Accuracies by site `[layer]`, the choice and its grid, and scores of each kind by name `[strength]`."""
     begin("activations")
     world = cfg.model.startswith("microworld")
-    position = -1 if world else None
+    position: Any = -1 if world else None
     make = truthx_pairs.of_world if world else truthx_pairs.of_questions
     positive, negative, groups, known, test = make(cfg, model, tokenizer, seed)
     rng, key = np.random.default_rng(seed), jax.random.key(seed)

@@ -242,8 +242,8 @@ def train_truthx(
     trained, losses = _train(
         autoencoder, jax.random.split(drawn, n_steps), *stacks, learning_rate, temperature, n_pairs=n_pairs
     )
-    means = [{site: trained.encode(x)[1].mean(1) for site, x in side.items()} for side in sides]
-    return TruthX(trained, *means, scale), losses
+    positive, negative = ({site: trained.encode(x)[1].mean(1) for site, x in side.items()} for side in sides)
+    return TruthX(trained, positive, negative, scale), losses
 
 
 @partial(jax.jit, static_argnames="n_pairs")
@@ -265,12 +265,13 @@ def _train(
         return total.mean(), {name: part.mean() for name, part in parts.items()}
 
     def step(carry: Any, key: Array) -> Any:
-        autoencoder, state = carry
+        params, state = carry
         rows = jax.random.permutation(key, positive.shape[1])[:n_pairs]
-        grads, parts = jax.grad(loss, has_aux=True)(autoencoder, rows)
+        grads, parts = jax.grad(loss, has_aux=True)(params, rows)
         with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
             updates, state = optimizer.update(grads, state)
-            return (optax.apply_updates(autoencoder, updates), state), parts
+            moved: Any = optax.apply_updates(carry[0], updates)
+            return (moved, state), parts
 
     (autoencoder, _), losses = lax.scan(step, (autoencoder, optimizer.init(autoencoder)), keys)
     return autoencoder, losses
