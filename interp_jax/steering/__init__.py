@@ -28,6 +28,13 @@ __all__ = [
     "SteeringVector",
     "ablation",
     "best_direction",
+from interp_jax.steering.truthx import Autoencoder, TruthX, train_truthx, truthx_loss
+from interp_jax.steering.vector import SteeringVector
+
+__all__ = [
+    "Autoencoder",
+    "SteeringVector",
+    "TruthX",
     "difference_of_means",
     "direction_scores",
     "function_vector",
@@ -45,5 +52,7 @@ __all__ = [
     "shuffled",
     "sweep",
     "train",
+    "train_truthx",
+    "truthx_loss",
     "vectors",
 ]
