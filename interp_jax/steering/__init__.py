@@ -1,4 +1,4 @@
-"""Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
+"""Steering: what changes a model's behaviour: vectors, trained edits, features, heads; with controls, swept, saved."""
 
 from interp_jax.steering import axbench, judges
 from interp_jax.steering.ablation import DirectionScores, ablation, best_direction, direction_scores, orthogonalize
@@ -13,9 +13,12 @@ from interp_jax.steering.saving import load, save
 from interp_jax.steering.steerer import Steerer
 from interp_jax.steering.sweep import sweep
 from interp_jax.steering.training import Losses, train
+from interp_jax.steering.truthx import Autoencoder, TruthX, train_truthx, truthx_loss
 from interp_jax.steering.vector import SteeringVector
 
 __all__ = [
+    "Autoencoder",
+    "DirectionScores",
     "Feature",
     "LoReFT",
     "Losses",
@@ -23,18 +26,10 @@ __all__ = [
     "ReFTr1",
     "Steerer",
     "SteeringVector",
-    "axbench",
-    "DirectionScores",
-    "SteeringVector",
-    "ablation",
-    "best_direction",
-from interp_jax.steering.truthx import Autoencoder, TruthX, train_truthx, truthx_loss
-from interp_jax.steering.vector import SteeringVector
-
-__all__ = [
-    "Autoencoder",
-    "SteeringVector",
     "TruthX",
+    "ablation",
+    "axbench",
+    "best_direction",
     "difference_of_means",
     "direction_scores",
     "function_vector",
