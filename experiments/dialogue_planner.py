@@ -2,8 +2,8 @@
 
     prefix = base + U a,   a = mlp(s) + sigma e,   s: what a middle layer holds at the end of the dialogue so far
 
-Li et al. 2024, "Dialogue action tokens", https://arxiv.org/abs/2406.05946. The base is trained so that the model goes on
-as it does without a prefix (self-cloning); then only the planner is trained, by reward. Departures: U is made of
+Li et al. 2024, "Dialogue action tokens", https://arxiv.org/abs/2406.05946. The base is trained so that the model goes
+on as it does without a prefix (self-cloning); then only the planner is trained, by reward. Departures: U is made of
 principal components of the word embeddings, not learnt; and the paper's TD3+BC, whose critic looks ahead over turns, is
 a policy gradient here, with the mean over samples of the same state as the baseline and each turn judged by itself,
 since what users say next is not up to the answers.
