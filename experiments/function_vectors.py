@@ -29,6 +29,7 @@ import interp_jax as ij
 from interp_jax import config, metrics, models, steering
 
 SITE = "blocks.resid_post"
+KNOWN, SHUFFLED = "function vector, words that made it", "function vector, shuffled prompts"
 CONTROLS = ("random heads", "random vector", "shuffled labels", "another task's")
 
 
@@ -106,10 +107,9 @@ def study(cfg: Functions, model: Any, tokenizer: Any, pairs: dict[str, ft.Pairs]
     for kind, each in kinds.items():
         begin(kind)
         found["layers"][kind] = np.stack([by_layer(model, a, v) for a, v in zip(made["zero"], each, strict=True)])
-    for name in ("known", "shuffled"):
-        begin(f"{name} words: layers")
-        each = [by_layer(model, a, v) for a, v in zip(made[name], vectors, strict=True)]
-        found["layers"][f"function vector, {name}"] = np.stack(each)
+    for name, of in (("known", KNOWN), ("shuffled", SHUFFLED)):
+        begin(of)
+        found["layers"][of] = np.stack([by_layer(model, a, v) for a, v in zip(made[name], vectors, strict=True)])
     begin("doses")
     layer = model.config.n_layers // 3
     texts = doses.texts(cfg.model, tokenizer, cfg.n_texts)
@@ -127,7 +127,7 @@ def study(cfg: Functions, model: Any, tokenizer: Any, pairs: dict[str, ft.Pairs]
 
 def chosen(found: dict) -> int:
     """The layer at which the vector does best on words that it was made of, over tasks and seeds."""
-    return int(found["layers"]["function vector, known"].mean((0, 1)).argmax())
+    return int(found["layers"][KNOWN].mean((0, 1)).argmax())
 
 
 def table(cfg: Functions, found: dict) -> str:
@@ -135,7 +135,7 @@ def table(cfg: Functions, found: dict) -> str:
     here, rows = {kind: values[..., chosen(found)] for kind, values in found["layers"].items()}, []
     columns = {"nothing shown": found["without"]["zero"], "+ vector": here["function vector"]}
     columns |= {kind: here[kind] for kind in CONTROLS}
-    columns |= {"shuffled": found["without"]["shuffled"], "+ its vector": here["function vector, shuffled"]}
+    columns |= {"shuffled": found["without"]["shuffled"], "+ its vector": here[SHUFFLED]}
     for i, task in enumerate(cfg.tasks):
         rows.append({"task": task} | {name: runs.cell(values[:, i]) for name, values in columns.items()})
     rows.append({"task": "mean"} | {name: runs.cell(values.mean(1)) for name, values in columns.items()})
@@ -143,7 +143,7 @@ def table(cfg: Functions, found: dict) -> str:
 
 
 def draw(cfg: Functions, found: dict) -> go.Figure:
-    titles = ("effect of each head, in probability of the answer", "accuracy by layer of the vector, nothing shown")
+    titles = ("effect of each head, in probability of the answer", "accuracy by layer of the vector")
     figure = make_subplots(cols=2, subplot_titles=titles, horizontal_spacing=0.15)
     effects = found["effects"].mean((0, 1))
     bar = {"x": 0.43, "thickness": 12}
@@ -152,7 +152,7 @@ def draw(cfg: Functions, found: dict) -> go.Figure:
         figure.add_scatter(
             y=values.mean((0, 1)), error_y={"array": runs.spread(values.mean(1))}, name=kind, row=1, col=2
         )
-    figure.update_xaxes(title_text="head", col=1).update_yaxes(title_text="layer", col=1)
+    figure.update_xaxes(title_text="head", col=1).update_yaxes(title_text="layer", dtick=1, col=1)
     figure.update_xaxes(title_text="added after layer", col=2)
     title = f"Function vectors of {Path(cfg.model).name}, mean over {len(cfg.tasks)} tasks"
     return figure.update_layout(title=title, legend={"orientation": "h", "y": -0.2})

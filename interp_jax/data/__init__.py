@@ -17,4 +17,5 @@ from interp_jax.data import spans as spans
 from interp_jax.data import sst2 as sst2
 from interp_jax.data import statements as statements
 from interp_jax.data import tasks as tasks
+from interp_jax.data import truthfulqa as truthfulqa
 from interp_jax.data.worlds import WORLDS as WORLDS

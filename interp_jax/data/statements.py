@@ -5,13 +5,12 @@ References: Marks and Tegmark (2023), "The geometry of truth", https://arxiv.org
 (2021), "TruthfulQA", https://arxiv.org/abs/2109.07958.
 """
 
-import csv
 import json
 from pathlib import Path
 import random
 from typing import NamedTuple
 
-from interp_jax.data import phenomena
+from interp_jax.data import phenomena, truthfulqa
 
 
 class Statement(NamedTuple):
@@ -97,22 +96,16 @@ def of_truthfulqa(rng: random.Random, file: str | Path, n: int) -> list[Statemen
 
     Args:
       rng: Python's.
-      file: its CSV, with the columns Category, Question, Correct Answers and Incorrect Answers.
+      file: its CSV.
       n: how many at most, in pairs.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: a column is missing.
     """
-    with open(file, encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        needed = {"Category", "Question", "Correct Answers", "Incorrect Answers"}
-        if missing := needed - set(reader.fieldnames or ()):
-            raise ValueError(f"{file}: not TruthfulQA: there is no column {', '.join(sorted(missing))}")
-        rows = list(reader)
+    questions = truthfulqa.read(file)
     found = []
-    for row in rng.sample(rows, min(n // 2, len(rows))):
-        for column, true in (("Correct Answers", True), ("Incorrect Answers", False)):
-            answer = rng.choice([one.strip() for one in row[column].split(";") if one.strip()])
-            found.append(Statement(f"Q: {row['Question']} A: {answer}.", true, row["Category"], row["Question"]))
+    for one in rng.sample(questions, min(n // 2, len(questions))):
+        for answers, true in ((one.correct, True), (one.incorrect, False)):
+            found.append(Statement(f"Q: {one.text} A: {rng.choice(answers)}.", true, one.category, one.text))
     return found

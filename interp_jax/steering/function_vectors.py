@@ -16,14 +16,16 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
-from jaxtyping import Float, Int
+from jaxtyping import ArrayLike, Float
 
 from interp_jax.core import capture, find, intervene, transform
 from interp_jax.interventions import at, replace
 from interp_jax.runs import DEEP, at_once, at_places, check_counts, per_example
+from interp_jax.steering.inference_time import best_heads
 
 Heads = Float[Typed, "layer head d_head"]
-Last = Int[Typed, "batch"]
+Effects = Float[Typed, "n_layers n_heads"]
+Into = Float[Typed, "layers heads d d_model"]
 WHERE = "blocks.attn.z"
 
 
@@ -32,7 +34,7 @@ class _Options(NamedTuple):
     chunk: int | None
 
 
-def head_means(f: Callable[..., Any], last: Last, where: str = WHERE) -> Callable[..., Heads]:
+def head_means(f: Callable[..., Any], last: ArrayLike, where: str = WHERE) -> Callable[..., Heads]:
     """The mean output of each head at one token of each prompt.
 
     Args:
@@ -62,11 +64,11 @@ def head_effects(
     f: Callable[..., Any],
     metric: Callable[[Any], Array],
     means: Heads,
-    last: Last,
+    last: ArrayLike,
     where: str = WHERE,
     *,
     chunk: int | None = None,
-) -> Callable[..., Float[Typed, "layer head"]]:
+) -> Callable[..., Effects]:
     """By how much a metric changes when one head's output at one token is put to its mean, for each head in turn.
 
     Args:
@@ -100,9 +102,7 @@ def head_effects(
     return transform(_head_effects, _Options(where, chunk), (f, metric, jnp.asarray(means), jnp.asarray(last)))
 
 
-def function_vector(
-    means: Heads, effects: Float[Typed, "layer head"], W_O: Float[Typed, "layer head d_head d_model"], n_heads: int
-) -> Float[Typed, "d_model"]:
+def function_vector(means: Heads, effects: Effects, W_O: Into, n_heads: int) -> Float[Typed, "d_model"]:
     """The sum of what the heads of the largest effects write on the mean.
 
     Args:
@@ -131,8 +131,7 @@ def function_vector(
         )
     if not 1 <= n_heads <= effects.size:
         raise ValueError(f"steering.function_vector: n_heads={n_heads} of {effects.size} heads")
-    chosen = jnp.zeros(effects.size).at[jax.lax.top_k(effects.ravel(), n_heads)[1]].set(1).reshape(effects.shape)
-    wide = means.astype(jnp.float32) * chosen[..., None]
+    wide = means.astype(jnp.float32) * best_heads(effects, n_heads)[..., None]
     return jnp.einsum("lhe,lhed->d", wide, W_O.astype(jnp.float32), precision="highest")
 
 

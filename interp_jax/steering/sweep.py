@@ -16,25 +16,26 @@ import jax.numpy as jnp
 from interp_jax.core import find, intervene, transform
 from interp_jax.interventions import at
 from interp_jax.runs import DEEP, at_once, at_places, check_counts, named, per_example
-from interp_jax.steering.vector import FORMS, SteeringVector, check_strength
+from interp_jax.steering.steerer import Steerer
+from interp_jax.steering.vector import SteeringVector
 
 PLACES = ("layer", "position", "strength")
 
 
 class _Options(NamedTuple):
     over: tuple[str, ...]
-    form: str
+    form: str | None
     chunk: int | None
 
 
 def sweep(
     f: Callable[..., Any],
     metric: Callable[[Any], Array],
-    vector: SteeringVector,
+    vector: Steerer,
     strengths: Any,
     over: Sequence[str] = ("layer", "strength"),
     *,
-    form: str = "add",
+    form: str | None = None,
     position: Any = None,
     chunk: int | None = None,
 ) -> Callable[..., Array]:
@@ -43,12 +44,12 @@ def sweep(
     Args:
       f: `(model, tokens) -> output`.
       metric: output -> one number per example, such as `metrics.logit_diff(answers, distractors)`.
-      vector: the steering vector, with one for each of the layers to go over.
+      vector: a steering vector, with one for each of the layers to go over, or another `Steerer`, such as a `Feature`.
       strengths: `[strength]`; 0 is the model as it is.
       over: what to go over, and the axes of the result in this order: "strength", and "layer" (else all layers of the
         vector are steered together), "position" (each real token in turn, from 0), "batch" (one number per example
         rather than their mean).
-      form: as in `SteeringVector.edit`.
+      form: as in the `edit` of what steers, by default its own: of a vector "add".
       position: where to steer, as in `interventions.at`, if not everywhere.
       chunk: runs that go at once; by default so many that 64 sequences do.
 
@@ -58,7 +59,7 @@ def sweep(
 
     Raises:
       ValueError: an axis of `over` that is unknown, named twice or cannot be; strengths that are not a list of finite
-        numbers, or that overflow; a metric that is not one number per example; what `SteeringVector.edit` refuses.
+        numbers; a metric that is not one number per example; what the `edit` of what steers refuses.
 
     Example:
       >>> import jax.numpy as jnp
@@ -79,11 +80,10 @@ def sweep(
         raise ValueError(f"steering.sweep: over 'position' at position={position!r}: it is one or the other")
     if strengths.ndim != 1 or not strengths.size:
         raise ValueError(f"steering.sweep: strengths of shape {list(strengths.shape)}: give a list [strength]")
-    if form not in FORMS:
-        raise ValueError(f"steering.sweep: form={form!r} is none of {', '.join(FORMS)}")
     check_counts(chunk=chunk)
-    check_strength(vector.vectors, strengths, form)
-    plain = replace(vector, how="", model="")  # words about it are no other compilation
+    _edit(vector, strengths[jnp.abs(strengths).argmax()], form)  # refuses what cannot be, as far as it is known
+    # Words about a vector are no other compilation.
+    plain = replace(vector, how="", model="") if isinstance(vector, SteeringVector) else vector
     return transform(_sweep, _Options(over, form, chunk), (f, metric, plain, strengths, position))
 
 
@@ -98,7 +98,7 @@ def _sweep(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:
         sizes["position"] = info.size("position")
 
     def one(layer: Any, place: dict[str, Array]) -> Array:
-        edit = vector.edit(strengths[place["strength"]], form=form, position=place.get("position", position))
+        edit = _edit(vector, strengths[place["strength"]], form, place.get("position", position))
         edit = edit if layer is None else at(edit, layer=layer)
         score = per_example(metric(intervene(f, {vector.site: edit})(*args, **kwargs)), examples)
         return score if keep else score.mean()
@@ -119,3 +119,7 @@ def _sweep(options: _Options, arrays: Any, *args: Any, **kwargs: Any) -> Array:
     names = [*axes, *(("batch",) if keep else ())]
     values = values.reshape(*(sizes[axis] for axis in axes), *values.shape[1:])
     return values.transpose([names.index(axis) for axis in over])
+
+
+def _edit(vector: Steerer, strength: Array, form: str | None, position: Any = None) -> Any:
+    return vector.edit(strength, position=position, **({} if form is None else {"form": form}))

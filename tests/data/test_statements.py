@@ -69,7 +69,7 @@ def test_bad_files(tmp_path: Path) -> None:
     file.write_text("{}")
     with pytest.raises(ValueError, match="file: not a relation, with name, prompt_templates and samples"):
         statements.of_relation(random.Random(0), file, 4)
-    with pytest.raises(ValueError, match="file: not TruthfulQA: there is no column Category, Correct Answers"):
+    with pytest.raises(ValueError, match="file: not TruthfulQA: there is no column Best Answer, Category, Correct"):
         statements.of_truthfulqa(random.Random(0), file, 4)
     with pytest.raises(ValueError, match="file: not a zip file of texts"):
         conversations.read(file)
