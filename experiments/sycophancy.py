@@ -161,7 +161,9 @@ def story(cfg: Sycophancy, contrast: str, of: Mapping[str, Any]) -> str:
     told = []
     for name, values in of["vector"].items():
         mean = np.mean(values, axis=0)
-        told.append(f"{name} {doses.told(cfg.strengths, values)}, between {mean.min():.2f} and {mean.max():.2f}")
+        moves = name != "perplexity" and np.ptp(mean) > 0.01
+        told.append(f"{name} {doses.told(cfg.strengths, values) + ', ' if moves else ''}")
+        told[-1] += f"between {mean.min():.2f} and {mean.max():.2f}"
     short = (of["norms"][:, 1] / of["norms"][:, 0]).mean(), np.abs(of["cosine of shuffled"]).mean()
     return (
         f"The vector of {contrast}, after layer {', '.join(map(str, of['layer']))} of {n_layers}, norm "
