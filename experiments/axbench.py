@@ -24,6 +24,7 @@ import axbench_topics
 import axbench_world
 import doses
 import jax
+import jax.numpy as jnp
 import numpy as np
 import plotly.graph_objects as go
 import runs
@@ -47,7 +48,6 @@ class AxBench:
     every: int  # every how many of the published factors
     n_steps: int  # of ReFT
     batch_size: int
-    learning_rate: float
     top: int  # tokens of a text that tell ReFT-r1 how strongly it has the concept
     rank: int  # of LoReFT
     l2: float  # of the probe, of states whose entries have a root mean square of 1
@@ -101,7 +101,7 @@ def study(cfg: AxBench, model: Any, tokenizer: Any, seed: int, begin: Callable[[
     own = doses.texts(cfg.model, tokenizer, cfg.n_texts * (seed + 1), n_positions=cfg.n_positions)
     tokens, mask = own.tokens[cfg.n_texts * seed :], own.mask[cfg.n_texts * seed :]
     states = read(model, site, Texts(tokens, mask, mask, mask))[mask & (np.arange(mask.shape[1]) > 0)]
-    lens = jacobian_lens(model, [(tokens[i : i + 2], mask[i : i + 2]) for i in range(0, cfg.n_lens, 2)], cfg.skip_first)
+    lens = jacobian_lens(model, [(tokens[[i]], mask[[i]]) for i in range(cfg.n_lens)], cfg.skip_first)
     shared = dictionary(cfg, seed, states), lens
     found: dict[str, dict[str, list[float]]] = {}
     talks = [talk for concept in some for talk in sum(concept.held.values(), concept.positive + concept.negative)]
@@ -111,7 +111,7 @@ def study(cfg: AxBench, model: Any, tokenizer: Any, seed: int, begin: Callable[[
         texts = [tokenized(tokenizer, talks, width) for talks in (concept.positive, concept.negative)]
         x = [read(model, site, one) for one in texts]
         ends = [last(model, tokenizer, site, talks) for talks in (concept.asking, concept.plain)]
-        words = np.array([tokenizer.encode(f" {word}", bos=False)[0] for word in concept.words], np.int32)
+        words = jnp.array([tokenizer.encode(f" {word}", bos=False)[0] for word in concept.words], jnp.int32)
         each = methods(cfg, 100 * seed + number, model, site, x, texts, ends, shared, words)
         held = tokenized(tokenizer, sum(concept.held.values(), []), width)
         kind = np.repeat(list(concept.held), [len(talks) for talks in concept.held.values()])

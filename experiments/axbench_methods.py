@@ -8,7 +8,6 @@ from axbench_concepts import Turns
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import interp_jax as ij
 from interp_jax import dictionaries, lens, models, probes, steering
@@ -95,19 +94,21 @@ def methods(
       words: int32 `[word]`, the tokens whose directions the Jacobian lens gives.
     """
     keys = jax.random.split(jax.random.key(seed), 6)
-    has, has_not = (one[some.counted] for one, some in zip(x, texts, strict=True))  # [token d_model]
+    has, has_not = (jnp.asarray(one[some.counted]) for one, some in zip(x, texts, strict=True))  # [token d_model]
     means = [
-        np.stack([row[real].mean(0) for row, real in zip(one, some.counted, strict=True)])
+        jnp.stack([row[real].mean(0) for row, real in zip(one, some.counted, strict=True)])
         for one, some in zip(x, texts, strict=True)
     ]
-    both, y = np.concatenate([has, has_not]), np.repeat([1, 0], [len(has), len(has_not)])
-    probe = probes.logistic(both / np.sqrt((both * both).mean()), y, l2=cfg.l2, n_classes=2)
+    both = np.concatenate(x).reshape(-1, has.shape[-1])  # with padding, of no weight: one shape for all concepts
+    y, counted = np.repeat([1, 0], len(both) // 2), np.concatenate([some.counted for some in texts]).ravel()
+    scale = np.sqrt((both[counted] ** 2).mean())
+    probe = probes.logistic(both / scale, y, l2=cfg.l2, weights=counted, n_classes=2)
     sae, jacobian = shared
     layer = int(site.split(".")[1])
     mean = steering.difference_of_means(has, has_not)
     vectors = {
         "DiffMean": mean,
-        "CAA": steering.difference_of_means(*ends),
+        "CAA": steering.difference_of_means(*map(jnp.asarray, ends)),
         "PCA": steering.pca_of_differences(*means),
         "LAT": steering.lat(keys[0], has, has_not),
         "probe": probe.direction,
@@ -122,8 +123,7 @@ def methods(
         states = ends[0] if name == "CAA" else has
         found[name] = Method(steerer, lambda x, v=vector: x @ v, float((states @ vector).max()))
 
-    optimizer = optax.adamw(optax.linear_schedule(cfg.learning_rate, 0.0, cfg.n_steps), weight_decay=0.0)
-    train = steering.train(models.forward, n_steps=cfg.n_steps, batch_size=cfg.batch_size, optimizer=optimizer)
+    train = steering.train(models.forward, n_steps=cfg.n_steps, batch_size=cfg.batch_size)
     given, others = ((one.tokens, one.mask, one.answered, one.counted) for one in texts)
     all_texts = [np.concatenate(pair) for pair in zip(given, others, strict=True)]  # as AxBench trains ReFT-r1
     rank1, _ = train(keys[3], model, steering.ReFTr1.create(keys[3], site, has.shape[-1], k=cfg.top), *all_texts)

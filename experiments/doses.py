@@ -116,7 +116,7 @@ def told(strengths: Sequence[float], values: Any) -> str:
 def draw(
     title: str, strengths: Sequence[float], behaviours: Mapping[str, Any], perplexities: Mapping[str, Any]
 ) -> go.Figure:
-    """Behaviours `[run strength]` on the left axis, perplexities on the right; by name."""
+    """Behaviours `[run strength]` on the left axis, perplexities on a logarithmic one to the right; by name."""
     figure = make_subplots(specs=[[{"secondary_y": True}]]).update_layout(title=title, xaxis_title="strength")
     for name, values in behaviours.items():
         runs.curve(figure, values, x=list(strengths), name=name, mode="lines+markers")
@@ -125,7 +125,5 @@ def draw(
         error = {"array": runs.spread(values)}
         figure.add_scatter(x=list(strengths), y=np.mean(values, 0), error_y=error, secondary_y=True, **look)
     figure.update_yaxes(title_text="behaviour", secondary_y=False)
-    means = [np.mean(values, 0) for values in perplexities.values()]
-    grows = bool(means) and np.max(means) > 10 * np.min(means)
-    scale = {"type": "log", "dtick": 1} if grows else {"tickmode": "auto"}
-    return figure.update_yaxes(title_text="perplexity", showgrid=False, secondary_y=True, **scale)
+    ticks = [digit * 10**power for power in range(9) for digit in (1, 2, 5)]  # plotly's own are single digits
+    return figure.update_yaxes(title_text="perplexity", type="log", tickvals=ticks, showgrid=False, secondary_y=True)
