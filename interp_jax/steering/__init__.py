@@ -1,4 +1,4 @@
-"""Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
+"""Steering: what changes a model's behaviour: vectors, trained edits, features, heads; with controls, swept, saved."""
 
 from interp_jax.steering import axbench, judges
 from interp_jax.steering.ablation import DirectionScores, ablation, best_direction, direction_scores, orthogonalize

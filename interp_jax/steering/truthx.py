@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 import itertools
 import math
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax import lax
@@ -269,8 +269,8 @@ def _train(
         rows = jax.random.permutation(key, positive.shape[1])[:n_pairs]
         grads, parts = jax.grad(loss, has_aux=True)(params, rows)
         with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
-            updates, state = optimizer.update(grads, state)
-            moved: Any = optax.apply_updates(carry[0], updates)
+            updates, state = optimizer.update(grads, state, None)
+            moved = optax.apply_updates(cast(Any, params), updates)
             return (moved, state), parts
 
     (autoencoder, _), losses = lax.scan(step, (autoencoder, optimizer.init(autoencoder)), keys)
