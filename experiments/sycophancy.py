@@ -43,6 +43,7 @@ class Sycophancy:
     n_validation: int  # by which the layer is chosen
     n_test: int
     n_after: int  # tokens of a prompt after the user's turn
+    strength: float  # at which, and at its negative, layers are compared
     strengths: tuple[float, ...]
     n_texts: int  # of the perplexity
     seeds: tuple[int, ...]
@@ -82,7 +83,7 @@ def sweep(model: Any, asked: Prompts, vectors: jax.Array, strengths: jax.Array) 
 
 
 def study(cfg: Sycophancy, model: Any, tokenizer: Any, seed: int, begin: Any) -> dict:
-    """Of each contrast: accord by layer at -1 and 1, the layer chosen, and doses `[strength]` of each way."""
+    """Of each contrast: accord by layer at both strengths, the layer chosen, and doses `[strength]` of each way."""
     keys, world = jax.random.split(jax.random.key(seed), 5), cfg.model.startswith("microworld")
     judged: dict[str, tuple[Prompts, Any]] = {}
     if world:
@@ -112,7 +113,7 @@ def study(cfg: Sycophancy, model: Any, tokenizer: Any, seed: int, begin: Any) ->
         make = partial(steering.vectors, models.forward, SITE)
         vectors = make()(model, *sides).vectors
         null = make(partial(steering.shuffled, keys[3], steering.difference_of_means))(model, *sides).vectors
-        layers = np.asarray(sweep(model, validation, vectors, jnp.array([-1.0, 1.0])))
+        layers = np.asarray(sweep(model, validation, vectors, jnp.array([-cfg.strength, cfg.strength])))
         layer = int((layers[:, 1] - layers[:, 0]).argmax())
         vector, norm = vectors[layer], jnp.linalg.norm(vectors[layer])
         kinds = dict(zip(WAYS, (vector, steering.random(keys[4], vector), null[layer]), strict=True))
@@ -151,7 +152,7 @@ def draw(cfg: Sycophancy, found: dict) -> go.Figure:
 
 
 def strongest(found: dict) -> str:
-    """The contrast whose vector moves accord most from -1 to 1, on the prompts by which layers are chosen."""
+    """The contrast whose vector moves accord most, on the prompts by which layers are chosen."""
     return max(found, key=lambda name: float(np.ptp(found[name]["layers"], axis=-1).max(-1).mean()))
 
 
@@ -160,7 +161,9 @@ def story(cfg: Sycophancy, contrast: str, of: Mapping[str, Any]) -> str:
     told = []
     for name, values in of["vector"].items():
         mean = np.mean(values, axis=0)
-        told.append(f"{name} {doses.told(cfg.strengths, values)}, between {mean.min():.2f} and {mean.max():.2f}")
+        moves = name != "perplexity" and np.ptp(mean) > 0.01
+        told.append(f"{name} {doses.told(cfg.strengths, values) + ', ' if moves else ''}")
+        told[-1] += f"between {mean.min():.2f} and {mean.max():.2f}"
     short = (of["norms"][:, 1] / of["norms"][:, 0]).mean(), np.abs(of["cosine of shuffled"]).mean()
     return (
         f"The vector of {contrast}, after layer {', '.join(map(str, of['layer']))} of {n_layers}, norm "
@@ -184,7 +187,7 @@ def main(cfg: Sycophancy) -> dict:
         f"held-out prompts of each kind, mean ± spread over seeds {list(cfg.seeds)}"
     ]
     for contrast, of in found.items():
-        effects = {f"{contrast}, at {s}": of["layers"][..., i] for i, s in enumerate((-1, 1))}
+        effects = {f"{contrast}, at {s:g}": of["layers"][..., i] for i, s in enumerate((-cfg.strength, cfg.strength))}
         text += [runs.layer_table("accord, after layer", effects), table(cfg, of), story(cfg, contrast, of)]
     runs.finish("sycophancy", cfg, found, draw(cfg, found), *text)
     return found

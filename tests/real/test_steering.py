@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import interp_jax as ij
 from interp_jax import metrics, models, steering
 from tests.real.conftest import Real
 
@@ -53,3 +54,15 @@ def test_praise_and_blame(smollm: Real, tmp_path) -> None:
     assert names == [f"direction.{layer}" for layer in range(1, 30)]
     again = steering.load(tmp_path / "praise.gguf", model="SmolLM2-135M-Instruct")
     np.testing.assert_array_equal(again.vectors, vector.vectors)
+
+
+def test_a_direction_out_of_weights_is_out_of_activations(smollm: Real) -> None:
+    """Tied embeddings, 30 layers: the model whose weights cannot write along praise gives the edited model's logits."""
+    model, tokenizer, _ = smollm
+    sides = [models.tokenize(tokenizer, [f"The film was {said}"]) for said in (PRAISE, BLAME)]
+    (positive, mask, _), (negative, others, _) = sides
+    vector = steering.vectors(models.forward, SITE)(model, positive, negative, mask, others).vectors[12]
+    new = models.with_weights(models.untie(model), steering.orthogonalize(models.weights(model), vector))
+    edited = ij.intervene(models.forward, steering.ablation(vector))(model, positive)
+    np.testing.assert_allclose(models.forward(new, positive), edited, atol=1e-4)
+    assert np.abs(edited - models.forward(model, positive)).max() > 1
