@@ -13,11 +13,9 @@ from interp_jax.steering.saving import load, save
 from interp_jax.steering.steerer import Steerer
 from interp_jax.steering.sweep import sweep
 from interp_jax.steering.training import Losses, train
-from interp_jax.steering.truthx import Autoencoder, TruthX, train_truthx, truthx_loss
 from interp_jax.steering.vector import SteeringVector
 
 __all__ = [
-    "Autoencoder",
     "DirectionScores",
     "Feature",
     "LoReFT",
@@ -26,7 +24,6 @@ __all__ = [
     "ReFTr1",
     "Steerer",
     "SteeringVector",
-    "TruthX",
     "ablation",
     "axbench",
     "best_direction",
@@ -47,7 +44,5 @@ __all__ = [
     "shuffled",
     "sweep",
     "train",
-    "train_truthx",
-    "truthx_loss",
     "vectors",
 ]
