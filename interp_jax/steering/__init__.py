@@ -3,6 +3,7 @@
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
 from interp_jax.steering.reading import vectors
 from interp_jax.steering.saving import load, save
+from interp_jax.steering.split_softmax import split_softmax
 from interp_jax.steering.sweep import sweep
 from interp_jax.steering.vector import SteeringVector
 
@@ -15,6 +16,7 @@ __all__ = [
     "random",
     "save",
     "shuffled",
+    "split_softmax",
     "sweep",
     "vectors",
 ]
