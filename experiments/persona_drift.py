@@ -163,9 +163,9 @@ def story(cfg: Drift, found: dict) -> str:
     mass, price = plain["mass"], {name: cell(found[name]["perplexity"], 3) for name in ("k 1", best)}
     return (
         f"In the later half of the turns {cell(late['k 1'])} of answers are the persona's (in the first "
-        f"{cell(plain['stays'][:, 0])}); with the system prompt repeated {cell(late['repeated'])}, with split-softmax at "
-        f"best {cell(late[best])}, at {best}, where perplexity goes from {price['k 1']} to {price[best]}. The system "
-        f"prompt's attention falls from {cell(mass[:, 0], 3)} at the first answer to {cell(mass[:, -1], 3)} at the last."
+        f"{cell(plain['stays'][:, 0])}); with the system prompt repeated {cell(late['repeated'])}, with split-softmax "
+        f"at best {cell(late[best])}, at {best}, where perplexity goes from {price['k 1']} to {price[best]}. The "
+        f"system prompt's attention falls from {cell(mass[:, 0], 3)} at the first answer to {cell(mass[:, -1], 3)}."
     )
 
 
