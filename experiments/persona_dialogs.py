@@ -108,7 +108,8 @@ def answers(name: str, tokenizer: Any, n: int, n_turns: int, seed: int) -> Answe
 
 def _after_prompts(name: str, tokenizer: Any, n: int, seed: int) -> Answers:
     some = doses.texts(name, tokenizer, n)
-    before = [tokenizer.encode([{"role": "system", "content": one.system}]) for one in parts(name, tokenizer, n, seed)]
+    who = [[{"role": "system", "content": one.system}] for one in parts(name, tokenizer, n, seed)]
+    before = [tokenizer.encode(one, chat={"add_generation_prompt": False}) for one in who]
     stop = np.array([len(one) for one in before])
     width = stop.max() + some.tokens.shape[1]
     tokens, mask, predicted = (np.zeros((n, width), kind) for kind in (np.int32, bool, bool))

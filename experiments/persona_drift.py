@@ -30,6 +30,7 @@ from interp_jax import config, models, steering
 
 PATTERN = "blocks.attn.pattern"
 TOLD = {"stays": "self-chats", "forced": "right answers so far", "mass": "attention on the prompt"}
+PLAIN = ("k 1", "repeated")  # without an edit
 PRICED = ("perplexity", "accuracy", "lured", "not lured")
 
 
@@ -158,7 +159,7 @@ def draw(cfg: Drift, found: dict) -> go.Figure:
 def story(cfg: Drift, found: dict) -> str:
     plain = found["k 1"]
     late = {name: of["stays"][:, cfg.n_turns // 2 :].mean(1) for name, of in found.items()}
-    best = max((name for name in found if name not in ("k 1", "repeated")), key=lambda name: late[name].mean())
+    best = max((name for name in found if name not in PLAIN), key=lambda name: late[name].mean())
     cell = runs.cell
     mass, price = plain["mass"], {name: cell(found[name]["perplexity"], 3) for name in ("k 1", best)}
     return (
@@ -171,7 +172,7 @@ def story(cfg: Drift, found: dict) -> str:
 
 def main(cfg: Drift) -> dict:
     """What `study` finds by condition, of each seed."""
-    model, tokenizer = models.load(cfg.model, dtype="float32")
+    model, tokenizer = models.load(cfg.model, dtype="float32", scan_layers=True)  # compiles quicker
     found = runs.each(
         cfg.seeds,
         len(cfg.exponents) + 1,
@@ -181,14 +182,16 @@ def main(cfg: Drift) -> dict:
     )
     tables = []
     for what, title in TOLD.items():
-        of = {name: these[what] for name, these in found.items() if what in these}
+        of = {name: these[what] for name, these in found.items() if what in these and (what != "mass" or name in PLAIN)}
         rows = [
             {title: name} | {f"turn {i + 1}": runs.cell(turn) for i, turn in enumerate(values.swapaxes(0, 1))}
             for name, values in of.items()
         ]
         tables += [runs.table(rows)] if rows else []
     rows = [
-        {"cost": name} | {what: runs.cell(of[what], 3) for what in PRICED if what in of} for name, of in found.items()
+        {"cost": name} | {what: runs.cell(of[what], 3) for what in PRICED if what in of}
+        for name, of in found.items()
+        if "perplexity" in of
     ]
     about = f"{cfg.model}: {cfg.n} dialogs, seeds {list(cfg.seeds)}, mean ± spread"
     runs.finish("persona_drift", cfg, found, draw(cfg, found), about, *tables, runs.table(rows), story(cfg, found))

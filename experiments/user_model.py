@@ -112,9 +112,10 @@ def dose(cfg: Control, run: answers.Run, vectors: jax.Array, layers: range, meas
 def board(cfg: Control, run: answers.Run, fits: dict, told: np.ndarray, layers: range) -> list[dict[str, str]]:
     """What stands in a dashboard: of a few users what is read and answered before, and after control to another value.
 
-    The kind of probe and the strength are those with the most successes of `told` `[kind strength 3]`.
+    The kind of probe and the strength are the best of `told` `[kind strength 3]`, the rest kept.
     """
-    best, dosed = np.unravel_index(told[:2, :, 0].argmax(), told[:2, :, 0].shape)
+    scores = told[:2, :, 0] * np.nan_to_num(told[:2, :, 1], nan=1.0)
+    best, dosed = np.unravel_index(scores.argmax(), scores.shape)
     names = run.users.names
     vectors = directions(fits[KINDS[best]][0], names.index(run.wanted))
     edit = steering.SteeringVector.create(vectors, SITE).at_layers(*layers).edit

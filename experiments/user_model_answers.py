@@ -1,8 +1,8 @@
 """The users of `user_model.py` and how a model answers them: what an answer shows, under edits.
 
 `microworld-chat`'s answer has a word for each attribute, which is known. Another model finishes "I think the age of
-this user is", and what counts is which of the values' names is the likeliest. Edits act on the last token of a prompt and on
-all that stands after it.
+this user is", and what counts is which of the values' names is the likeliest. Edits act on the last token of a prompt
+and on all that stands after it.
 """
 
 from dataclasses import dataclass

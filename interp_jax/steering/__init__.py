@@ -1,5 +1,6 @@
 """Steering: vectors that change what a model does, made from examples, swept over layers and strengths, saved."""
 
+from interp_jax.steering import truthx
 from interp_jax.steering.making import difference_of_means, lat, pca_of_differences, random, shuffled
 from interp_jax.steering.reading import vectors
 from interp_jax.steering.saving import load, save
@@ -18,5 +19,6 @@ __all__ = [
     "shuffled",
     "split_softmax",
     "sweep",
+    "truthx",
     "vectors",
 ]
