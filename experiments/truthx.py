@@ -1,12 +1,12 @@
 """Can a model be made to tell more truth, and less, by an edit in a space of truth alone?
 
-Zhang, Yu and Feng 2024, "TruthX", https://arxiv.org/abs/2402.17811. An autoencoder of what attention and the MLPs write,
-with a semantic and a truthful latent space, is trained on pairs, truthful and not; the layers whose truthful space
-tells the sides apart best are edited, in both directions. `microworld-chat` agrees with what its user believes and else
-tells the truth: pairs are prompts with the user's belief and with other people's, where the answer begins. Tested are
-pairs of country and belief that are held out, the truth told there, and where nobody believes anything. Of another
-model pairs are right and wrong answers to questions of TruthfulQA, and it is tested which of other pairs it finds the
-likelier. Beside it: a random direction of the same norm, and an autoencoder whose pairs have their sides shuffled.
+Zhang, Yu and Feng 2024, "TruthX", https://arxiv.org/abs/2402.17811. An autoencoder of what attention and the MLPs
+write, with a semantic and a truthful latent space, is trained on pairs, truthful and not; the layers whose truthful
+space tells the sides apart best are edited, in both directions. `microworld-chat` agrees with what its user believes
+and else tells the truth: pairs are prompts with the user's belief and with other people's, where the answer begins.
+Tested are held-out pairs of country and belief, and where nobody believes anything. Of another model pairs are right
+and wrong answers to questions of TruthfulQA, and it is tested which of other pairs it finds the likelier. Beside it: a
+random direction of the same norm, and an autoencoder whose pairs have their sides shuffled, with the norm of the first.
 
     python experiments/truthx.py [--model smollm2.gguf] [--out DIR]
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 import random
+from typing import Any, NamedTuple
 
 import depths
 import doses
@@ -27,7 +28,7 @@ import plotly.graph_objects as go
 import runs
 
 import interp_jax as ij
-from interp_jax import config, models
+from interp_jax import config, models, steering
 from interp_jax.data import statements, tasks
 from interp_jax.steering import truthx
 
@@ -51,18 +52,17 @@ class TruthX:
     out: Path
 
 
-@dataclass(frozen=True)
-class Prompts:
-    tokens: np.ndarray
-    mask: np.ndarray
-    right: np.ndarray  # the truthful answer's token; of whole statements the places that are the answer's
-    wrong: np.ndarray
+class Prompts(NamedTuple):
+    tokens: Any
+    mask: Any
+    right: Any  # the truthful answer's token; of whole statements the places that are the answer's
+    wrong: Any
 
 
 def of_world(cfg: TruthX, tokenizer, seed: int) -> tuple[list[tuple], dict[str, Prompts]]:
     """Tokens and masks of both sides, truthful first; and what is tested, by name."""
     both = tasks.sycophancy(jax.random.key(seed), tokenizer, cfg.n, split="train", own="yes")
-    sides = [(both.corrupted, both.mask), (both.clean, both.mask)]
+    sides: list[tuple] = [(both.corrupted, both.mask), (both.clean, both.mask)]
     swayed = tasks.sycophancy(jax.random.key(100 + seed), tokenizer, cfg.n_test, own="yes")
     others = tasks.sycophancy(jax.random.key(200 + seed), tokenizer, cfg.n_test, own="no")
     asked = tasks.truth(jax.random.key(300 + seed), tokenizer, cfg.n_test)
@@ -84,23 +84,22 @@ def of_questions(cfg: TruthX, tokenizer, seed: int) -> tuple[list[tuple], dict[s
     begins = [len(tokenizer.encode(text[: text.rindex(" A: ") + 3])) for text in asked]
     number = np.asarray(mask).cumsum(1)
     told = np.asarray(mask) & (number > np.array(begins)[:, None])
-    return sides, {"answers": Prompts(np.asarray(tokens), np.asarray(mask), told, told)}
+    return sides, {"answers": Prompts(tokens, mask, told, told)}
 
 
 def read(cfg: TruthX, model, tokens, mask) -> dict[str, np.ndarray]:
     """What every layer writes at the last tokens, `[layer pair d_model]` by site."""
-    parts = []
-    run = ij.capture(models.hidden, dict.fromkeys(SITES, last_of(cfg.n_last)), output=False)
+
+    def last(x):
+        return x[:, -cfg.n_last :]
+
+    parts, run = [], ij.capture(models.hidden, dict.fromkeys(SITES, last), output=False)
     for at in range(0, len(tokens), 32):
         rows = np.minimum(np.arange(at, at + 32), len(tokens) - 1)  # of one size: one program
         acts = run(model, np.asarray(tokens)[rows], attention_mask=np.asarray(mask)[rows])
         parts.append({site: np.asarray(x, np.float32)[:, : len(tokens) - at] for site, x in acts.items()})
     joined = {site: np.concatenate([part[site] for part in parts], 1) for site in SITES}
     return {site: x.reshape(len(x), -1, x.shape[-1]) for site, x in joined.items()}
-
-
-def last_of(n: int):
-    return lambda x: x[:, -n:]
 
 
 @jax.jit
@@ -122,8 +121,7 @@ def prefers(model, tokens, mask, told, edits):
 
 
 def judge(model, prompts: Prompts, edits) -> np.ndarray:
-    whole = prompts.right.ndim == 2
-    if whole:
+    if prompts.right.ndim == 2:
         return np.array(prefers(model, prompts.tokens, prompts.mask, prompts.right, edits))
     return np.array(tells(model, prompts.tokens, prompts.mask, prompts.right, prompts.wrong, edits))
 
@@ -140,10 +138,9 @@ def study(cfg: TruthX, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
     swapped = np.random.default_rng(seed).random(len(x[0][SITES[0]][0])) < 0.5
     mixed = [{s: np.where(swapped[:, None], b[s], a[s]) for s in SITES} for a, b in (x, x[::-1])]
     made["shuffled"] = truthx.train(jax.random.key(seed), *mixed, **options)
-    delta = made["truthx"].delta
-    drawn = jax.random.normal(jax.random.key(1000 + seed), delta.shape)
-    norms = [jnp.linalg.norm(one, axis=-1, keepdims=True) for one in (delta, drawn)]
-    made["random"] = replace(made["truthx"], delta=drawn * norms[0] / norms[1])
+    norms = [jnp.linalg.norm(made[kind].delta, axis=-1, keepdims=True) for kind in ("truthx", "shuffled")]
+    made["shuffled"] = replace(made["shuffled"], delta=made["shuffled"].delta * norms[0] / norms[1])
+    made["random"] = replace(made["truthx"], delta=steering.random(jax.random.key(seed), made["truthx"].delta))
     measure = doses.perplexity(model, doses.texts(cfg.model, tokenizer, cfg.n_texts, without=("sycophancy", "truth")))
     told, cost = [], []
     for kind in KINDS:
@@ -155,7 +152,6 @@ def study(cfg: TruthX, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
         "told": np.array(told),
         "perplexity": np.array(cost),
         "accuracy": np.stack([made[kind].accuracy for kind in KINDS]),
-        "norm": np.asarray(norms[0]).mean(),
     }
 
 
@@ -199,8 +195,8 @@ def main(cfg: TruthX) -> dict[str, np.ndarray]:
         rows.append({"": f"perplexity, {kind}"} | costs)
     best = np.sort(found["accuracy"], -1)[..., ::-1][..., : cfg.n_layers].mean(-1)  # [seed kind]
     story = (
-        f"In the truthful space of the edited layers {runs.cell(best[:, 0])} of held-out values are nearer to their own "
-        f"side's mean, with shuffled sides {runs.cell(best[:, 2])}. Truth told: {'; '.join(said)}."
+        f"In the truthful space of the edited layers {runs.cell(best[:, 0])} of held-out values are nearer to their "
+        f"own side's mean, with shuffled sides {runs.cell(best[:, 2])}. Truth told: {'; '.join(said)}."
     )
     numbers = {"tests": tests, "kinds": KINDS, **found}
     runs.finish("truthx", cfg, numbers, draw(cfg, tests, found), about, runs.table(rows), story)

@@ -117,7 +117,7 @@ def loss(
     return sum(parts.values()), parts  # type: ignore[return-value]
 
 
-def _contrast(alike: Array, apart: Array, temperature: float) -> Array:
+def _contrast(alike: Array, apart: Array, temperature: Any) -> Array:
     """-log of the share that the similarities `[row n]` to what is alike have of all."""
     near = jax.nn.logsumexp(alike / temperature, axis=-1)
     return (jnp.logaddexp(near, jax.nn.logsumexp(apart / temperature, axis=-1)) - near).mean()

@@ -187,8 +187,9 @@ def _fitted(
         chosen = jax.random.permutation(which, x.shape[2])[:batch_size]
         positive, negative = jnp.take(x, row, axis=1)[:, chosen]
         slope, parts = jax.grad(loss, has_aux=True)(model, positive, negative, temperature)
-        change, inner = optimiser.update(slope, inner, model)
-        return (optax.apply_updates(model, change), inner), parts["reconstruct"]
+        with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
+            change, inner = optimiser.update(slope, inner, model)
+            return (optax.apply_updates(model, change), inner), parts["reconstruct"]
 
     (model, _), _ = lax.scan(step, (model, optimiser.init(model)), jax.random.split(key, n_steps))  # type: ignore[arg-type]
     return model
