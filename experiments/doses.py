@@ -125,4 +125,4 @@ def draw(
         error = {"array": runs.spread(values)}
         figure.add_scatter(x=list(strengths), y=np.mean(values, 0), error_y=error, secondary_y=True, **look)
     figure.update_yaxes(title_text="behaviour", secondary_y=False)
-    return figure.update_yaxes(title_text="perplexity", type="log", secondary_y=True)
+    return figure.update_yaxes(title_text="perplexity", type="log", tickmode="auto", showgrid=False, secondary_y=True)

@@ -126,11 +126,8 @@ def costs(cfg: Drift, model, some: dialogs.Answers, k: float) -> dict[str, np.nd
     both = np.take_along_axis(right, some.opens, 1) & np.take_along_axis(right, some.closes, 1)
     told = {"perplexity": float(perplexity), "accuracy": float(accuracy)}
     if both.size:
-        told |= {
-            "forced": both.mean(0),
-            "lured": both.mean(where=some.lured),
-            "not lured": both.mean(where=~some.lured),
-        }
+        told |= {"forced": both.mean(0)}
+        told |= {"lured": both.mean(where=some.lured), "not lured": both.mean(where=~some.lured)}
     return {name: np.asarray(value) for name, value in told.items()}
 
 

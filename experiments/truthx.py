@@ -134,10 +134,10 @@ def study(cfg: TruthX, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
     x = [read(cfg, model, *side) for side in sides]
     begin("autoencoders")
     options = {"d_hidden": cfg.d_hidden, "d_latent": cfg.d_latent, "n_steps": cfg.n_steps}
-    made = {"truthx": truthx.train(jax.random.key(seed), *x, **options)}
     swapped = np.random.default_rng(seed).random(len(x[0][SITES[0]][0])) < 0.5
     mixed = [{s: np.where(swapped[:, None], b[s], a[s]) for s in SITES} for a, b in (x, x[::-1])]
-    made["shuffled"] = truthx.train(jax.random.key(seed), *mixed, **options)
+    both = {"truthx": x, "shuffled": mixed}
+    made = {kind: truthx.train(jax.random.key(seed), *of, **options) for kind, of in both.items()}
     norms = [jnp.linalg.norm(made[kind].delta, axis=-1, keepdims=True) for kind in ("truthx", "shuffled")]
     made["shuffled"] = replace(made["shuffled"], delta=made["shuffled"].delta * norms[0] / norms[1])
     made["random"] = replace(made["truthx"], delta=steering.random(jax.random.key(seed), made["truthx"].delta))
@@ -166,8 +166,7 @@ def draw(cfg: TruthX, tests: list[str], found: dict) -> go.Figure:
 def main(cfg: TruthX) -> dict[str, np.ndarray]:
     """What `study` finds, of each seed."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    world = cfg.model.startswith("microworld")
-    tests = ["its user errs", "others err", "nobody errs"] if world else ["answers"]
+    tests = ["its user errs", "others err", "nobody errs"] if cfg.model.startswith("microworld") else ["answers"]
     found = runs.each(
         cfg.seeds,
         2 + len(KINDS),
@@ -176,23 +175,17 @@ def main(cfg: TruthX) -> dict[str, np.ndarray]:
         lambda found: runs.write("truthx", cfg, {"tests": tests, **found}),
     )
     about = (
-        f"{cfg.model}: truth told / untruth told by strength, {cfg.n_layers} layers edited, seeds {list(cfg.seeds)}, "
-        "mean ± spread; 0 is the model as it is"
+        f"{cfg.model}: truth / untruth told by strength, {cfg.n_layers} layers, seeds {list(cfg.seeds)}, mean ± spread"
     )
-    rows, said = [], []
+    rows, said, heads = [], [], [f"{strength:g}" for strength in cfg.strengths]
     for i, kind in enumerate(KINDS):
         for j, test in enumerate(tests):
-            told = found["told"][:, i, j]
-            rows.append(
-                {"": f"{test}, {kind}"}
-                | {
-                    f"{s:g}": f"{runs.cell(told[:, k, 0])} / {told[:, k, 1].mean():.2f}"
-                    for k, s in enumerate(cfg.strengths)
-                }
-            )
-            said.append(f"{test}, {kind}: {doses.told(cfg.strengths, told[..., 0])}")
-        costs = {f"{s:g}": runs.cell(found["perplexity"][:, i, k]) for k, s in enumerate(cfg.strengths)}
-        rows.append({"": f"perplexity, {kind}"} | costs)
+            told = found["told"][:, i, j].swapaxes(0, 1)  # [strength seed 2]
+            cells = [f"{runs.cell(at[:, 0])} / {at[:, 1].mean():.2f}" for at in told]
+            rows.append({"": f"{test}, {kind}"} | dict(zip(heads, cells, strict=True)))
+            said.append(f"{test}, {kind}: {doses.told(cfg.strengths, told[..., 0].T)}")
+        costs = [runs.cell(at) for at in found["perplexity"][:, i].T]
+        rows.append({"": f"perplexity, {kind}"} | dict(zip(heads, costs, strict=True)))
     best = np.sort(found["accuracy"], -1)[..., ::-1][..., : cfg.n_layers].mean(-1)  # [seed kind]
     story = (
         f"In the truthful space of the edited layers {runs.cell(best[:, 0])} of held-out values are nearer to their "
