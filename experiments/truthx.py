@@ -165,7 +165,7 @@ def draw(cfg: TruthX, tests: list[str], found: dict) -> go.Figure:
 
 def main(cfg: TruthX) -> dict[str, np.ndarray]:
     """What `study` finds, of each seed."""
-    model, tokenizer = models.load(cfg.model, dtype="float32")
+    model, tokenizer = models.load(cfg.model, dtype="float32", scan_layers=True)  # compiles quicker
     tests = ["its user errs", "others err", "nobody errs"] if cfg.model.startswith("microworld") else ["answers"]
     found = runs.each(
         cfg.seeds,

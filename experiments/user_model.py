@@ -150,7 +150,7 @@ def story(cfg: Control, found: dict[str, dict]) -> str:
 
 def main(cfg: Control) -> dict[str, dict]:
     """What `study` finds of each attribute, by its name."""
-    model, tokenizer = models.load(cfg.model, dtype="float32")
+    model, tokenizer = models.load(cfg.model, dtype="float32", scan_layers=True)  # compiles quicker
     world = cfg.model.startswith("microworld")
     told = user_attributes.Users(cfg.model, cfg.n, cfg.n_messages, cfg.n_positions, cfg.l2, cfg.seeds, cfg.out)
     sets = (user_attributes.of_world if world else user_attributes.of_people)(told, tokenizer)

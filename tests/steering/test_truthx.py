@@ -104,14 +104,18 @@ def test_with_the_cache_as_without(model, tokens, made) -> None:
 
 
 def test_bfloat16_and_a_map_over_strengths(made) -> None:
-    x = jnp.ones((2, 3, 16), jnp.bfloat16)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(3, 16)), jnp.float32)
 
     def run(strength, x):
-        f = lambda x: ij.site(x, "out", axes=("batch", "position", "d_model"), layer=1)  # noqa: E731
         edit = made.edits(strength, n=5)[SITES[0]]
-        return ij.intervene(f, {"out": edit})(x)
+        f = lambda x: [ij.site(x, "out", axes=("position", "d_model"), layer=k) for k in range(3)]  # noqa: E731
+        return ij.intervene(f, {"out": edit})(x)[1]
 
-    assert run(1.0, x).dtype == jnp.bfloat16
+    low = run(1.0, x.astype(jnp.bfloat16))
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(jnp.float32), run(1.0, x), rtol=0.05, atol=0.05)
+    mapped = jax.vmap(run, (0, None))(jnp.array([-1.0, 0.5]), x)
+    np.testing.assert_allclose(mapped, jnp.stack([run(s, x) for s in (-1.0, 0.5)]), atol=1e-5)
 
 
 def test_bad_input(model, tokens, made) -> None:
