@@ -56,6 +56,10 @@ class TruthX:
 
     def best(self, n: int) -> dict[str, tuple[int, ...]]:
         """The `n` places of the highest accuracy: address -> its layers. Raises ValueError for more than there are."""
+        if isinstance(self.accuracy, jax.core.Tracer):
+            raise ValueError(
+                "truthx: which layers are edited is chosen when the edits are made, not in jit: pass edits"
+            )
         if not 1 <= n <= len(self.accuracy):
             raise ValueError(f"truthx: best({n}) of {len(self.accuracy)} layers of all sites")
         chosen = set(np.argsort(-np.asarray(self.accuracy), kind="stable")[:n].tolist())

@@ -77,30 +77,30 @@ def test_truth_is_found_where_it_was_planted(made) -> None:
 
 def test_the_edit(model, tokens, made) -> None:
     """At the chosen layers the equation, elsewhere and at strength 0 nothing; the other direction is minus it."""
-    read = ij.capture(models.forward, SITES[1], output=False)
-    plain = read(model, tokens)[SITES[1]]
-    edits = {SITES[1]: made.edits(0.7, n=5)[SITES[1]]}
-    moved = [
-        ij.capture(ij.intervene(models.forward, {SITES[1]: e}), SITES[1], output=False)(model, tokens)[SITES[1]]
-        for e in (edits[SITES[1]], made.edits(-0.7, n=5)[SITES[1]])
-    ]
+
+    @jax.jit
+    def run(edits, model):
+        logits, acts = ij.capture(ij.intervene(models.forward, edits), SITES[1])(model, tokens)
+        return logits, acts[SITES[1]]
+
+    def edits(strength):
+        return {SITES[1]: made.edits(strength, n=5)[SITES[1]]}
+
+    logits, plain = run({}, model)
     x, a = plain[0] / made.scale[3], made.autoencoder
     ends = [a.truthful(x) + sign * made.delta[3] for sign in (1, -1)]
     decoded = [a.decode(a.semantic(x), t / jnp.linalg.norm(t, axis=-1, keepdims=True)) for t in ends]
     change = 0.7 * made.scale[3] * (decoded[0] - decoded[1])
-    np.testing.assert_allclose(moved[0][0] - plain[0], change, atol=1e-5)
-    np.testing.assert_allclose(moved[1][0] - plain[0], -change, atol=1e-5)
-    same = ij.intervene(models.forward, made.edits(0.0, n=6))(model, tokens)
-    np.testing.assert_array_equal(same, models.forward(model, tokens))
+    for sign in (1, -1):
+        np.testing.assert_allclose(run(edits(0.7 * sign), model)[1][0] - plain[0], sign * change, atol=1e-5)
+    np.testing.assert_allclose(run(edits(0.0), model)[0], logits, atol=1e-6)
 
 
 def test_with_the_cache_as_without(model, tokens, made) -> None:
-    edits = made.edits(2.0, n=4)
-    found, so_far = models.generate(model, tokens, 4, edits=edits), tokens
-    for _ in range(4):
-        logits = ij.intervene(models.forward, edits)(model, so_far)[:, -1]
-        so_far = jnp.concatenate([so_far, logits.argmax(-1)[:, None].astype(jnp.int32)], 1)
-    np.testing.assert_array_equal(found, so_far)
+    edits, n = made.edits(2.0, n=4), tokens.shape[1]
+    found = models.generate(model, tokens, 4, edits=edits)
+    logits = ij.intervene(models.forward, edits)(model, found[:, :-1])
+    np.testing.assert_array_equal(found[:, n:], logits[:, n - 1 :].argmax(-1))
 
 
 def test_bfloat16_and_a_map_over_strengths(made) -> None:
@@ -129,6 +129,8 @@ def test_bad_input(model, tokens, made) -> None:
         truthx.train(jax.random.key(0), positive, {s: x * jnp.nan for s, x in negative.items()})
     with pytest.raises(ValueError, match="no multiple of the 8 slots"):
         truthx.train(jax.random.key(0), positive, negative, d_latent=12)
+    with pytest.raises(ValueError, match="not in jit"):
+        jax.jit(lambda made: made.best(1))(made)
     with pytest.raises(ValueError, match="is not one finite number"):
         made.edits(float("nan"))
     with pytest.raises(ValueError, match=r"best\(10\) of 6 layers"):
