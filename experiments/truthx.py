@@ -156,9 +156,8 @@ def study(cfg: TruthX, model, tokenizer, seed: int, begin) -> dict[str, np.ndarr
 
 
 def draw(cfg: TruthX, tests: list[str], found: dict) -> go.Figure:
-    behaviours = {
-        f"{test}, {kind}": found["told"][:, i, j, :, 0] for i, kind in enumerate(KINDS) for j, test in enumerate(tests)
-    }
+    drawn = [(0, j) for j in range(len(tests))] + [(i, 0) for i in range(1, len(KINDS))]  # the rest is in the table
+    behaviours = {f"{tests[j]}, {KINDS[i]}": found["told"][:, i, j, :, 0] for i, j in drawn}
     costs = {kind: found["perplexity"][:, i] for i, kind in enumerate(KINDS)}
     return doses.draw(f"Truth told, {Path(cfg.model).name}", cfg.strengths, behaviours, costs)
 
