@@ -157,8 +157,8 @@ def train(
       >>> x = jax.random.normal(jax.random.key(0), (2, 20, 16))
       >>> sides = {"blocks.mlp_out": x + 1.0}, {"blocks.mlp_out": x - 1.0}
       >>> made = truthx.train(jax.random.key(1), *sides, d_hidden=32, d_latent=16, n_steps=50)
-      >>> made.best(1), made.delta.shape
-      ({'blocks.mlp_out': (0,)}, (2, 16))
+      >>> made.best(2), made.delta.shape
+      ({'blocks.mlp_out': (0, 1)}, (2, 16))
     """
     x, sites = _stacked(positive, negative)
     n_pairs = x.shape[2]
