@@ -45,6 +45,12 @@ class Intervention:
         return bool(self.inner) and all(edit.smooth for edit in self.inner)
 
     @property
+    def over_keys(self) -> bool:
+        """Whether the edit may look at all keys of a query at once while a text is generated: keys that are still to
+        come, whose weight is 0, must make no difference to it."""
+        return bool(self.inner) and all(edit.over_keys for edit in self.inner)
+
+    @property
     def positions(self) -> tuple[Any, ...]:
         """The positions that the edit names, int32 `[]` or `[batch]` each."""
         return tuple(index for edit in self.inner for index in edit.positions)
@@ -211,6 +217,8 @@ def _piecewise(edit: Intervention, value: Array, ctx: Context) -> Followed:
 
     fn = follow(run, value, *numbers, *reads)
     for name in counted:
+        if name == "key" and edit.over_keys:
+            continue  # a step of a text has all keys of its queries
         axis, values = ctx.axis(name), [0, *range(1 + len(counted), len(fn.args))]
         if not fn.is_uniform(axis, dict.fromkeys(values, axis) | {1 + counted.index(name): -1}):
             raise ValueError(

@@ -1,6 +1,6 @@
 """Steering: what changes a model's behaviour: vectors, trained edits, features, heads; with controls, swept, saved."""
 
-from interp_jax.steering import axbench, judges
+from interp_jax.steering import axbench, judges, truthx
 from interp_jax.steering.ablation import DirectionScores, ablation, best_direction, direction_scores, orthogonalize
 from interp_jax.steering.feature import Feature
 from interp_jax.steering.function_vectors import function_vector, head_effects, head_means
@@ -10,6 +10,7 @@ from interp_jax.steering.q_probe import QProbe, kl_from_samples
 from interp_jax.steering.reading import vectors
 from interp_jax.steering.reft import LoReFT, ReFTr1
 from interp_jax.steering.saving import load, save
+from interp_jax.steering.split_softmax import split_softmax
 from interp_jax.steering.steerer import Steerer
 from interp_jax.steering.sweep import sweep
 from interp_jax.steering.training import Losses, train
@@ -42,7 +43,9 @@ __all__ = [
     "random",
     "save",
     "shuffled",
+    "split_softmax",
     "sweep",
     "train",
+    "truthx",
     "vectors",
 ]
