@@ -4,8 +4,8 @@ Dialogue action tokens (Li et al. 2024, https://arxiv.org/abs/2406.05946): see `
 depends on the dialogue. The user of `microworld-chat` begins each turn as some persona would, another one each turn;
 the model takes no notice, and the reward wants its answer to begin likewise. A real model is greeted in a language of
 four and is to begin with that greeting. Beside the planner: no prefix, the cloned one, a random one of the planner's
-size, and one prefix for all dialogues, trained by the same reward. Tested are turns with words that were not trained
-on, each after the answers that were really given.
+size, one prefix for all dialogues, trained by the same reward, and a planner that is told the reward's slope. Tested
+are turns with words that were not trained on, each after the answers that were really given.
 
     python experiments/dialogue_action_tokens.py [--model smollm2.gguf] [--out DIR]
 
@@ -32,7 +32,12 @@ from interp_jax.data.trees import plain
 from interp_jax.data.worlds import chat_words as lex
 
 GREETINGS = ("Bonjour", "Hola", "Hello", "Ciao")
-WAYS = ("no prefix", "cloned prefix", "random prefix", "one prefix for all", "planner")
+TRAINED = {
+    "one prefix for all": (dp.constant, False),
+    "planner": (dp.plan, False),
+    "planner, perfect critic": (dp.plan, True),
+}
+WAYS = ("no prefix", "cloned prefix", "random prefix", *TRAINED)
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,10 @@ def study(cfg: Tokens, model: Any, tokenizer: Any, seed: int, begin: Any) -> dic
     sizes |= {"sigma": cfg.sigma, "learning_rate": cfg.learning_rate}
     found: dict[str, Any] = {"divergence": np.asarray(divergence), "reward": {}}
     policies: dict[str, Any] = {"no prefix": None, "cloned prefix": lambda s: jnp.zeros((len(s), *shape))}
-    for name, policy in (("one prefix for all", dp.constant), ("planner", dp.plan)):
+    for name, (policy, through) in TRAINED.items():
         begin(name)
-        made, found["reward"][name] = dp.trained(model, space, start, policy, some, keys[1], **sizes)
+        sizes["n_samples"] = 1 if through else cfg.n_samples
+        made, found["reward"][name] = dp.trained(model, space, start, policy, some, keys[1], through=through, **sizes)
         policies[name] = partial(policy, made)
     size = jnp.sqrt(jnp.square(policies["planner"](some.states)).mean())
     policies["random prefix"] = lambda s: size * jax.random.normal(keys[2], (len(s), *shape))
@@ -154,7 +160,7 @@ def main(cfg: Tokens) -> dict:
     """What `study` finds of every seed, stacked `[seed ...]`."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
     one = lambda seed, begin: study(cfg, model, tokenizer, seed, begin)  # noqa: E731
-    found = runs.each(cfg.seeds, 4, "dialogues", one, lambda found: runs.write("dialogue_action_tokens", cfg, found))
+    found = runs.each(cfg.seeds, 5, "dialogues", one, lambda found: runs.write("dialogue_action_tokens", cfg, found))
     rows = []
     for name in WAYS:
         row = {"way": name} | {f"turn {i + 1}": runs.cell(found[name][:, i, 0]) for i in range(cfg.n_turns)}

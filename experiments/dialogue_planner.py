@@ -132,10 +132,12 @@ def trained(
     n_samples: int,
     sigma: float,
     learning_rate: float,
+    through: bool = False,
 ) -> tuple[dict[str, jax.Array], np.ndarray]:
     """The planner after steps on `n_states` dialogues with `n_samples` actions each, and the mean reward by step.
 
-    The reward of an action is the log probability of the wanted token, in nats. The model's gradient is not used.
+    The reward of an action is the log probability of the wanted token, in nats. The model's gradient is not used, but
+    if it is to go `through` the model: then the slope is that of the reward itself, as a perfect critic would know it.
     """
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, n_steps))
 
@@ -145,11 +147,18 @@ def trained(
         rows = jax.random.choice(choose, len(some.last), (n_states,), replace=False)
         many = some.rows(jnp.repeat(rows, n_samples))
         noise = jax.random.normal(draw, (n_states * n_samples, *space.U.shape[:2]))
-        reward = metrics.log_prob(many.wanted)(logits(model, space, many, policy(planner, many.states) + sigma * noise))
+
+        def rewards(planner: Any) -> jax.Array:
+            actions = policy(planner, many.states) + sigma * noise
+            return metrics.log_prob(many.wanted)(logits(model, space, many, actions))
+
+        reward = rewards(planner)
         of_state = reward.reshape(n_states, n_samples)
         better = ((of_state - of_state.mean(1, keepdims=True)) / (of_state.std(1, keepdims=True) + 1e-4)).ravel()
 
         def loss(planner: Any) -> jax.Array:  # its slope is that of -better * log density, at the drawn actions
+            if through:
+                return -rewards(planner).mean()
             return -(better * (policy(planner, many.states) * noise).sum((1, 2)) / sigma).mean()
 
         change, state = optimizer.update(jax.grad(loss)(planner), state)
