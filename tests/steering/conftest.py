@@ -11,7 +11,8 @@ from tests.models.conftest import LLAMA, random_model
 SITE = "blocks.resid_post"
 
 
-@pytest.fixture(scope="session", params=["looped", "scanned"])
+# That a loop over layers equals a scan is a law of the core; here it is seen again, in the long run.
+@pytest.fixture(scope="session", params=[pytest.param("looped", marks=pytest.mark.long), "scanned"])
 def model(request: pytest.FixtureRequest) -> models.Decoder:
     made = random_model(LLAMA)
     return models.stack_layers(made) if request.param == "scanned" else made

@@ -107,6 +107,7 @@ def test_the_gradient_of_the_loss(kind, change) -> None:
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["LoReFT", "ReFTr1"])
 def test_training_over_seeds(kind) -> None:
     """One program for all seeds, which is what each gives alone; losses fall, and the edit keeps its constraint."""

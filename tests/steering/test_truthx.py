@@ -10,6 +10,7 @@ from interp_jax import models
 from interp_jax.steering import truthx
 from interp_jax.steering.truthful_space import Autoencoder, loss
 
+pytestmark = pytest.mark.long  # an autoencoder is trained for each test
 SITES = ("blocks.attn_out", "blocks.mlp_out")
 
 
