@@ -20,13 +20,13 @@ from jax import Array
 import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
-from jaxtyping import Float, Key
+from jaxtyping import ArrayLike, Float, Key
 import optax
 
 from interp_jax.core import transform
 from interp_jax.runs import check_counts
 
-Embeddings = Float[Typed, "*prompt k d"]
+Embeddings = Float[ArrayLike, "*prompt k d"]
 Rewards = Float[Typed, "*prompt k"]
 
 
