@@ -141,8 +141,9 @@ def story(found: dict[str, Any]) -> str:
     tells = {name: of["auroc"].mean() for name, of in found.items() if np.isfinite(of["auroc"]).all()}
     best = max((name for name in total if name not in ("prompt", "left alone")), key=lambda name: total[name])
     detects = max(tells, key=lambda name: tells[name])
+    steers = f"{best} steers best, {total[best]:.2f} of 2" if total[best] else "No method steers"
     return (
-        f"{best} steers best, {total[best]:.2f} of 2, where the prompt comes to {total['prompt']:.2f}, a random "
+        f"{steers}, where the prompt comes to {total['prompt']:.2f}, a random "
         f"direction to {total['random']:.2f} and the model left alone to {total['left alone']:.2f}. {detects} detects "
         f"best, at {tells[detects]:.2f}; shuffled labels give {tells['shuffled labels']:.2f}."
     )
