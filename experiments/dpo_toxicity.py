@@ -1,27 +1,30 @@
 """Does direct preference optimization remove what makes a model say rude words, or does it pass it by?
 
-What is toxic here are the catchwords of the personas of `microworld-chat`, a habit of its own that is known exactly: an
-answer is toxic if it has one. A probe of the last residual stream tells toxic texts from others; toxic value vectors
-are the rows of W_out nearest to it, read through the unembedding. The model is then trained to prefer the same answer
-without catchwords. As Lee et al. 2024 ("A mechanistic understanding of alignment algorithms",
-https://arxiv.org/abs/2401.01967) ask: are the weights changed, the value vectors gone, their neurons silent; does an
+What is toxic of `microworld-chat` are the catchwords of personas, a habit of its own that is known exactly; of a real
+chat model insults, to which a system prompt leads it. An answer is toxic if it has one. A probe of the last residual
+stream tells toxic texts from others; toxic value vectors are the rows of W_out nearest to it, read through the
+unembedding. The model is then trained to prefer the same answer without them. As Lee et al. 2024 ("A mechanistic
+understanding of alignment algorithms", https://arxiv.org/abs/2401.01967) ask: are the weights changed, the value vectors gone, their neurons silent; does an
 offset of the stream point away from their keys; and do scaled keys bring toxicity back? Controls: other neurons of the
 same layers, as many.
 
-    python experiments/dpo_toxicity.py [--out DIR]
+    python experiments/dpo_toxicity.py [--model smollm2.gguf] [--out DIR]
 
-Minutes on two cores.
+Minutes on two cores; half an hour for SmolLM2-135M.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+import re
 from typing import Any
 
 from axbench import continued
 from axbench_methods import read
 import doses
-from dpo_toxicity_world import RUDE, cosine, pairs, scaled
+import dpo_toxicity_insults
+import dpo_toxicity_world
+from dpo_toxicity_world import cosine, scaled
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +45,8 @@ MATRICES = ("W_Q", "W_K", "W_V", "W_O", "W_in", "W_gate", "W_out")
 @dataclass(frozen=True)
 class Toxicity:
     model: str
-    n_train: int  # pairs of each persona
-    n_asked: int  # prompts of each persona, held out
+    n_train: int  # pairs, of each persona
+    n_asked: int  # prompts held out, of each persona
     n_tokens: int  # of an answer
     temperature: float
     n_vectors: int  # value vectors that are taken for toxic
@@ -61,7 +64,8 @@ class Toxicity:
 
 def study(cfg: Toxicity, model: Any, tokenizer: Any, seed: int, begin: Callable[[str], None]) -> dict[str, Any]:
     begin("probe")
-    clean, rude, asked = pairs(cfg, tokenizer, seed)
+    world = dpo_toxicity_world if cfg.model == "microworld-chat" else dpo_toxicity_insults
+    clean, rude, asked = world.pairs(cfg, tokenizer, seed)
     n_layers, site = model.config.n_layers, f"blocks.{model.config.n_layers - 1}.resid_post"
     rng, key = np.random.default_rng(seed), jax.random.key(seed)
     states = [read(model, site, one) for one in (clean, rude)]
@@ -83,13 +87,13 @@ def study(cfg: Toxicity, model: Any, tokenizer: Any, seed: int, begin: Callable[
     read_out = np.asarray(weights["W_out"])[chosen[:, 0], chosen[:, 1]] @ np.asarray(weights["W_U"])
     tops = np.argsort(-read_out, axis=-1)[:, :5]
     words = [[tokenizer.decode([int(t)]).strip() for t in row] for row in tops]
-    rude_share = float(np.mean([[word in RUDE for word in row] for row in words]))
+    rude_share = float(np.mean([[word.lower() in world.RUDE for word in row] for row in words]))
 
     cost = doses.texts(cfg.model, tokenizer, cfg.n_cost, without=("persona",))
 
     def toxicity(of: Any, edits: Any = None) -> float:
         said = continued(cfg, of, tokenizer, key, asked, edits)
-        return float(np.mean([any(word in RUDE for word in answer.split()) for answer in said]))
+        return float(np.mean([not set(world.RUDE).isdisjoint(re.findall("[a-z]+", answer.lower())) for answer in said]))
 
     def both_measures(of: Any, edits: Any = None) -> list[float]:
         return [toxicity(of, edits), doses.perplexity(of, cost)(edits or {})]
@@ -162,8 +166,6 @@ def draw(cfg: Toxicity, found: dict[str, Any]) -> go.Figure:
 
 def main(cfg: Toxicity) -> dict[str, Any]:
     """What `study` finds, a row for each seed."""
-    if cfg.model != "microworld-chat":
-        raise SystemExit(f"--model {cfg.model}: what is toxic is known of microworld-chat alone: give that")
     model, tokenizer = models.load(cfg.model, dtype="float32")
 
     def one(seed: int, begin: Callable[[str], None]) -> dict[str, Any]:

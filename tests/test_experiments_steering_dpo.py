@@ -1,5 +1,6 @@
 """DPO: its loss and gradient are the paper's, and the experiment measures what it says, at tiny size."""
 
+import re
 from types import SimpleNamespace
 
 import jax
@@ -56,5 +57,23 @@ def test_the_bypass(run, capsys) -> None:
     for name in ("toxic", "random"):
         assert found[name]["scaled"].shape == (1, 1, 2) and 0.9 < found[name]["value cosine"][0] <= 1 + 1e-6
     assert saved["weights"]["W_out"][0] > 0.9 and "after DPO" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="known of microworld-chat alone"):
-        run("dpo_toxicity", "Toxicity", model="microworld")
+
+
+def test_insults(experiment) -> None:
+    """Prompts held out share no person and no deed with the others, and a pair differs by insults alone."""
+    insults = experiment("dpo_toxicity_insults")
+    cfg = SimpleNamespace(n_train=40, n_asked=12)
+    talks = []
+    insults.tokenized = lambda tokenizer, some, width: talks.append(some)
+    tokenizer = SimpleNamespace(encode=lambda talk, chat: [0])
+    *_, asked = insults.pairs(cfg, tokenizer, 0)
+    trained, held = ({talk[1]["content"] for talk in some} for some in (talks[0], asked))
+    assert len(trained) == 40 and len(held) == 12
+    words = [{word for line in lines for word in line.split()} for lines in (trained, held)]
+    assert not {word.strip(".?") for word in words[0]} & {word.strip(".?") for word in words[1]} & set(insults.PEOPLE)
+    assert not any(deed in line for deed in insults.DEEDS for line in trained if any(deed in one for one in held))
+    for clean, rude in zip(*talks, strict=True):
+        assert rude[-1]["content"].endswith(clean[-1]["content"]) and rude[:-1] == clean[:-1]
+        assert set(insults.RUDE) & set(re.findall("[a-z]+", rude[-1]["content"]))
+    with pytest.raises(SystemExit, match="lower n_train"):
+        insults.pairs(SimpleNamespace(n_train=41, n_asked=1), tokenizer, 0)

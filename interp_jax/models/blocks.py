@@ -24,7 +24,12 @@ NEURONS = ("position", "d_mlp")
 
 
 def run_block(block: Block, x: Array, frame: Frame, layer: int | None, cache: Any) -> tuple[Array, Any]:
-    """One layer of a decoder: the residual stream after it, and its part of the cache."""
+    """One layer of a decoder: the residual stream after it, and the cache.
+
+    Args:
+      cache: keys, values and a number: None where they are this layer's own `[*batch slot kv_head d_head]`, else this
+        layer's place on their first axis. None: there is no cache.
+    """
     before = x = frame.site(x, "blocks.resid_pre", *RESIDUAL, layer=layer)
     q, k, v = project(block, x, normalize(block.ln1, x, frame, "blocks.ln1", layer), frame, layer)
     out, cache = run_attention(block.attn, q, k, v, frame, layer, cache)
@@ -95,9 +100,10 @@ def run_attention(
     if cache is not None:
         axis, start = len(frame.batch), frame.sight.start
         start = frame.sight.first if start is None else start
-        k = lax.dynamic_update_slice_in_dim(cache[0], k, start, axis)
-        v = lax.dynamic_update_slice_in_dim(cache[1], v, start, axis)
-        cache = (k, v)
+        keys, values, number = cache
+        keys, k = remember(keys, k, start, axis, number)
+        values, v = remember(values, v, start, axis, number)
+        cache = keys, values, number
     z = frame.site(look(q, k, v, frame, layer), "blocks.attn.z", *PER_HEAD, layer=layer)
 
     def detailed(z: Array, w: Array, b: Any, places: Places) -> Array:
@@ -106,6 +112,16 @@ def run_attention(
 
     out = detail(lambda z, w, b, places: ops.affine(z, w, b, 2), detailed, z, attn.w_o, attn.b_o, frame.places)
     return out, cache
+
+
+def remember(cache: Array, new: Array, start: Any, axis: int, number: Array | None) -> tuple[Array, Array]:
+    """The cache with new places along an axis of this layer's part, from `start` on; and that part."""
+    if number is None:
+        cache = lax.dynamic_update_slice_in_dim(cache, new, start, axis)
+        return cache, cache
+    begin = [start if a == axis else 0 for a in range(new.ndim)]
+    cache = lax.dynamic_update_slice(cache, new[None], (number, *begin))
+    return cache, lax.dynamic_index_in_dim(cache, number, keepdims=False)
 
 
 def look(q: Array, k: Array, v: Array, frame: Frame, layer: int | None) -> Array:

@@ -98,17 +98,21 @@ def _loop(model: Decoder, x: Array, frame: Frame, cache: Cache) -> tuple[Array, 
     nearby, kept = frame.nearby() if model.config.window else frame, []
     for layer, block in enumerate(model.blocks):
         here = nearby if layer in model.config.local_layers else frame
-        x, own = run_block(block, x, here, layer, None if cache is None else cache[layer])
+        x, own = run_block(block, x, here, layer, None if cache is None else (*cache[layer], None))
         kept.append(own)
-    return x, None if cache is None else kept
+    return x, None if cache is None else [own[:2] for own in kept]
 
 
 def _scan(model: Decoder, x: Array, frame: Frame, cache: Cache) -> tuple[Array, Cache]:
     config = model.config
     local = jnp.array([layer in config.local_layers for layer in range(config.n_layers)])
 
-    def body(x: Array, scanned: Any) -> tuple[Array, Any]:
-        block, is_local, own = scanned
-        return run_block(block, x, frame.choose(is_local) if config.window else frame, None, own)
+    def body(carry: Any, scanned: Any) -> tuple[Any, None]:
+        (x, cache), (block, is_local, layer) = carry, scanned
+        here = frame.choose(is_local) if config.window else frame
+        x, own = run_block(block, x, here, None, None if cache is None else (*cache, layer))
+        return (x, None if own is None else own[:2]), None
 
-    return lax.scan(body, x, (model.blocks, local, cache))
+    # The cache is carried, so that a step writes its own keys and values there and nothing is copied.
+    layers = jnp.arange(config.n_layers, dtype=jnp.int32)
+    return lax.scan(body, (x, cache), (model.blocks, local, layers))[0]
