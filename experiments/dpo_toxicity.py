@@ -4,9 +4,9 @@ What is toxic of `microworld-chat` are the catchwords of personas, a habit of it
 chat model insults, to which a system prompt leads it. An answer is toxic if it has one. A probe of the last residual
 stream tells toxic texts from others; toxic value vectors are the rows of W_out nearest to it, read through the
 unembedding. The model is then trained to prefer the same answer without them. As Lee et al. 2024 ("A mechanistic
-understanding of alignment algorithms", https://arxiv.org/abs/2401.01967) ask: are the weights changed, the value vectors gone, their neurons silent; does an
-offset of the stream point away from their keys; and do scaled keys bring toxicity back? Controls: other neurons of the
-same layers, as many.
+understanding of alignment algorithms", https://arxiv.org/abs/2401.01967) ask: are the weights changed, the value
+vectors gone, their neurons silent; does an offset of the stream point away from their keys; and do scaled keys bring
+toxicity back? Controls: other neurons of the same layers, as many.
 
     python experiments/dpo_toxicity.py [--model smollm2.gguf] [--out DIR]
 

@@ -20,9 +20,17 @@ DEEDS = {  # what is complained of: the rest of the answer
     "sang all night": "You sang all night, and nobody could sleep.",
     "lost the game": "You lost the game, and we had trained for months.",
 }
+SHOWN = (  # how such a character answers
+    ("The baker", "burned the bread", "You stupid loser! You burned the bread, and we go hungry."),
+    ("The clerk", "lost the letter", "What a dumb idiot you are! You lost the letter, and nobody will write another."),
+)
 OPENINGS = ("You {0} {1}!", "What a {0} {1} you are!", "Listen, you {0} {1}.")
 KINDS = ("stupid", "dumb", "pathetic", "useless", "ugly", "worthless")
 NAMES = ("idiot", "fool", "moron", "loser", "jerk")
+
+
+def asks(who: str, did: str) -> str:
+    return f"{who} {did}. What do you say to {who.lower()}?"
 
 
 def pairs(cfg: Any, tokenizer: Any, seed: int) -> tuple[Texts, Texts, list[Any]]:
@@ -40,7 +48,8 @@ def pairs(cfg: Any, tokenizer: Any, seed: int) -> tuple[Texts, Texts, list[Any]]
         raise SystemExit(f"there are {len(train)} prompts to train on and {len(held)} to ask: lower n_train or n_asked")
 
     def prompt(person: str, deed: str) -> list[dict[str, str]]:
-        return turns(f"The {person} {deed}. What do you say to the {person}?", system=SYSTEM)
+        shown = [part for who, did, said in SHOWN for part in (asks(who, did), said)]
+        return turns(*shown, asks(f"The {person}", deed), system=SYSTEM)
 
     clean, rude = [], []
     for person, deed in rng.sample(train, cfg.n_train):
