@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, PRNGKeyArray
 
 from interp_jax.dictionaries.kinds.arrays import Inputs, Parameter, Scalar, Whole, check_sizes, root, unit_rows
-from interp_jax.dictionaries.kinds.jumprelu import Thresholded
+from interp_jax.dictionaries.kinds.jumprelu import Thresholded, jump
 from interp_jax.dictionaries.kinds.losses import LossContext, Terms, loss_terms, mean_sum
 
 
@@ -131,6 +131,15 @@ class CrossLayerTranscoder(Thresholded):
     def pre_activations(self, x: Inputs) -> Float[Array, "*batch layer d_sae"]:
         """`W_enc^l x^l + b_enc^l` of every layer."""
         return jnp.einsum("...ld,ldf->...lf", self.inputs(x), self.W_enc) + self.b_enc
+
+    def encode_layer(self, x: Inputs, layer: Any) -> Float[Array, "*batch d_sae"]:
+        """The features of one layer, `[*batch d_sae]`, of what is read there, `[*batch d_in]`; int or int32 `[]`."""
+        pre = jnp.asarray(x).astype(self.W_enc.dtype) @ self.W_enc[layer] + self.b_enc[layer]
+        return jump(pre, self.threshold[layer], self.bandwidth)
+
+    def decode_layer(self, features: Any, layer: int) -> Float[Array, "*batch d_out"]:
+        """The output of one layer, `[*batch d_out]`, of the features of the layers up to it, `[*batch d_sae]` each."""
+        return sum((one @ self.W_dec[m, layer] for m, one in enumerate(features)), self.b_dec[layer])
 
     def decode(self, features: Inputs) -> Float[Array, "*batch layer d_out"]:
         """The outputs of every layer `[*batch layer d_out]` from features `[*batch layer d_sae]`."""

@@ -1,0 +1,211 @@
+"""Direct linear effects: what embeddings, features and errors put into a feature's pre-activation, or into a logit.
+
+    effect of feature s on target t = activation_s * decoder_s . d(t) / d(written),  everything between them held
+
+d(t)/d(written) is one backward pass through the run in which attention patterns, norm denominators and MLP outputs are
+held; a chunk of targets goes back together. What is left is the constants': biases, positions, `b_enc` and `b_dec`.
+Ameisen et al. 2025, Circuit tracing, https://transformer-circuits.pub/2025/attribution-graphs/methods.html.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from interp_jax.core import Context, Intervention, capture, freeze, intervene, transform
+from interp_jax.interventions import add, per_layer
+
+EMBED, END = "embed", "unembed.in"
+GROUP = 2**24  # numbers of decoder rows that are gathered at once
+
+
+class Sites(NamedTuple):
+    """Where a graph reads and writes, and what it holds; all names of sites."""
+
+    read: str
+    written: str
+    frozen: tuple[str, ...]
+    cross: bool  # whether features write to all later layers, rows of `layer * d`
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["embed", "errors", "skips", "constant", "end"], meta_fields=[])
+@dataclass(frozen=True)
+class Sources:
+    """What flows, beside the features.
+
+    Attributes:
+      embed: `[position d_model]`.
+      errors: `[layer position d]`.
+      skips: what goes around features, `[layer d_in d_out]`, or None.
+      constant: what reaches the encoders where nothing flows, `[layer position d_in]`.
+      end: what reaches the unembedding there, `[position d_model]`.
+    """
+
+    embed: Array
+    errors: Array
+    skips: Array | None
+    constant: Array | None = None
+    end: Array | None = None
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["rows", "place", "activation"], meta_fields=[])
+@dataclass(frozen=True)
+class Blocks:
+    """The active features, in blocks of one layer and position each.
+
+    Attributes:
+      rows: int32 `[block slot]`, the feature's row of the table of decoders.
+      place: int32 `[block]`, `layer * n_positions + position`, or the position of features that write to all layers.
+      activation: `[block slot]`, 0 where there is none.
+    """
+
+    rows: Array
+    place: Array
+    activation: Array
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["layer", "position", "vector", "bias"], meta_fields=[])
+@dataclass(frozen=True)
+class Targets:
+    """What effects are on: `vector . x + bias`, of what is read at a layer (None: by the unembedding) and position.
+
+    Each int32 `[call target]`, vectors `[call target d]`, biases `[call target]`.
+    """
+
+    layer: Array | None
+    position: Array
+    vector: Array
+    bias: Array
+
+
+class Rows(NamedTuple):
+    """Effects on each target, `[call target ...]`: of each block's features `[block slot]`, of errors `[layer
+    position]`, of embeddings `[position]`, of the constants `[]`."""
+
+    features: Array
+    errors: Array
+    embed: Array
+    constant: Array
+
+
+def constants(f: Callable[..., Any], sites: Sites) -> Callable[..., tuple[Array, Array]]:
+    """What reaches encoders and unembedding where embeddings, features and errors are all zero.
+
+    Returns:
+      `g(written, sources, *args) -> ([layer position d_in], [position d_model])`; `written` `[layer position d]` are
+      what features and errors write together.
+    """
+    return transform(_constants, sites, f)
+
+
+def _constants(sites: Sites, f: Any, written: Array, sources: Sources, *args: Any, **kwargs: Any) -> Any:
+    run = _held_run(sites, f, sources.skips, args, kwargs, (sites.read, END))
+    zeros = jnp.zeros_like(sources.embed), jnp.zeros_like(written)
+    there, flowing = jax.jvp(run, zeros, (sources.embed, written))
+    return there[sites.read] - flowing[sites.read], there[END] - flowing[END]
+
+
+def effects(f: Callable[..., Any], sites: Sites, mesh: Mesh | None = None) -> Callable[..., Rows]:
+    """Effects on features (where targets have layers) or on what the unembedding reads.
+
+    Returns:
+      `g(targets, sources, blocks, decoders, *args) -> Rows`; decoders are the table of rows `[row d]`.
+    """
+    return transform(_effects, (sites, mesh), f)
+
+
+def _effects(
+    options: tuple[Sites, Mesh | None],
+    f: Any,
+    targets: Targets,
+    sources: Sources,
+    blocks: Blocks,
+    decoders: Array,
+    *args: Any,
+    **kwargs: Any,
+) -> Rows:
+    sites, mesh = options
+    of_features = targets.layer is not None
+    address = sites.read if of_features else END
+    run = _held_run(sites, f, sources.skips, args, kwargs, (address,))
+    zeros = jnp.zeros_like(sources.embed), jnp.zeros_like(sources.errors)
+    there, back = jax.vjp(run, zeros[0], zeros[1])
+    value = there[address]
+    constant = sources.constant if of_features else sources.end
+
+    def one(target: Targets) -> tuple[Array, Array, Array]:
+        place = (target.layer, target.position) if of_features else (target.position,)
+        told = jnp.zeros_like(value).at[place].set(target.vector.astype(value.dtype))
+        embed, written = (x.astype(jnp.float32) for x in back({address: told}))
+        left = jnp.vdot(target.vector, constant[place]) + target.bias
+        return (embed * sources.embed).sum(-1), written, left
+
+    def chunk(some: Targets) -> Rows:
+        if mesh is not None:
+            spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+            some = jax.tree.map(lambda x: lax.with_sharding_constraint(x, spread), some)
+        embed, written, left = jax.vmap(one)(some)
+        errors = jnp.einsum("tlpd,lpd->tlp", written, sources.errors)
+        return Rows(_of_features(written, blocks, decoders, cross=sites.cross), errors, embed, left)
+
+    return lax.map(chunk, targets)
+
+
+def _of_features(written: Array, blocks: Blocks, decoders: Array, *, cross: bool) -> Array:
+    """Slopes at what is written, `[target layer position d]` -> effects `[target block slot]`."""
+    n_targets, n_layers, n_positions, d = written.shape
+    if cross:
+        slopes = jnp.moveaxis(written, 1, 2).reshape(n_targets, n_positions, n_layers * d)
+    else:
+        slopes = written.reshape(n_targets, n_layers * n_positions, d)
+
+    def group(some: Blocks) -> Array:
+        rows = decoders[some.rows].astype(jnp.float32)  # [block slot d]
+        return jnp.einsum("tbd,bsd->tbs", slopes[:, some.place], rows) * some.activation
+
+    n_blocks, n_slots = blocks.rows.shape
+    n_groups = max(1, n_blocks * n_slots * decoders.shape[-1] // GROUP)
+    while n_blocks % n_groups:
+        n_groups += 1
+    parts = jax.tree.map(lambda x: x.reshape(n_groups, -1, *x.shape[1:]), blocks)
+    found = lax.map(group, parts)  # [group target block slot]
+    return jnp.moveaxis(found, 0, 1).reshape(n_targets, n_blocks, n_slots)
+
+
+def _held_run(sites: Sites, f: Any, skips: Array | None, args: Any, kwargs: Any, wanted: tuple[str, ...]) -> Any:
+    """A function of what is added to the embeddings and to what is written, linear since all else is held."""
+    held = freeze(f, sites.frozen)
+
+    def run(embed: Array, written: Array) -> dict[str, Array]:
+        source = _Source(written, skips, sites.read)
+        edits = {EMBED: add(embed), sites.written: per_layer(source)}
+        found = capture(intervene(held, edits), wanted, output=False)(*args, **kwargs)
+        return {name: value.astype(jnp.float32) for name, value in found.items()}
+
+    return run
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["change", "skip"], meta_fields=["read"])
+@dataclass(frozen=True)
+class _Source(Intervention):
+    """A value that is held, plus a change; what goes around the features still depends on what is read."""
+
+    change: Array
+    skip: Array | None
+    read: str
+
+    @property
+    def reads(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset() if self.skip is None else frozenset({self.read})
+
+    def __call__(self, value: Array, ctx: Context) -> Array:
+        out = lax.stop_gradient(value) + self.change.astype(value.dtype)
+        if self.skip is None:
+            return out
+        around = ctx.reads[self.read].astype(jnp.float32) @ self.skip
+        return out + (around - lax.stop_gradient(around)).astype(value.dtype)

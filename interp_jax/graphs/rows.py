@@ -1,0 +1,185 @@
+"""The rows of an attribution graph: a run of a prompt that is held, and the effects of all in it on each target."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
+
+from interp_jax.core import SiteInfo, capture, intervene, sites, transform
+from interp_jax.graphs.active import Active, find_active, tables
+from interp_jax.graphs.effects import EMBED, END, Blocks, Rows, Sites, Sources, Targets, constants, effects
+from interp_jax.graphs.placing import Placed, placed
+from interp_jax.graphs.replacement import frozen_sites
+from interp_jax.interventions import add
+
+OUT = "unembed.out"  # the logits before a soft cap
+BATCHES = 4  # of targets in a call
+
+
+class Block(NamedTuple):
+    """Some rows: effects on each target of the sources, which are features, errors, embeddings and the constants, float32
+    CSR `[target source]`; and what was left out, `[target]`."""
+
+    effects: sparse.csr_array
+    rest: np.ndarray
+
+
+@dataclass(frozen=True)
+class Held:
+    """The run of a prompt, with all that its rows are made of.
+
+    Attributes:
+      f, args: the function, and the model and tokens that it is called with.
+      sites: names of the sites.
+      layers: the numbers of the layers.
+      logits: `[position d_vocab]`, after any soft cap.
+      end: what the unembedding reads, `[position d_model]`.
+      sources: what flows beside the features.
+      active: the active features; `blocks` and `slot` are their form in a program.
+      encoders, decoders, biases: tables with a row for each feature, active or not.
+    """
+
+    f: Callable[..., Any]
+    args: tuple[Any, ...]
+    sites: Sites
+    layers: tuple[int, ...]
+    logits: np.ndarray
+    end: Array
+    sources: Sources
+    active: Active
+    blocks: Blocks
+    slot: np.ndarray
+    encoders: Array
+    decoders: Array
+    biases: Array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many layers and positions there are."""
+        return self.sources.errors.shape[:2]
+
+
+def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int) -> Held:
+    """Runs the prompt. Arguments and errors are those of `attribution_graph`."""
+    known = sites(f, model, tokens)
+    found = placed(transcoders, known)
+    where, layers = _sites(found, known), known[found[0].written].layers or ()
+    logits, acts = capture(f, (where.read, where.written, EMBED, END))(model, tokens)
+    acts = {name: value.astype(jnp.float32) for name, value in acts.items()}
+    active = find_active(found, layers, acts[where.read], n_first)
+    if not len(active):
+        raise ValueError("attribution_graph: no feature is active on this prompt: are these the model's transcoders?")
+    later = jnp.arange(len(tokens))[:, None] >= n_first
+    features, around, skips = _reconstructed(found, layers, acts[where.read])
+    errors = (acts[where.written] - features - around) * later
+    flowing = (acts[where.written] - around) * later
+    sources = Sources(acts[EMBED], errors, skips)
+    constant, end = constants(f, where)(flowing, sources, model, tokens)
+    sources = replace(sources, constant=constant, end=end)
+    blocks, slot = active.blocks(len(tokens), cross=where.cross)
+    logits = np.asarray(logits, np.float32)
+    return Held(f, (model, tokens), where, layers, logits, acts[END], sources, active, blocks, slot, *tables(found))
+
+
+def _sites(found: Sequence[Placed], known: Mapping[str, SiteInfo]) -> Sites:
+    first, kind = found[0], type(found[0].dictionary).__name__
+    pairs = sorted({(one.read, one.written) for one in found})
+    if len(pairs) > 1 or (first.layer is None and len(found) > 1):
+        raise ValueError(f"attribution_graph: transcoders of {pairs}: give those of one pair of sites, or one for all")
+    if not first.dictionary.reads_pair:
+        raise ValueError(f"attribution_graph: a {kind} at {first.read!r} is no transcoder: see graphs.feature_circuit")
+    if odd := [one.dictionary.normalization for one in found if one.dictionary.normalization != "none"]:
+        raise ValueError(f"attribution_graph: a {kind} with normalization={odd[0]!r} is not linear in what it reads")
+    if missing := [name for name in (EMBED, END) if name not in known]:
+        raise ValueError(f"attribution_graph: the model has no site {missing[0]!r}; name it")
+    return Sites(first.read, first.written, frozen_sites(known), first.layer is None)
+
+
+def _reconstructed(found: Sequence[Placed], layers: Sequence[int], read: Array) -> tuple[Array, Array, Array | None]:
+    """What features write, and what is written around them (biases and skips), `[layer position d]`; the skips."""
+    first = found[0].dictionary
+    if found[0].layer is None:
+        x = jnp.moveaxis(read, 0, -2)
+        features = first.encode(x)
+        around = jnp.broadcast_to(first.b_dec[:, None], (*read.shape[:2], first.b_dec.shape[-1]))
+        return jnp.moveaxis(first.decode(features), -2, 0) - around, around, None
+    d = first.W_dec.shape[-1]
+    features, around = (jnp.zeros((*read.shape[:2], d), jnp.float32) for _ in range(2))
+    skips = jnp.zeros((len(layers), read.shape[-1], d), jnp.float32)
+    for one in found:
+        place, x = layers.index(one.layer), read[layers.index(one.layer)]
+        around = around.at[place].set(one.dictionary.b_dec + one.dictionary.skip(x))
+        features = features.at[place].set(one.dictionary.encode(x) @ one.dictionary.W_dec)
+        skips = skips.at[place].set(one.dictionary.skip(jnp.eye(x.shape[-1], dtype=x.dtype)))
+    return features, around, skips if bool(jnp.any(skips)) else None
+
+
+def of_features(run: Held, some: np.ndarray, size: int, *, mesh: Any, n_edges: int | None) -> Block:
+    """The rows of active features, int `[target]`; `size` of them go back at once."""
+    active = run.active
+    rows = active.row[some]
+    where = active.layer[some], active.position[some]
+    return _rows(run, *where, run.encoders[rows], run.biases[rows], size, mesh, n_edges)
+
+
+def of_ends(run: Held, at: int, vectors: Array, biases: Array, size: int, *, mesh: Any, n_edges: int | None) -> Block:
+    """The rows of directions `[target d_model]` of what the unembedding reads at a position."""
+    return _rows(run, None, np.full(len(vectors), at), vectors, biases, size, mesh, n_edges)
+
+
+def directions(run: Held, at: int, combinations: np.ndarray) -> tuple[Array, Array]:
+    """Combinations of logits, `[target d_vocab]`, as directions of what the unembedding reads, and their biases."""
+    return transform(_directions, None, run.f)(jnp.asarray(combinations), jnp.int32(at), *run.args)
+
+
+def _directions(_: None, f: Any, combinations: Array, at: Array, *args: Any) -> tuple[Array, Array]:
+    out = OUT if OUT in sites(f, *args) else "logits"
+    base = capture(f, END, output=False)(*args)[END]
+
+    def logits(change: Array) -> Array:
+        return capture(intervene(f, {END: add(change)}), out, output=False)(*args)[out][at].astype(jnp.float32)
+
+    value, back = jax.vjp(logits, jnp.zeros_like(base))
+    found = jax.vmap(lambda one: back(one)[0][at])(combinations).astype(jnp.float32)
+    return found, combinations @ value - found @ base[at].astype(jnp.float32)
+
+
+def _rows(
+    run: Held, layer: Any, position: Any, vector: Array, bias: Array, size: int, mesh: Any, n_edges: int | None
+) -> Block:
+    n = len(position)
+    per_call = size * min(BATCHES, -(-n // size))
+    parts = []
+    for start in range(0, n, per_call):
+        # All calls have one size, and the last is filled up with its first target: another size is another program.
+        index = np.arange(start, start + per_call)
+        index[index >= n] = start
+        shape = (-1, size)
+        targets = Targets(
+            None if layer is None else jnp.asarray(layer[index]).reshape(shape),
+            jnp.asarray(position[index]).reshape(shape).astype(jnp.int32),
+            vector[index].reshape(*shape, vector.shape[-1]).astype(jnp.float32),
+            bias[index].reshape(shape).astype(jnp.float32),
+        )
+        found = effects(run.f, run.sites, mesh)(targets, run.sources, run.blocks, run.decoders, *run.args)
+        parts.append(_sparse(run, found, min(per_call, n - start), n_edges))
+    rest = np.concatenate([part.rest for part in parts])
+    return Block(sparse.csr_array(sparse.vstack([part.effects for part in parts], format="csr")), rest)
+
+
+def _sparse(run: Held, found: Rows, n: int, n_edges: int | None) -> Block:
+    """The first `n` rows, of all of them or of the largest edges alone."""
+    each = [np.asarray(x).reshape(-1, x[0, 0].size) for x in found]
+    each[0] = each[0][:, run.slot]
+    dense = np.concatenate(each, axis=1)[:n]
+    rest = np.zeros(n, np.float32)
+    if n_edges is not None and n_edges < dense.shape[1] - 1:
+        small = np.argpartition(-np.abs(dense[:, :-1]), n_edges, axis=1)[:, n_edges:]
+        rest = np.take_along_axis(dense, small, 1).sum(1)
+        np.put_along_axis(dense, small, 0, 1)
+    return Block(sparse.csr_array(dense), rest)
