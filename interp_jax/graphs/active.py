@@ -76,12 +76,13 @@ def find_active(found: Sequence[Placed], layers: Sequence[int], read: Any, n_fir
             position, index = np.nonzero(features)
             parts.append((np.full(len(index), layer), position, index, start + index, features[position, index]))
             start += features.shape[-1]
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Active(*(x.astype(np.int32) for x in columns[:4]), columns[4].astype(np.float32))
+    *places, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    layer, position, index, row = (x.astype(np.int32) for x in places)
+    return Active(layer, position, index, row, value.astype(np.float32))
 
 
 @jax.jit
-def _encoded(dictionary: Any, x: jax.Array, layer: int | None) -> jax.Array:
+def _encoded(dictionary: Any, x: jax.Array, layer: Any) -> jax.Array:
     found = dictionary.encode(x) if layer is None else dictionary.encode_layer(x, layer)
     return found.astype(jnp.float32)
 

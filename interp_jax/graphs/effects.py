@@ -136,7 +136,7 @@ def _effects(
     zeros = jnp.zeros_like(sources.embed), jnp.zeros_like(sources.errors)
     there, back = jax.vjp(run, zeros[0], zeros[1])
     value = there[address]
-    constant = sources.constant if of_features else sources.end
+    constant = jnp.asarray(sources.constant if of_features else sources.end)
 
     def one(target: Targets) -> tuple[Array, Array, Array]:
         place = (target.layer, target.position) if of_features else (target.position,)
@@ -147,7 +147,8 @@ def _effects(
 
     def chunk(some: Targets) -> Rows:
         if mesh is not None:
-            spread = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+            auto = Mesh(mesh.devices, mesh.axis_names)
+            spread = NamedSharding(auto, PartitionSpec(mesh.axis_names))
             some = jax.tree.map(lambda x: lax.with_sharding_constraint(x, spread), some)
         embed, written, left = jax.vmap(one)(some)
         errors = jnp.einsum("tlpd,lpd->tlp", written, sources.errors)

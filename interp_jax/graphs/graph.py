@@ -9,12 +9,13 @@ nothing leads to. Ameisen et al. 2025, Circuit tracing; Hanna et al. 2025, circu
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-KINDS = ("feature", "error", "embedding", "constant", "logit", "direction")
+from interp_jax.graphs.format import KINDS, to_json
 
 
 class Scores(NamedTuple):
@@ -27,6 +28,19 @@ class Scores(NamedTuple):
 
     replacement: float
     completeness: float
+
+
+class Node(NamedTuple):
+    """One node, as `Graph.nodes` tells it: see `Graph` for what its fields mean."""
+
+    id: str
+    kind: str
+    layer: int
+    position: int
+    index: int
+    activation: float
+    weight: float
+    name: str
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,13 @@ class Graph:
     def where(self, *kinds: str) -> np.ndarray:
         """Which nodes are of some kinds, bool `[node]`."""
         return np.isin(self.kind, [KINDS.index(kind) for kind in kinds])
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, one after another."""
+        columns = (self.layer, self.position, self.index, self.activation, self.weight)
+        kinds, plain = (KINDS[kind] for kind in self.kind), (column.tolist() for column in columns)
+        return tuple(map(Node, self.ids, kinds, *plain, (self.names.get(i, "") for i in range(len(self)))))
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -213,6 +234,10 @@ class Graph:
         self._check([node for some in groups.values() for node in some])
         return replace(self, groups={name: tuple(map(int, some)) for name, some in groups.items()})
 
+    def to_json(self, path: str | Path, **options: Any) -> Path:
+        """Writes the graph for viewers: see `graphs.to_json`, which has the options."""
+        return to_json(self, path, **options)
+
     def _check(self, nodes: Any) -> None:
         if wrong := [node for node in nodes if not 0 <= node < len(self)]:
             raise ValueError(f"graph: no node {wrong[0]}: it has {len(self)}; look for it by find")
@@ -221,8 +246,8 @@ class Graph:
 def flow(A: Any, weight: np.ndarray) -> np.ndarray:
     """`w (A + A^2 + ...)` of a graph without circles, float64 `[node]`."""
     back, total = sparse.csr_array(A.T), np.zeros(A.shape[1])
-    current = back @ weight.astype(np.float64)
-    while current.max(initial=0) > 1e-12 * max(total.max(initial=0), 1e-300):
+    current: Any = back @ weight.astype(np.float64)
+    while current.max(initial=0.0) > 1e-12 * max(total.max(initial=0.0), 1e-300):
         total += current
         current = back @ current
     return total

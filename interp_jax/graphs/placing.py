@@ -123,9 +123,9 @@ def _check(one: Placed, known: Mapping[str, SiteInfo]) -> None:
         if name not in known:
             raise ValueError(f"transcoders: the model has no site {name!r}, at which a {kind} belongs")
     info = known[one.read]
-    layers = info.layers or ()
+    layers: tuple[int, ...] = info.layers or ()
     if one.layer is not None and one.layer not in layers:
-        raise ValueError(f"transcoders: one of layer {one.layer}, and the model has layers {layers[0]} to {layers[-1]}")
+        raise ValueError(f"transcoders: one of layer {one.layer}, and the model has {len(layers)} layers")
     if one.layer is None and one.dictionary.input_shape[0] != len(layers):
         raise ValueError(
             f"transcoders: a {kind} of {one.dictionary.input_shape[0]} layers for a model of {len(layers)}: it belongs "

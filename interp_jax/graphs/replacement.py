@@ -175,8 +175,9 @@ def _decoding(found: list[Placed], known: Mapping[str, SiteInfo], held: Held | N
         else:
             for p in group:
                 error = None if errors is None else errors[layers.index(p.layer)]
-                names = [None if name is None else _numbered(name, p.layer) for name in (source, p.features)]
-                edits[_numbered(written, p.layer)] = _Decode(p.dictionary, error, *names)
+                reading = None if source is None else _numbered(source, p.layer)
+                features = _numbered(p.features, p.layer)
+                edits[_numbered(written, p.layer)] = _Decode(p.dictionary, error, reading, features)
             if errors is not None and first.dictionary.reads_pair:
                 rest = set(layers) - {p.layer for p in group}
                 edits |= {_numbered(written, layer): replace(errors[layers.index(layer)]) for layer in rest}

@@ -22,8 +22,8 @@ BATCHES = 4  # of targets in a call
 
 
 class Block(NamedTuple):
-    """Some rows: effects on each target of the sources, which are features, errors, embeddings and the constants, float32
-    CSR `[target source]`; and what was left out, `[target]`."""
+    """Some rows: effects of features, errors, embeddings and the constants, float32 CSR `[target source]`; and what was
+    left out, `[target]`."""
 
     effects: sparse.csr_array
     rest: np.ndarray
@@ -61,7 +61,8 @@ class Held:
     @property
     def shape(self) -> tuple[int, int]:
         """How many layers and positions there are."""
-        return self.sources.errors.shape[:2]
+        n_layers, n_positions, _ = self.sources.errors.shape
+        return n_layers, n_positions
 
 
 def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int) -> Held:
@@ -76,8 +77,8 @@ def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_f
         raise ValueError("attribution_graph: no feature is active on this prompt: are these the model's transcoders?")
     later = jnp.arange(len(tokens))[:, None] >= n_first
     features, around, skips = _reconstructed(found, layers, acts[where.read])
-    errors = (acts[where.written] - features - around) * later
-    flowing = (acts[where.written] - around) * later
+    flowing = jnp.where(later, acts[where.written] - around, 0)
+    errors = jnp.where(later, flowing - features, 0)
     sources = Sources(acts[EMBED], errors, skips)
     constant, end = constants(f, where)(flowing, sources, model, tokens)
     sources = replace(sources, constant=constant, end=end)

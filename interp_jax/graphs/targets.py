@@ -53,27 +53,27 @@ def feature(layer: int, position: int, index: int, *, weight: float = 1.0) -> tu
     return "feature", layer, position, index, weight
 
 
-def chosen(targets: Any, logits: np.ndarray, tokenizer: Any, shape: tuple[int, int, int], d_model: int) -> list[Target]:
+def chosen(targets: Any, logits: np.ndarray, tokenizer: Any, d_model: int) -> list[Target]:
     """The targets that are asked for.
 
     Args:
       targets: as `attribution_graph` takes them.
       logits: `[d_vocab]` of the explained position.
       tokenizer: gives the number of a token's text, or None.
-      shape: numbers of layers, positions and features.
       d_model: width of directions.
 
     Raises:
       TypeError: a target of no known form.
-      ValueError: text that is not one token, or without a tokenizer; a token, feature or direction that is not there.
+      ValueError: text that is not one token, or without a tokenizer; a token that is not there, a direction of another
+        width.
     """
-    if targets is None or isinstance(targets, int | float) and not isinstance(targets, bool):
-        return likeliest(logits, tokenizer, MOST if targets is None else operator.index(targets))
+    if targets is None or isinstance(targets, int):
+        return likeliest(logits, tokenizer, MOST if targets is None else targets)
     if isinstance(targets, str) or not isinstance(targets, Sequence):
         raise TypeError(f"targets: a sequence of tokens, texts and such, or how many logits, not {targets!r:.60}")
     if not targets:
         raise ValueError("targets: none is given; leave it out for the likeliest tokens")
-    return [_target(one, logits, tokenizer, shape, d_model) for one in targets]
+    return [_target(one, logits, tokenizer, d_model) for one in targets]
 
 
 def likeliest(logits: np.ndarray, tokenizer: Any, most: int) -> list[Target]:
@@ -86,7 +86,7 @@ def likeliest(logits: np.ndarray, tokenizer: Any, most: int) -> list[Target]:
     return [Target(_shown(int(token), tokenizer), float(chances[token]), ((int(token), 1.0),)) for token in order[:n]]
 
 
-def _target(one: Any, logits: np.ndarray, tokenizer: Any, shape: tuple[int, int, int], d_model: int) -> Target:
+def _target(one: Any, logits: np.ndarray, tokenizer: Any, d_model: int) -> Target:
     if isinstance(one, str) or hasattr(one, "__index__"):
         token = _token(one, tokenizer, len(logits))
         return Target(_shown(token, tokenizer), float(_chances(logits)[token]), ((token, 1.0),))
@@ -95,11 +95,8 @@ def _target(one: Any, logits: np.ndarray, tokenizer: Any, shape: tuple[int, int,
         name = f"{_shown(more, tokenizer)} - {_shown(less, tokenizer)}"
         return Target(name, float(one[3]), ((more, 1.0), (less, -1.0)))
     if isinstance(one, tuple) and len(one) == 5 and one[0] == "feature":
-        place = tuple(map(operator.index, one[1:4]))
-        if not all(0 <= i < n for i, n in zip(place, shape, strict=True)):
-            sizes = " x ".join(map(str, shape))
-            raise ValueError(f"targets: no feature {place}: there are layers x positions x features {sizes}")
-        return Target(f"feature {place[0]}.{place[2]} at {place[1]}", float(one[4]), feature=place)
+        layer, position, index = map(operator.index, one[1:4])
+        return Target(f"feature {layer}.{index} at {position}", float(one[4]), feature=(layer, position, index))
     if isinstance(one, tuple) and len(one) == 3 and isinstance(one[0], str):
         vector = np.asarray(one[2], np.float32)
         if vector.shape != (d_model,):

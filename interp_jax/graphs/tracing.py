@@ -16,7 +16,8 @@ from scipy import sparse
 
 from interp_jax.graphs import rows
 from interp_jax.graphs.active import Active, bucket
-from interp_jax.graphs.graph import KINDS, Graph
+from interp_jax.graphs.format import KINDS
+from interp_jax.graphs.graph import Graph
 from interp_jax.graphs.targets import Target, chosen
 from interp_jax.progress import Progress
 
@@ -85,8 +86,8 @@ def attribution_graph(
         raise ValueError(f"position={position}: the prompt has {len(tokens)} tokens")
     at = position % len(tokens)
     run = rows.held(f, transcoders, model, tokens, n_first)
-    active, d_model = run.active, run.end.shape[-1]
-    goals = chosen(targets, run.logits[at], tokenizer, (*run.shape, 1 + int(active.index.max())), d_model)
+    active = run.active
+    goals = chosen(targets, run.logits[at], tokenizer, run.end.shape[-1])
     own = _own(goals, active, run.layers)
     n = len(active) if n_features is None else max(min(n_features, len(active)), len(own))
     size = chunk or max(1, min(AT_ONCE, bucket(-(-n // rows.BATCHES)), MEMORY // run.sources.errors.nbytes))
@@ -122,11 +123,10 @@ def _own(goals: Sequence[Target], active: Active, layers: Sequence[int]) -> np.n
     for goal in goals:
         if goal.feature is not None:
             layer, position, index = goal.feature
-            here = (active.layer == layer) & (active.position == position) & (active.index == index)
+            here = (np.asarray(layers)[active.layer] == layer) & (active.position == position)
+            here &= active.index == index
             if not here.any():
-                raise ValueError(
-                    f"targets: feature {index} of layer {layers[layer]} is not active at position {position}"
-                )
+                raise ValueError(f"targets: feature {index} of layer {layer} is not active at position {position}")
             found.append(int(np.flatnonzero(here)[0]))
     return np.array(found, int)
 
@@ -154,18 +154,19 @@ def _influence(
       start: of features that are explained, `[feature]`, 0 elsewhere.
       done: the features that have rows, in their order.
     """
-    A = abs(sparse.csr_array(sparse.vstack([block.effects for block in found])[:, :-1])) if found else None
     first = np.where(start > 0, np.inf, 0.0)
-    if A is None:
+    if not found:
         return first
+    A = abs(sparse.csr_array(sparse.vstack([block.effects[:, :-1] for block in found])))
     total = np.asarray(A.sum(1)).ravel()
-    back = sparse.csr_array((sparse.diags_array(1 / np.where(total > 0, total, 1)) @ A)[:, : len(start)].T)
+    shares = sparse.csr_array(sparse.diags_array(1 / np.where(total > 0, total, 1)) @ A)
+    back = sparse.csr_array(shares[:, : len(start)].T)
     n_ends, current, all_of_it = len(weights), start.astype(np.float64), np.zeros(len(start))
     flowing = np.concatenate([np.asarray(weights, float), current[done]])
     while True:
-        current = back @ flowing
+        current = np.asarray(back @ flowing)
         all_of_it += current
-        if current.max(initial=0) <= 1e-6 * max(all_of_it.max(initial=0), 1e-300):
+        if current.max(initial=0.0) <= 1e-6 * max(all_of_it.max(initial=0.0), 1e-300):
             break
         flowing = np.concatenate([np.zeros(n_ends), current[done]])
     first[done] = 0
@@ -216,14 +217,15 @@ def _assembled(
     weight = np.zeros(n, np.float32)
     weight[n_sources:] = [goal.weight for goal in ends]
     np.add.at(weight, np.searchsorted(order, own), [goal.weight for goal in goals if goal.feature is not None])
-    columns = {
-        "layer": [numbers[active.layer[order]], numbers[layer], unplaced, none, np.full(len(ends), -1)],
-        "position": [active.position[order], position, where, none, np.full(len(ends), at)],
-        "index": [active.index[order], np.full(len(layer), -1), ids, none, logits],
-    }
+    layers = [numbers[active.layer[order]], numbers[layer], unplaced, none, np.full(len(ends), -1)]
+    positions = [active.position[order], position, where, none, np.full(len(ends), at)]
+    indices = [active.index[order], np.full(len(layer), -1), ids, none, np.array(logits, int)]
+    int32 = lambda parts: np.concatenate(parts).astype(np.int32)  # noqa: E731
     return Graph(
         kind=np.array([KINDS.index(kind) for kind in kinds], np.int8),
-        **{name: np.concatenate(parts).astype(np.int32) for name, parts in columns.items()},
+        layer=int32(layers),
+        position=int32(positions),
+        index=int32(indices),
         activation=value.astype(np.float32),
         weight=weight,
         edges=sparse.csr_array(edges, dtype=np.float32),
