@@ -11,13 +11,14 @@ import time
 BORN = time.perf_counter()  # a child imports this first
 
 
-def run(script: str, *words: str, **environment: str) -> dict[str, float]:
-    """The figures that `script` tells when it is run with these words, and `process`: its seconds from start to end."""
+def run(script: str, *words: str, python: str = sys.executable, **environment: str) -> dict[str, float]:
+    """The figures that `script` tells when it is run with these words, and `process`: its seconds from start to end.
+
+    `python` is the interpreter, of another environment where a peer needs one.
+    """
 
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, script, *words], capture_output=True, text=True, env=os.environ | environment
-    )
+    done = subprocess.run([python, script, *words], capture_output=True, text=True, env=os.environ | environment)
     seconds = time.perf_counter() - start
     if done.returncode:
         raise RuntimeError(f"{Path(script).name} {' '.join(words)}: {done.stderr.strip().splitlines()[-1]}")
