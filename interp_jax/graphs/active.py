@@ -36,7 +36,7 @@ class Active:
     def blocks(self, n_positions: int, *, cross: bool) -> tuple[Blocks, np.ndarray]:
         """The features in blocks, and the slot of each, int `[feature]`, of the blocks laid out flat.
 
-        The number of blocks is rounded up, so that few programs serve all prompts.
+        The number of blocks is rounded up by `bucket`.
         """
         group = self.layer * n_positions + self.position
         starts = np.flatnonzero(np.diff(group, prepend=-1))
@@ -54,9 +54,8 @@ class Active:
 
 
 def bucket(n: int) -> int:
-    """At least `n`, and one of few numbers: by at most a quarter more."""
-    step = max(1, 2 ** (max(n, 1).bit_length() - 3))
-    return -(-max(n, 1) // step) * step
+    """The next power of two, so that few programs serve all prompts."""
+    return 1 << (max(n, 1) - 1).bit_length()
 
 
 def find_active(found: Sequence[Placed], layers: Sequence[int], read: Any, n_first: int) -> Active:

@@ -74,7 +74,7 @@ class Blocks:
 class Targets:
     """What effects are on: `vector . x + bias`, of what is read at a layer (None: by the unembedding) and position.
 
-    Each int32 `[call target]`, vectors `[call target d]`, biases `[call target]`.
+    Each int32 `[target]`, vectors `[target d]`, biases `[target]`.
     """
 
     layer: Array | None
@@ -84,7 +84,7 @@ class Targets:
 
 
 class Rows(NamedTuple):
-    """Effects on each target, `[call target ...]`: of each block's features `[block slot]`, of errors `[layer
+    """Effects on each target, `[target ...]`: of each block's features `[block slot]`, of errors `[layer
     position]`, of embeddings `[position]`, of the constants `[]`."""
 
     features: Array
@@ -145,16 +145,12 @@ def _effects(
         left = jnp.vdot(target.vector, constant[place]) + target.bias
         return (embed * sources.embed).sum(-1), written, left
 
-    def chunk(some: Targets) -> Rows:
-        if mesh is not None:
-            auto = Mesh(mesh.devices, mesh.axis_names)
-            spread = NamedSharding(auto, PartitionSpec(mesh.axis_names))
-            some = jax.tree.map(lambda x: lax.with_sharding_constraint(x, spread), some)
-        embed, written, left = jax.vmap(one)(some)
-        errors = jnp.einsum("tlpd,lpd->tlp", written, sources.errors)
-        return Rows(_of_features(written, blocks, decoders, cross=sites.cross), errors, embed, left)
-
-    return lax.map(chunk, targets)
+    if mesh is not None:
+        spread = NamedSharding(Mesh(mesh.devices, mesh.axis_names), PartitionSpec(mesh.axis_names))
+        targets = jax.tree.map(lambda x: lax.with_sharding_constraint(x, spread), targets)
+    embed, written, left = jax.vmap(one)(targets)
+    errors = jnp.einsum("tlpd,lpd->tlp", written, sources.errors)
+    return Rows(_of_features(written, blocks, decoders, cross=sites.cross), errors, embed, left)
 
 
 def _of_features(written: Array, blocks: Blocks, decoders: Array, *, cross: bool) -> Array:

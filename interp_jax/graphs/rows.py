@@ -18,7 +18,7 @@ from interp_jax.graphs.replacement import frozen_sites
 from interp_jax.interventions import add
 
 OUT = "unembed.out"  # the logits before a soft cap
-BATCHES = 4  # of targets in a call
+FEW = 16  # ends in a batch
 
 
 class Block(NamedTuple):
@@ -128,14 +128,17 @@ def of_features(run: Held, some: np.ndarray, size: int, *, mesh: Any, n_edges: i
     return _rows(run, *where, run.encoders[rows], run.biases[rows], size, mesh, n_edges)
 
 
-def of_ends(run: Held, at: int, vectors: Array, biases: Array, size: int, *, mesh: Any, n_edges: int | None) -> Block:
+def of_ends(run: Held, at: int, vectors: Array, biases: Array, *, mesh: Any, n_edges: int | None) -> Block:
     """The rows of directions `[target d_model]` of what the unembedding reads at a position."""
-    return _rows(run, None, np.full(len(vectors), at), vectors, biases, size, mesh, n_edges)
+    return _rows(run, None, np.full(len(vectors), at), vectors, biases, FEW, mesh, n_edges)
 
 
 def directions(run: Held, at: int, combinations: np.ndarray) -> tuple[Array, Array]:
     """Combinations of logits, `[target d_vocab]`, as directions of what the unembedding reads, and their biases."""
-    return transform(_directions, None, run.f)(jnp.asarray(combinations), jnp.int32(at), *run.args)
+    n = len(combinations)
+    filled = np.pad(combinations, ((0, -n % FEW), (0, 0)))  # to few sizes: each is a program
+    vectors, biases = transform(_directions, None, run.f)(jnp.asarray(filled), jnp.int32(at), *run.args)
+    return vectors[:n], biases[:n]
 
 
 def _directions(_: None, f: Any, combinations: Array, at: Array, *args: Any) -> tuple[Array, Array]:
@@ -153,29 +156,27 @@ def _directions(_: None, f: Any, combinations: Array, at: Array, *args: Any) -> 
 def _rows(
     run: Held, layer: Any, position: Any, vector: Array, bias: Array, size: int, mesh: Any, n_edges: int | None
 ) -> Block:
-    n = len(position)
-    per_call = size * min(BATCHES, -(-n // size))
-    parts = []
-    for start in range(0, n, per_call):
-        # All calls have one size, and the last is filled up with its first target: another size is another program.
-        index = np.arange(start, start + per_call)
+    n, parts = len(position), []
+    size += 0 if mesh is None else -size % mesh.size  # each device gets as many
+    for start in range(0, n, size):
+        # All batches have one size, and the last is filled up with its first target: another size is another program.
+        index = np.arange(start, start + size)
         index[index >= n] = start
-        shape = (-1, size)
         targets = Targets(
-            None if layer is None else jnp.asarray(layer[index]).reshape(shape),
-            jnp.asarray(position[index]).reshape(shape).astype(jnp.int32),
-            vector[index].reshape(*shape, vector.shape[-1]).astype(jnp.float32),
-            bias[index].reshape(shape).astype(jnp.float32),
+            None if layer is None else jnp.asarray(layer[index], jnp.int32),
+            jnp.asarray(position[index], jnp.int32),
+            vector[index].astype(jnp.float32),
+            bias[index].astype(jnp.float32),
         )
         found = effects(run.f, run.sites, mesh)(targets, run.sources, run.blocks, run.decoders, *run.args)
-        parts.append(_sparse(run, found, min(per_call, n - start), n_edges))
+        parts.append(_sparse(run, found, min(size, n - start), n_edges))
     rest = np.concatenate([part.rest for part in parts])
     return Block(sparse.csr_array(sparse.vstack([part.effects for part in parts], format="csr")), rest)
 
 
 def _sparse(run: Held, found: Rows, n: int, n_edges: int | None) -> Block:
     """The first `n` rows, of all of them or of the largest edges alone."""
-    each = [np.asarray(x).reshape(-1, x[0, 0].size) for x in found]
+    each = [np.asarray(x).reshape(len(x), -1) for x in found]
     each[0] = each[0][:, run.slot]
     dense = np.concatenate(each, axis=1)[:n]
     rest = np.zeros(n, np.float32)

@@ -21,6 +21,7 @@ from interp_jax.graphs.graph import Graph
 from interp_jax.graphs.targets import Target, chosen
 from interp_jax.progress import Progress
 
+BATCHES = 4  # of features, from one ranking of those that are left to the next
 AT_ONCE, MEMORY = 256, 2**28  # targets that go back together at most, and bytes of their slopes
 
 
@@ -90,16 +91,16 @@ def attribution_graph(
     goals = chosen(targets, run.logits[at], tokenizer, run.end.shape[-1])
     own = _own(goals, active, run.layers)
     n = len(active) if n_features is None else max(min(n_features, len(active)), len(own))
-    size = chunk or max(1, min(AT_ONCE, bucket(-(-n // rows.BATCHES)), MEMORY // run.sources.errors.nbytes))
+    size = chunk or max(1, min(AT_ONCE, bucket(n), MEMORY // run.sources.errors.nbytes))
     options = {"mesh": mesh, "n_edges": n_edges}
     ends = [goal for goal in goals if goal.feature is None]
-    found = [rows.of_ends(run, at, *_directions(run, ends, at), min(size, len(ends)), **options)] if ends else []
+    found = [rows.of_ends(run, at, *_directions(run, ends, at), **options)] if ends else []
     start, done = np.zeros(len(active)), np.zeros(0, int)
     np.add.at(start, own, [goal.weight for goal in goals if goal.feature is not None])
     with Progress("features of the graph", n) as progress:
         while len(done) < n:
             progress.update(len(done))
-            n_next = min(size * rows.BATCHES, n - len(done))
+            n_next = min(size * BATCHES, n - len(done))
             left = np.setdiff1d(np.arange(len(active)), done)
             if n < len(active):
                 influence = _influence(found, [goal.weight for goal in ends], start, done)
