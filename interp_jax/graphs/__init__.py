@@ -1,5 +1,15 @@
 """Graphs of features: replacement models, and what each feature does to later ones and to the output."""
 
+from interp_jax.graphs.changing import (
+    Changes,
+    Effects,
+    change,
+    feature_edits,
+    feature_effects,
+    predicted,
+    random_changes,
+    swap,
+)
 from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json
@@ -9,6 +19,8 @@ from interp_jax.graphs.targets import difference, feature
 from interp_jax.graphs.tracing import attribution_graph
 
 __all__ = [
+    "Changes",
+    "Effects",
     "Graph",
     "Held",
     "KINDS",
@@ -16,13 +28,19 @@ __all__ = [
     "Scores",
     "attribution_graph",
     "cantor",
+    "change",
     "cluster",
     "collapse",
     "difference",
     "feature",
+    "feature_edits",
+    "feature_effects",
     "from_json",
     "hold",
     "merge",
+    "predicted",
+    "random_changes",
     "replace_mlps",
+    "swap",
     "to_json",
 ]

@@ -144,3 +144,8 @@ def _check(one: Placed, known: Mapping[str, SiteInfo]) -> None:
             f"transcoders: a {kind} writes {d_out} numbers, and {one.written!r} has "
             f"{known[one.written].shape[-1]}: it belongs to another model"
         )
+
+
+def unchecked(transcoders: Any) -> list[Placed]:
+    """The dictionaries in their places, before a model is there to check them against."""
+    return [_placed(key, one) for key, one in _items(transcoders, {})]
