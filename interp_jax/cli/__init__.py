@@ -21,6 +21,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     from interp_jax.cli import programs
     from interp_jax.cli.attention import attention
+    from interp_jax.cli.graph import graph
     from interp_jax.cli.patch import patch
     from interp_jax.cli.quickstart import quickstart
     from interp_jax.cli.sites import sites
@@ -41,6 +42,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "attention": attention,
                 "patch": patch,
                 "steer": steer,
+                "graph": graph,
                 "train-dictionary": train_dictionary,
             },
             prog="interp-jax",
