@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.graphs.effects import Blocks
+from interp_jax.graphs.effects import Blocks, bucket
 from interp_jax.graphs.placing import Placed
 
 SLOTS = 16  # features in a block
@@ -51,11 +51,6 @@ class Active:
         place[: n_blocks.sum()] = np.repeat((self.position if cross else group)[starts], n_blocks)
         made = Blocks(jnp.asarray(rows.reshape(-1, SLOTS)), jnp.asarray(place), jnp.asarray(value.reshape(-1, SLOTS)))
         return made, slot
-
-
-def bucket(n: int) -> int:
-    """The next power of two, so that few programs serve all prompts."""
-    return 1 << (max(n, 1) - 1).bit_length()
 
 
 def find_active(found: Sequence[Placed], layers: Sequence[int], read: Any, n_first: int) -> Active:

@@ -134,44 +134,50 @@ def _effects(
     address = sites.read if of_features else END
     run = _held_run(sites, f, sources.skips, args, kwargs, (address,))
     zeros = jnp.zeros_like(sources.embed), jnp.zeros_like(sources.errors)
-    there, back = jax.vjp(run, zeros[0], zeros[1])
-    value = there[address]
-    constant = jnp.asarray(sources.constant if of_features else sources.end)
-
-    def one(target: Targets) -> tuple[Array, Array, Array]:
-        place = (target.layer, target.position) if of_features else (target.position,)
-        told = jnp.zeros_like(value).at[place].set(target.vector.astype(value.dtype))
-        embed, written = (x.astype(jnp.float32) for x in back({address: told}))
-        left = jnp.vdot(target.vector, constant[place]) + target.bias
-        return (embed * sources.embed).sum(-1), written, left
-
+    there, back = jax.vjp(run, *zeros)
     if mesh is not None:
         spread = NamedSharding(Mesh(mesh.devices, mesh.axis_names), PartitionSpec(mesh.axis_names))
         targets = jax.tree.map(lambda x: lax.with_sharding_constraint(x, spread), targets)
-    embed, written, left = jax.vmap(one)(targets)
-    errors = jnp.einsum("tlpd,lpd->tlp", written, sources.errors)
-    return Rows(_of_features(written, blocks, decoders, cross=sites.cross), errors, embed, left)
+    # Targets stand behind the layers, over which a model may scan: nothing is then laid out anew.
+    value, vector, n = there[address], targets.vector, len(targets.position)
+    axis, each = (1, jnp.arange(n)) if of_features else (0, jnp.arange(n))
+    place = (targets.layer, each, targets.position) if of_features else (each, targets.position)
+    told = jnp.zeros((*value.shape[:axis], n, *value.shape[axis:]), value.dtype).at[place].set(vector)
+    embed, written = jax.vmap(lambda told: back({address: told}), in_axes=axis, out_axes=(0, 1))(told)
+    constant = jnp.asarray(sources.constant if of_features else sources.end)
+    at = (targets.layer, targets.position) if of_features else (targets.position,)
+    return Rows(
+        _of_features(written, blocks, decoders, cross=sites.cross),
+        jnp.einsum("ltpd,lpd->tlp", written, sources.errors),
+        jnp.einsum("tpd,pd->tp", embed, sources.embed),
+        (vector * constant[at]).sum(-1) + targets.bias,
+    )
 
 
 def _of_features(written: Array, blocks: Blocks, decoders: Array, *, cross: bool) -> Array:
-    """Slopes at what is written, `[target layer position d]` -> effects `[target block slot]`."""
-    n_targets, n_layers, n_positions, d = written.shape
-    if cross:
-        slopes = jnp.moveaxis(written, 1, 2).reshape(n_targets, n_positions, n_layers * d)
-    else:
-        slopes = written.reshape(n_targets, n_layers * n_positions, d)
+    """Slopes at what is written, `[layer target position d]` -> effects `[target block slot]`."""
+    n_layers, _, n_positions, d = written.shape
 
     def group(some: Blocks) -> Array:
-        rows = decoders[some.rows].astype(jnp.float32)  # [block slot d]
-        return jnp.einsum("tbd,bsd->tbs", slopes[:, some.place], rows) * some.activation
+        rows = decoders[some.rows].astype(jnp.float32)  # [block slot d], or [block slot layer*d]
+        if cross:
+            slopes = written[:, :, some.place]  # [layer target block d]
+            found = jnp.einsum("ltbd,bsld->bts", slopes, rows.reshape(*rows.shape[:2], n_layers, d))
+        else:
+            slopes = written[some.place // n_positions, :, some.place % n_positions]  # [block target d]
+            found = jnp.einsum("btd,bsd->bts", slopes, rows)
+        return found * some.activation[:, None]
 
     n_blocks, n_slots = blocks.rows.shape
-    n_groups = max(1, n_blocks * n_slots * decoders.shape[-1] // GROUP)
-    while n_blocks % n_groups:
-        n_groups += 1
-    parts = jax.tree.map(lambda x: x.reshape(n_groups, -1, *x.shape[1:]), blocks)
-    found = lax.map(group, parts)  # [group target block slot]
-    return jnp.moveaxis(found, 0, 1).reshape(n_targets, n_blocks, n_slots)
+    n_groups = bucket(n_blocks * n_slots * decoders.shape[-1] // GROUP)
+    parts = jax.tree.map(lambda x: x.reshape(min(n_groups, n_blocks), -1, *x.shape[1:]), blocks)
+    found = lax.map(group, parts).reshape(n_blocks, -1, n_slots)
+    return jnp.moveaxis(found, 1, 0)
+
+
+def bucket(n: int) -> int:
+    """The next power of two, so that few programs serve all prompts."""
+    return 1 << (max(n, 1) - 1).bit_length()
 
 
 def _held_run(sites: Sites, f: Any, skips: Array | None, args: Any, kwargs: Any, wanted: tuple[str, ...]) -> Any:

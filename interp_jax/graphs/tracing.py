@@ -15,7 +15,8 @@ import numpy as np
 from scipy import sparse
 
 from interp_jax.graphs import rows
-from interp_jax.graphs.active import Active, bucket
+from interp_jax.graphs.active import Active
+from interp_jax.graphs.effects import bucket
 from interp_jax.graphs.format import KINDS
 from interp_jax.graphs.graph import Graph
 from interp_jax.graphs.targets import Target, chosen
