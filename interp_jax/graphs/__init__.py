@@ -13,6 +13,7 @@ from interp_jax.graphs.changing import (
 from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json
+from interp_jax.graphs.looking import Looking, trace_attention
 from interp_jax.graphs.replacement import Held, hold, replace_mlps
 from interp_jax.graphs.supernodes import cluster, collapse, merge
 from interp_jax.graphs.targets import difference, feature
@@ -24,6 +25,7 @@ __all__ = [
     "Graph",
     "Held",
     "KINDS",
+    "Looking",
     "Node",
     "Scores",
     "attribution_graph",
@@ -43,4 +45,5 @@ __all__ = [
     "replace_mlps",
     "swap",
     "to_json",
+    "trace_attention",
 ]

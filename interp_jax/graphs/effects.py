@@ -33,7 +33,7 @@ class Sites(NamedTuple):
     cross: bool  # whether features write to all later layers, rows of `layer * d`
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["embed", "errors", "skips", "constant", "end"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["embed", "errors", "flowing", "skips"], meta_fields=[])
 @dataclass(frozen=True)
 class Sources:
     """What flows, beside the features.
@@ -41,16 +41,14 @@ class Sources:
     Attributes:
       embed: `[position d_model]`.
       errors: `[layer position d]`.
+      flowing: what features and errors write together, `[layer position d]`.
       skips: what goes around features, `[layer d_in d_out]`, or None.
-      constant: what reaches the encoders where nothing flows, `[layer position d_in]`.
-      end: what reaches the unembedding there, `[position d_model]`.
     """
 
     embed: Array
     errors: Array
+    flowing: Array
     skips: Array | None
-    constant: Array | None = None
-    end: Array | None = None
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["rows", "place", "activation"], meta_fields=[])
@@ -72,9 +70,9 @@ class Blocks:
 @partial(jax.tree_util.register_dataclass, data_fields=["layer", "position", "vector", "bias"], meta_fields=[])
 @dataclass(frozen=True)
 class Targets:
-    """What effects are on: `vector . x + bias`, of what is read at a layer (None: by the unembedding) and position.
+    """What effects are on: `vector . x + bias`, of what a site has at a layer (None: it has none) and position.
 
-    Each int32 `[target]`, vectors `[target d]`, biases `[target]`.
+    Each int32 `[target]`, vectors `[target *d]`, biases `[target]`.
     """
 
     layer: Array | None
@@ -93,45 +91,46 @@ class Rows(NamedTuple):
     constant: Array
 
 
-def constants(f: Callable[..., Any], sites: Sites) -> Callable[..., tuple[Array, Array]]:
-    """What reaches encoders and unembedding where embeddings, features and errors are all zero.
+def constants(f: Callable[..., Any], sites: Sites, addresses: tuple[str, ...]) -> Callable[..., dict[str, Array]]:
+    """What sites have where embeddings, features and errors are all zero.
 
     Returns:
-      `g(written, sources, *args) -> ([layer position d_in], [position d_model])`; `written` `[layer position d]` are
-      what features and errors write together.
+      `g(sources, *args) -> {address: value}`, as a capture gives them.
     """
-    return transform(_constants, sites, f)
+    return transform(_constants, (sites, addresses), f)
 
 
-def _constants(sites: Sites, f: Any, written: Array, sources: Sources, *args: Any, **kwargs: Any) -> Any:
-    run = _held_run(sites, f, sources.skips, args, kwargs, (sites.read, END))
-    zeros = jnp.zeros_like(sources.embed), jnp.zeros_like(written)
-    there, flowing = jax.jvp(run, zeros, (sources.embed, written))
-    return there[sites.read] - flowing[sites.read], there[END] - flowing[END]
+def _constants(options: tuple[Sites, tuple[str, ...]], f: Any, sources: Sources, *args: Any, **kwargs: Any) -> Any:
+    sites, addresses = options
+    run = _held_run(sites, f, sources.skips, args, kwargs, addresses)
+    zeros = jnp.zeros_like(sources.embed), jnp.zeros_like(sources.flowing)
+    there, flowing = jax.jvp(run, zeros, (sources.embed, sources.flowing))
+    return {name: there[name] - flowing[name] for name in addresses}
 
 
-def effects(f: Callable[..., Any], sites: Sites, mesh: Mesh | None = None) -> Callable[..., Rows]:
-    """Effects on features (where targets have layers) or on what the unembedding reads.
+def effects(f: Callable[..., Any], sites: Sites, address: str, mesh: Mesh | None = None) -> Callable[..., Rows]:
+    """Effects on what a site has.
 
     Returns:
-      `g(targets, sources, blocks, decoders, *args) -> Rows`; decoders are the table of rows `[row d]`.
+      `g(targets, constant, sources, blocks, decoders, *args) -> Rows`; `constant` is what `constants` gives of the
+      site, and decoders are the table of rows `[row d]`.
     """
-    return transform(_effects, (sites, mesh), f)
+    return transform(_effects, (sites, address, mesh), f)
 
 
 def _effects(
-    options: tuple[Sites, Mesh | None],
+    options: tuple[Sites, str, Mesh | None],
     f: Any,
     targets: Targets,
+    constant: Array,
     sources: Sources,
     blocks: Blocks,
     decoders: Array,
     *args: Any,
     **kwargs: Any,
 ) -> Rows:
-    sites, mesh = options
-    of_features = targets.layer is not None
-    address = sites.read if of_features else END
+    sites, address, mesh = options
+    layered = targets.layer is not None
     run = _held_run(sites, f, sources.skips, args, kwargs, (address,))
     zeros = jnp.zeros_like(sources.embed), jnp.zeros_like(sources.errors)
     there, back = jax.vjp(run, *zeros)
@@ -140,17 +139,16 @@ def _effects(
         targets = jax.tree.map(lambda x: lax.with_sharding_constraint(x, spread), targets)
     # Targets stand behind the layers, over which a model may scan: nothing is then laid out anew.
     value, vector, n = there[address], targets.vector, len(targets.position)
-    axis, each = (1, jnp.arange(n)) if of_features else (0, jnp.arange(n))
-    place = (targets.layer, each, targets.position) if of_features else (each, targets.position)
+    axis, each = (1, jnp.arange(n)) if layered else (0, jnp.arange(n))
+    place = (targets.layer, each, targets.position) if layered else (each, targets.position)
     told = jnp.zeros((*value.shape[:axis], n, *value.shape[axis:]), value.dtype).at[place].set(vector)
     embed, written = jax.vmap(lambda told: back({address: told}), in_axes=axis, out_axes=(0, 1))(told)
-    constant = jnp.asarray(sources.constant if of_features else sources.end)
-    at = (targets.layer, targets.position) if of_features else (targets.position,)
+    at = (targets.layer, targets.position) if layered else (targets.position,)
     return Rows(
         _of_features(written, blocks, decoders, cross=sites.cross),
         jnp.einsum("ltpd,lpd->tlp", written, sources.errors),
         jnp.einsum("tpd,pd->tp", embed, sources.embed),
-        (vector * constant[at]).sum(-1) + targets.bias,
+        (vector * constant[at]).reshape(n, -1).sum(-1) + targets.bias,
     )
 
 

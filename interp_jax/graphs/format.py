@@ -29,6 +29,23 @@ KINDS = tuple(TYPES)
 VERSION, OURS = 1, "interp_jax"
 
 
+def node_id(kind: str, layer: int, index: int, position: int, *, n_layers: int = 0, number: int = 0) -> str:
+    """A name for a node that no other node has: `3_17_5` is feature 17 of layer 3 at position 5.
+
+    `n_layers` is asked of a logit alone, the node's number of a direction.
+
+    Example:
+      >>> node_id("feature", 3, 17, 5), node_id("error", 0, -1, 5)
+      ('3_17_5', 'error_0_5')
+    """
+    shown = {"embedding": "E", "logit": n_layers + 1, "feature": layer}.get(kind)
+    if shown is not None:
+        return f"{shown}_{index}_{position}"
+    if kind == "error":
+        return f"error_{layer}_{position}"
+    return kind if kind == "constant" else f"{kind}_{number}_{position}"
+
+
 def cantor(layer: int, feature: int) -> int:
     """One number for a layer and a feature: Cantor's pairing.
 

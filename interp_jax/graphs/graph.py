@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from interp_jax.graphs.format import KINDS, to_json
+from interp_jax.graphs.format import KINDS, node_id, to_json
 
 
 class Scores(NamedTuple):
@@ -102,16 +102,9 @@ class Graph:
     @property
     def ids(self) -> tuple[str, ...]:
         """A name for each node that no other node has: `3_17_5` is feature 17 of layer 3 at position 5."""
-        return tuple(map(self._id, range(len(self))))
-
-    def _id(self, node: int) -> str:
-        kind, place = KINDS[self.kind[node]], f"{self.index[node]}_{self.position[node]}"
-        layer = {"embedding": "E", "logit": self.n_layers + 1, "feature": self.layer[node]}.get(kind)
-        if layer is not None:
-            return f"{layer}_{place}"
-        if kind == "error":
-            return f"error_{self.layer[node]}_{self.position[node]}"
-        return kind if kind == "constant" else f"{kind}_{node}_{self.position[node]}"
+        columns = (self.layer.tolist(), self.index.tolist(), self.position.tolist())
+        each = enumerate(zip((KINDS[kind] for kind in self.kind), *columns, strict=True))
+        return tuple(node_id(*one, n_layers=self.n_layers, number=number) for number, one in each)
 
     def find(
         self,

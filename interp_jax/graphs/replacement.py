@@ -110,7 +110,7 @@ def frozen_sites(known: Mapping[str, SiteInfo]) -> tuple[str, ...]:
     """
     if PATTERN not in known:
         raise ValueError(f"graphs: no site {PATTERN!r}: what a head looks at cannot be held; name it in the model")
-    return (PATTERN, *(name for name in known if name.endswith(".scale") and ".attn." not in name))
+    return (PATTERN, *(name for name in known if name.endswith(".scale")))
 
 
 def _replaced(_: None, arrays: Any, *args: Any, **kwargs: Any) -> Any:

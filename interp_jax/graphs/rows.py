@@ -40,6 +40,7 @@ class Held:
       logits: `[position d_vocab]`, after any soft cap.
       end: what the unembedding reads, `[position d_model]`.
       sources: what flows beside the features.
+      constants: what is read, by encoders and by the unembedding, where nothing flows, by site.
       active: the active features; `blocks` and `slot` are their form in a program.
       encoders, decoders, biases: tables with a row for each feature, active or not.
     """
@@ -51,6 +52,7 @@ class Held:
     logits: np.ndarray
     end: Array
     sources: Sources
+    constants: Mapping[str, Array]
     active: Active
     blocks: Blocks
     slot: np.ndarray
@@ -79,12 +81,37 @@ def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_f
     features, around, skips = _reconstructed(found, layers, acts[where.read])
     flowing = jnp.where(later, acts[where.written] - around, 0)
     errors = jnp.where(later, flowing - features, 0)
-    sources = Sources(acts[EMBED], errors, skips)
-    constant, end = constants(f, where)(flowing, sources, model, tokens)
-    sources = replace(sources, constant=constant, end=end)
+    sources = Sources(acts[EMBED], errors, flowing, skips)
+    there = constants(f, where, (where.read, END))(sources, model, tokens)
     blocks, slot = active.blocks(len(tokens), cross=where.cross)
-    logits = np.asarray(logits, np.float32)
-    return Held(f, (model, tokens), where, layers, logits, acts[END], sources, active, blocks, slot, *tables(found))
+    return Held(
+        f,
+        (model, tokens),
+        where,
+        layers,
+        np.asarray(logits, np.float32),
+        acts[END],
+        sources,
+        there,
+        active,
+        blocks,
+        slot,
+        *tables(found),
+    )
+
+
+def one_prompt(tokens: Any) -> Array:
+    """The tokens of one prompt, int `[position]`. Raises ValueError for others."""
+    tokens = jnp.asarray(tokens)
+    tokens = tokens[0] if tokens.ndim == 2 and len(tokens) == 1 else tokens
+    if tokens.ndim != 1 or not jnp.issubdtype(tokens.dtype, jnp.integer) or not tokens.size:
+        raise ValueError(f"graphs: tokens {list(tokens.shape)}: give one prompt, int [position]")
+    return tokens
+
+
+def with_constant(run: Held, address: str, value: Array) -> Held:
+    """The run that knows what one more site has where nothing flows."""
+    return replace(run, constants={**run.constants, address: value})
 
 
 def _sites(found: Sequence[Placed], known: Mapping[str, SiteInfo]) -> Sites:
@@ -125,12 +152,12 @@ def of_features(run: Held, some: np.ndarray, size: int, *, mesh: Any, n_edges: i
     active = run.active
     rows = active.row[some]
     where = active.layer[some], active.position[some]
-    return _rows(run, *where, run.encoders[rows], run.biases[rows], size, mesh, n_edges)
+    return rows_of(run, run.sites.read, *where, run.encoders[rows], run.biases[rows], size, mesh=mesh, n_edges=n_edges)
 
 
 def of_ends(run: Held, at: int, vectors: Array, biases: Array, *, mesh: Any, n_edges: int | None) -> Block:
     """The rows of directions `[target d_model]` of what the unembedding reads at a position."""
-    return _rows(run, None, np.full(len(vectors), at), vectors, biases, FEW, mesh, n_edges)
+    return rows_of(run, END, None, np.full(len(vectors), at), vectors, biases, FEW, mesh=mesh, n_edges=n_edges)
 
 
 def directions(run: Held, at: int, combinations: np.ndarray) -> tuple[Array, Array]:
@@ -153,9 +180,19 @@ def _directions(_: None, f: Any, combinations: Array, at: Array, *args: Any) -> 
     return found, combinations @ value - found @ base[at].astype(jnp.float32)
 
 
-def _rows(
-    run: Held, layer: Any, position: Any, vector: Array, bias: Array, size: int, mesh: Any, n_edges: int | None
+def rows_of(
+    run: Held,
+    address: str,
+    layer: Any,
+    position: Any,
+    vector: Array,
+    bias: Array,
+    size: int,
+    *,
+    mesh: Any = None,
+    n_edges: int | None = None,
 ) -> Block:
+    """The rows of `vector . x + bias`, of what a site has: see `Targets`; `size` of them go back at once."""
     n, parts = len(position), []
     size += 0 if mesh is None else -size % mesh.size  # each device gets as many
     for start in range(0, n, size):
@@ -168,7 +205,8 @@ def _rows(
             vector[index].astype(jnp.float32),
             bias[index].astype(jnp.float32),
         )
-        found = effects(run.f, run.sites, mesh)(targets, run.sources, run.blocks, run.decoders, *run.args)
+        given = (targets, run.constants[address], run.sources, run.blocks, run.decoders)
+        found = effects(run.f, run.sites, address, mesh)(*given, *run.args)
         parts.append(_sparse(run, found, min(size, n - start), n_edges))
     rest = np.concatenate([part.rest for part in parts])
     return Block(sparse.csr_array(sparse.vstack([part.effects for part in parts], format="csr")), rest)

@@ -83,7 +83,7 @@ def attribution_graph(
       >>> graph.prune().scores().completeness > 0
       True
     """
-    tokens = _one_prompt(tokens)
+    tokens = rows.one_prompt(tokens)
     if not -len(tokens) <= position < len(tokens):
         raise ValueError(f"position={position}: the prompt has {len(tokens)} tokens")
     at = position % len(tokens)
@@ -109,14 +109,6 @@ def attribution_graph(
             found.append(rows.of_features(run, left[:n_next], size, **options))
             done = np.concatenate([done, left[:n_next]])
     return _assembled(run, goals, own, done, found, tokens, tokenizer, at)
-
-
-def _one_prompt(tokens: Any) -> jax.Array:
-    tokens = jnp.asarray(tokens)
-    tokens = tokens[0] if tokens.ndim == 2 and len(tokens) == 1 else tokens
-    if tokens.ndim != 1 or not jnp.issubdtype(tokens.dtype, jnp.integer) or not tokens.size:
-        raise ValueError(f"attribution_graph: tokens {list(tokens.shape)}: give one prompt, int [position]")
-    return tokens
 
 
 def _own(goals: Sequence[Target], active: Active, layers: Sequence[int]) -> np.ndarray:
