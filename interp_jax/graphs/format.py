@@ -6,7 +6,7 @@ is that of a feature of layer 0 there. What the format has no place for (weights
 stands under a key of its own, which other readers pass by.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import json
 from pathlib import Path
 import re
@@ -65,6 +65,7 @@ def to_json(
     feature_details: Mapping[str, str] | None = None,
     node_threshold: float = 0.8,
     pins: Any = (),
+    looking: Mapping[int, Any] | None = None,
 ) -> Path:
     """Writes a graph, whole or not at all, and lists it in `graph-metadata.json` beside it.
 
@@ -76,6 +77,7 @@ def to_json(
       feature_details: where a viewer finds features, as `feature_json_base_url` or `neuronpedia_source_set`.
       node_threshold: from where a viewer prunes at first.
       pins: numbers of the nodes that are shown.
+      looking: by number of a node, the `Looking` that is told with it: what makes a head look that it is about.
 
     Returns:
       The path of the file.
@@ -102,16 +104,20 @@ def to_json(
         "info": {"generator": {"name": OURS}, "create_time_ms": int(time.time() * 1000)},
         **({} if feature_details is None else {"feature_details": dict(feature_details)}),
     }
+    nodes, results = _nodes(graph, ids), {node: one.results() for node, one in (looking or {}).items()}
+    for node, one in results.items():
+        nodes[node]["qk_tracing_results"] = one
     groups = [[name, *(ids[node] for node in some)] for name, some in graph.groups.items()]
     edges = graph.edges.tocoo()
     made = {
         "metadata": metadata,
         "qParams": {"pinnedIds": [ids[node] for node in pins], "supernodes": groups, "linkType": "both"},
-        "nodes": _nodes(graph, ids),
+        "nodes": nodes,
         "links": [
             {"source": ids[source], "target": ids[target], "weight": float(weight)}
             for target, source, weight in zip(edges.row, edges.col, edges.data, strict=True)
         ],
+        "qk_only_nodes": _beside(results.values(), set(ids)),
         OURS: {
             "n_layers": graph.n_layers,
             "kind": [KINDS[kind] for kind in graph.kind],
@@ -151,6 +157,29 @@ def _nodes(graph: Any, ids: tuple[str, ...]) -> list[dict[str, Any]]:
         }
         nodes.append(node)
     return nodes
+
+
+def _beside(results: Iterable[Mapping[str, Any]], known: set[str]) -> dict[str, dict[str, Any]]:
+    """What is told of contributors that are no nodes of the graph."""
+    parts = [part for one in results for some in one.values() for row in some for part in row[:-1]]
+    found = {}
+    for name in dict.fromkeys(part for part in parts if part not in known):
+        kind = "error" if name.startswith("error") else "embedding" if name.startswith("E_") else "feature"
+        kind = name if name == "constant" else kind
+        *first, position = name.split("_") if kind != "constant" else ("E", "0")
+        layer = first[-1] if kind == "error" else first[0]
+        feature = cantor(int(first[0]), int(first[1])) if kind == "feature" else None
+        found[name] = {
+            "node_id": name,
+            "jsNodeId": f"{name}-0",
+            "feature": feature,
+            "layer": layer,
+            "ctx_idx": int(position),
+            "feature_type": TYPES[kind],
+            "clerp": "",
+            "activation": None,
+        }
+    return found
 
 
 def _list(path: Path, metadata: dict[str, Any]) -> None:
