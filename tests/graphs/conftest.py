@@ -13,6 +13,7 @@ from interp_jax import dictionaries, graphs, models
 
 TOKENS = jnp.array([1, 5, 3, 9, 5])
 D, N = 16, 24
+LONG = pytest.mark.long  # what is the same computation with other dictionaries
 KEYS = jax.random.split(jax.random.key(3), 6)
 
 
@@ -58,6 +59,6 @@ def scanned(request: pytest.FixtureRequest) -> bool:
     return request.param == "scanned"
 
 
-@pytest.fixture(params=SETS)
+@pytest.fixture(params=[pytest.param(name, marks=() if name == "per layer" else LONG) for name in SETS])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param

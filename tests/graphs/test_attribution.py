@@ -8,7 +8,7 @@ import pytest
 import interp_jax as ij
 from interp_jax import graphs, models
 from interp_jax.interventions import replace
-from tests.graphs.conftest import SETS, TOKENS, D, graph, model
+from tests.graphs.conftest import LONG, SETS, TOKENS, D, graph, model
 
 FEATURES = "blocks.mlp_out.features"
 
@@ -41,7 +41,7 @@ def test_looped_is_scanned(name: str) -> None:
     assert one.ids == other.ids and abs(one.edges - other.edges).max() < 1e-4
 
 
-@pytest.mark.parametrize("set_of", ["skip", "cross"])
+@pytest.mark.parametrize("set_of", ["skip", pytest.param("cross", marks=LONG)])
 def test_edges_are_perturbations_of_the_held_run(set_of: str) -> None:
     """All features held at their values, one changed: pre-activations and logits move as its edges say."""
     f, transcoders, made = model(scanned=False), SETS[set_of](), graph(set_of)

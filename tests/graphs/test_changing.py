@@ -8,10 +8,10 @@ import pytest
 import interp_jax as ij
 from interp_jax import graphs, models
 from interp_jax.interventions import at, replace
-from tests.graphs.conftest import SETS, TOKENS, graph, model
+from tests.graphs.conftest import LONG, SETS, TOKENS, graph, model
 
 
-@pytest.mark.parametrize("set_of", ["skip", "cross"])
+@pytest.mark.parametrize("set_of", ["cross", pytest.param("skip", marks=LONG)])
 def test_held_everywhere_effects_are_edges(set_of: str, scanned: bool) -> None:
     f, transcoders, made = model(scanned=scanned), SETS[set_of](), graph(set_of)
     nodes = made.find("feature", layer=0)[::7].tolist() + made.find("feature", layer=1)[::9].tolist()
@@ -45,7 +45,7 @@ def test_free_changes_are_edits_of_features() -> None:
     assert not jnp.allclose(got.logits, got.logits_before, atol=1e-2)
 
 
-@pytest.mark.parametrize("set_of", ["per layer", "cross"])
+@pytest.mark.parametrize("set_of", ["per layer", pytest.param("cross", marks=LONG)])
 def test_generation_under_changes(set_of: str) -> None:
     """With the cache and without it, every new token is made under the change, not the first alone."""
     f, transcoders = model(scanned=False), SETS[set_of]()

@@ -10,12 +10,12 @@ import pytest
 import interp_jax as ij
 from interp_jax import graphs, models
 from interp_jax.interventions import add, at
-from tests.graphs.conftest import SETS, TOKENS, graph, model
+from tests.graphs.conftest import LONG, SETS, TOKENS, graph, model
 
 SCORES = "blocks.attn.attn_scores"
 
 
-@pytest.mark.parametrize("set_of", ["per layer", "skip", "cross"])
+@pytest.mark.parametrize("set_of", ["per layer", *(pytest.param(name, marks=LONG) for name in ("skip", "cross"))])
 @pytest.mark.parametrize("scanned", [False, True])
 def test_pairs_add_up(set_of: str, scanned: bool) -> None:
     f, transcoders = model(scanned=scanned), SETS[set_of]()
@@ -33,7 +33,8 @@ def test_a_query_is_what_its_features_put_there() -> None:
     f, transcoders = model(scanned=False), SETS["per layer"]()
     found = graphs.trace_attention(models.forward, f, transcoders, TOKENS, 0, 1, 4, 1)
     held = graphs.hold(models.forward, transcoders)(f, TOKENS)
-    g = ij.freeze(models.forward, tuple(held.frozen), held.frozen)
+    norms = {name: value for name, value in held.frozen.items() if name.endswith("scale")}
+    g = ij.freeze(models.forward, tuple(norms), norms)
     _, acts = ij.capture(models.forward, "embed")(f, TOKENS)
     more = ij.intervene(g, {"embed": at(add(acts["embed"]), position=4)})
     there, here = (ij.capture(run, SCORES, output=False)(f, TOKENS)[SCORES][0, 1, 4, 1] for run in (more, g))
