@@ -15,6 +15,13 @@ from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json
 from interp_jax.graphs.looking import Looking, trace_attention
 from interp_jax.graphs.replacement import Held, hold, replace_mlps
+from interp_jax.graphs.sparse_circuits import (
+    FeatureFaithfulness,
+    FeatureNodes,
+    feature_faithfulness,
+    largest,
+    node_effects,
+)
 from interp_jax.graphs.supernodes import cluster, collapse, merge
 from interp_jax.graphs.targets import difference, feature
 from interp_jax.graphs.tracing import attribution_graph
@@ -22,6 +29,8 @@ from interp_jax.graphs.tracing import attribution_graph
 __all__ = [
     "Changes",
     "Effects",
+    "FeatureFaithfulness",
+    "FeatureNodes",
     "Graph",
     "Held",
     "KINDS",
@@ -37,9 +46,12 @@ __all__ = [
     "feature",
     "feature_edits",
     "feature_effects",
+    "feature_faithfulness",
     "from_json",
     "hold",
+    "largest",
     "merge",
+    "node_effects",
     "predicted",
     "random_changes",
     "replace_mlps",

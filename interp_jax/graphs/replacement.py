@@ -40,7 +40,9 @@ class Held:
     frozen: Mapping[str, Array]
 
 
-def replace_mlps(f: Callable[..., Any], transcoders: Any, held: Held | None = None) -> Callable[..., Any]:
+def replace_mlps(
+    f: Callable[..., Any], transcoders: Any, held: Held | None = None, *, error_gradient: bool = False
+) -> Callable[..., Any]:
     """`f` with features in the place of what dictionaries stand in for, each set of them a site.
 
     Args:
@@ -51,11 +53,13 @@ def replace_mlps(f: Callable[..., Any], transcoders: Any, held: Held | None = No
         their own site.
       held: None: errors, patterns and norms are those of the run itself, whatever its prompt. Else what `hold` gave:
         a run of that prompt in which nothing of these changes.
+      error_gradient: whether gradients flow through errors that are not held, so that they are those of `f`; else those
+        of features alone are left.
 
     Returns:
-      A function with the signature of `f` and the same output, with one more site for each that is written:
-      `blocks.mlp_out.features`, `[*batch position feature]`, to read and to edit like any other. No gradient flows
-      through errors.
+      A function with the signature of `f` and the same output, with two more sites for each that is written:
+      `blocks.mlp_out.features`, `[*batch position feature]`, and `blocks.mlp_out.error`, to read and to edit like any
+      other.
 
     Raises:
       TypeError: `transcoders` are no dictionaries.
@@ -75,7 +79,7 @@ def replace_mlps(f: Callable[..., Any], transcoders: Any, held: Held | None = No
       >>> without(model, tokens).shape
       (3, 641)
     """
-    return transform(_replaced, None, (f, transcoders, held), like=f)
+    return transform(_replaced, error_gradient, (f, transcoders, held), like=f)
 
 
 def hold(f: Callable[..., Any], transcoders: Any) -> Callable[..., Held]:
@@ -113,13 +117,13 @@ def frozen_sites(known: Mapping[str, SiteInfo]) -> tuple[str, ...]:
     return (PATTERN, *(name for name in known if name.endswith(".scale")))
 
 
-def _replaced(_: None, arrays: Any, *args: Any, **kwargs: Any) -> Any:
+def _replaced(error_gradient: bool, arrays: Any, *args: Any, **kwargs: Any) -> Any:
     f, transcoders, held = arrays
     known = sites(f, *args, **kwargs)
     found = placed(transcoders, known)
     g = f if held is None else freeze(f, tuple(held.frozen), held.frozen)
     g = intervene(g, _encoding(found, known))
-    return intervene(g, _decoding(found, known, held))(*args, **kwargs)
+    return intervene(g, _decoding(found, known, held, error_gradient))(*args, **kwargs)
 
 
 def _held(_: None, arrays: Any, *args: Any, **kwargs: Any) -> Held:
@@ -158,7 +162,7 @@ def _encoding(found: list[Placed], known: Mapping[str, SiteInfo]) -> dict[str, A
     return edits
 
 
-def _decoding(found: list[Placed], known: Mapping[str, SiteInfo], held: Held | None) -> dict[str, Any]:
+def _decoding(found: list[Placed], known: Mapping[str, SiteInfo], held: Held | None, flows: bool) -> dict[str, Any]:
     """The edits that write what features stand for, by address."""
     edits: dict[str, Any] = {}
     for (read, written), group in _groups(found):
@@ -169,19 +173,31 @@ def _decoding(found: list[Placed], known: Mapping[str, SiteInfo], held: Held | N
             for place, layer in enumerate(layers):
                 reads = tuple((_numbered(read, m), _numbered(first.features, m)) for m in layers[: place + 1])
                 error = None if errors is None else errors[place]
-                edits[_numbered(written, layer)] = _DecodeCross(first.dictionary, error, reads, place)
+                edits[_numbered(written, layer)] = _DecodeCross(first.dictionary, error, reads, place, flows)
         elif (one := stacked(group, known)) is not None:
-            edits[written] = per_layer(_Decode(one, errors, source, first.features))
+            edits[written] = per_layer(_Decode(one, errors, source, first.features, flows))
         else:
             for p in group:
                 error = None if errors is None else errors[layers.index(p.layer)]
                 reading = None if source is None else _numbered(source, p.layer)
                 features = _numbered(p.features, p.layer)
-                edits[_numbered(written, p.layer)] = _Decode(p.dictionary, error, reading, features)
+                edits[_numbered(written, p.layer)] = _Decode(p.dictionary, error, reading, features, flows)
             if errors is not None and first.dictionary.reads_pair:
                 rest = set(layers) - {p.layer for p in group}
                 edits |= {_numbered(written, layer): replace(errors[layers.index(layer)]) for layer in rest}
     return edits
+
+
+def _error(error: Array, flows: bool) -> Array:
+    return error if flows else jax.lax.stop_gradient(error)
+
+
+def _declare(value: Array, name: str, axes: tuple[str, ...] | None, ctx: Context) -> Array:
+    """A site beside the one that is edited, with its layer and its positions."""
+    layer = ctx.layer if isinstance(ctx.layer, int) else None
+    offset = {axis: start for axis, start in ctx.offsets.items() if axis in (axes or ())} or None
+    options = {"length": ctx.length, "open_ended": ctx.open_ended, "marks": ctx.marks}
+    return site(value, name, layer=layer, axes=axes, offset=offset, **options)
 
 
 def _groups(found: list[Placed]) -> list[tuple[tuple[str, str], list[Placed]]]:
@@ -209,15 +225,13 @@ class _Encode(Intervention):
     def __call__(self, value: Array, ctx: Context) -> Array:
         cross = self.dictionary.is_stacked
         features = self.dictionary.encode_layer(value, ctx.layer) if cross else self.dictionary.encode(value)
-        axes = (*(ctx.axes or ())[: features.ndim - 1], "feature")
-        layer = ctx.layer if isinstance(ctx.layer, int) else None
-        offset = {axis: start for axis, start in ctx.offsets.items() if axis in axes} or None
-        options = {"length": ctx.length, "open_ended": ctx.open_ended, "marks": ctx.marks}
-        site(features, self.name, layer=layer, axes=axes, offset=offset, **options)
+        _declare(features, self.name, (*(ctx.axes or ())[: features.ndim - 1], "feature"), ctx)
         return value
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["dictionary", "error"], meta_fields=["read", "features"])
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["dictionary", "error"], meta_fields=["read", "features", "flows"]
+)
 @dataclass(frozen=True)
 class _Decode(Intervention):
     """Puts what features stand for in the place of a value, and adds the error."""
@@ -226,6 +240,7 @@ class _Decode(Intervention):
     error: Any
     read: str | None  # address of what was encoded; None: the value itself
     features: str
+    flows: bool  # whether a gradient goes through an error that is not held
 
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
@@ -234,13 +249,17 @@ class _Decode(Intervention):
     def __call__(self, value: Array, ctx: Context) -> Array:
         x = value if self.read is None else ctx.reads[self.read]
         out = self.dictionary.output(x, ctx.reads[self.features]).reshape(value.shape)
-        if self.error is not None:
-            return (out + self.error.astype(out.dtype)).astype(value.dtype)
-        error = value.astype(out.dtype) - self.dictionary.output(x, self.dictionary.encode(x)).reshape(value.shape)
-        return (out + jax.lax.stop_gradient(error)).astype(value.dtype)
+        error = self.error
+        if error is None:
+            own = self.dictionary.output(x, self.dictionary.encode(x)).reshape(value.shape)
+            error = _error(value.astype(own.dtype) - own, self.flows)
+        error = _declare(error.astype(value.dtype), f"{ctx.name}.error", ctx.axes, ctx)
+        return (out + error.astype(out.dtype)).astype(value.dtype)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["dictionary", "error"], meta_fields=["sources", "place"])
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["dictionary", "error"], meta_fields=["sources", "place", "flows"]
+)
 @dataclass(frozen=True)
 class _DecodeCross(Intervention):
     """The same of one layer of a cross-layer transcoder, whose features are those of all layers up to it."""
@@ -249,6 +268,7 @@ class _DecodeCross(Intervention):
     error: Any
     sources: tuple[tuple[str, str], ...]  # addresses of what was encoded and of the features, by layer
     place: int
+    flows: bool
 
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
@@ -259,5 +279,6 @@ class _DecodeCross(Intervention):
         error = self.error
         if error is None:
             own = [self.dictionary.encode_layer(ctx.reads[read], m) for m, (read, _) in enumerate(self.sources)]
-            error = jax.lax.stop_gradient(value - self.dictionary.decode_layer(own, self.place).astype(value.dtype))
+            error = _error(value - self.dictionary.decode_layer(own, self.place).astype(value.dtype), self.flows)
+        error = _declare(error.astype(value.dtype), f"{ctx.name}.error", ctx.axes, ctx)
         return (out + error.astype(out.dtype)).astype(value.dtype)

@@ -120,7 +120,7 @@ def _sites(found: Sequence[Placed], known: Mapping[str, SiteInfo]) -> Sites:
     if len(pairs) > 1 or (first.layer is None and len(found) > 1):
         raise ValueError(f"attribution_graph: transcoders of {pairs}: give those of one pair of sites, or one for all")
     if not first.dictionary.reads_pair:
-        raise ValueError(f"attribution_graph: a {kind} at {first.read!r} is no transcoder: see graphs.feature_circuit")
+        raise ValueError(f"attribution_graph: a {kind} at {first.read!r} is no transcoder: see graphs.node_effects")
     if odd := [one.dictionary.normalization for one in found if one.dictionary.normalization != "none"]:
         raise ValueError(f"attribution_graph: a {kind} with normalization={odd[0]!r} is not linear in what it reads")
     if missing := [name for name in (EMBED, END) if name not in known]:
