@@ -1,0 +1,217 @@
+"""Is the circuit that a method finds the one that is there? Models compiled from programs, whose circuits are known.
+
+RASP programs (Weiss et al. 2021, https://arxiv.org/abs/2106.06981) are compiled to transformers as by tracr (Lindner et
+al. 2023, https://arxiv.org/abs/2301.05062). One model computes all of them, with shared MLPs, random heads and neurons
+beside them that leak a little into the stream, and is asked for one. Pairs of inputs have different answers at the
+position asked. Heads and MLPs are ranked by patching, clean into corrupted and the other way round, attribution
+patching and AtP* (https://arxiv.org/abs/2403.00745); edges by patching each, EAP (https://arxiv.org/abs/2310.10348) and
+EAP-IG (https://arxiv.org/abs/2403.17806); and at random. The truth: what carries a value that depends on the tokens.
+
+    python experiments/compiled_circuits.py [--seeds 0 1 2] [--out DIR]
+
+A few minutes on two cores. It prints, for nodes and for edges, the area under the ROC curve, and after the stroke the
+share of the circuit among as many as it has members (precision and recall at once), mean and spread over seeds, each
+with other random weights, places of heads and pairs.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from string import ascii_lowercase
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+import runs
+from sklearn.metrics import roc_auc_score
+
+from interp_jax import circuits, config, metrics, models, patching
+from interp_jax.models import rasp
+from interp_jax.nodes import connected
+
+HEADS, MLPS = "blocks.attn.z", "blocks.mlp_out"
+FEW = 3  # letters of inputs in which tokens are to occur again
+PROGRAMS = {
+    "histogram": rasp.histogram(),
+    "double_histogram": rasp.double_histogram(),
+    "sort_unique": rasp.sort_unique(),
+    "pair_balance": rasp.pair_balance("a", "b"),
+    "frac_prevs": rasp.frac_prevs("a"),
+    "reverse": rasp.reverse(),
+    "induction": rasp.induction(),
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    programs: tuple[str, ...]
+    length: int  # of inputs
+    n_letters: int
+    decoys: int  # random heads of each layer
+    leak: float
+    n: int  # pairs of inputs
+    steps: int  # of EAP-IG
+    seeds: tuple[int, ...]
+    out: Path
+
+
+def drawn(rng: np.random.Generator, name: str, letters: str, length: int) -> list[str]:
+    """An input that suits a program."""
+    if name == "sort_unique":
+        return list(rng.permutation(list(letters))[:length])
+    if name == "induction":
+        first = list(rng.permutation(list(letters))[: length - 1])
+        return [*first, first[rng.integers(length - 2)]]
+    return list(rng.choice(list(letters[:FEW]), length))
+
+
+def pairs(cfg: Compiled, name: str, compiled: rasp.Compiled, rng: np.random.Generator) -> tuple:
+    """Clean and corrupted tokens, the position asked, and what the program says there of each."""
+    rows = []
+    while len(rows) < cfg.n:
+        two = [drawn(rng, name, "".join(compiled.alphabet), cfg.length) for _ in range(2)]
+        place = cfg.length - 1 if name == "induction" else int(rng.integers(cfg.length))
+        said = [rasp.evaluate(PROGRAMS[name], one)[place] for one in two]
+        if said[0] != said[1]:
+            rows.append((*map(compiled.encode, two), 1 + place, *map(compiled.vocabulary.index, said)))
+    return tuple(map(jnp.array, zip(*rows, strict=True)))
+
+
+def of_nodes(f, metric, model, clean, corrupted) -> dict[str, np.ndarray]:
+    """The size of what each method says of each head, layer by layer, then of each MLP."""
+
+    def ranked(method, base, *pair) -> np.ndarray:
+        sizes = []
+        for site, over in ((HEADS, ("batch", "layer", "head")), (MLPS, ("batch", "layer"))):
+            effects = np.asarray(method(f, metric, site, over)(model, *pair))
+            sizes.append(np.abs(effects - base.reshape(-1, *[1] * (effects.ndim - 1))).mean(0).ravel())
+        return np.concatenate(sizes)
+
+    there, here = (np.asarray(metric(f(model, tokens))) for tokens in (clean, corrupted))
+    return {
+        "patching": ranked(patching.activation_patch, here, clean, corrupted),
+        "patching, corrupted into clean": ranked(patching.activation_patch, there, corrupted, clean),
+        "AtP": ranked(patching.attribution_patch, 0 * here, clean, corrupted),
+        "AtP*": ranked(patching.atp_star, 0 * here, clean, corrupted),
+    }
+
+
+def of_edges(cfg: Compiled, f, metric, model, clean, corrupted) -> tuple[dict[str, np.ndarray], patching.Edges]:
+    """The size of what each method says of each edge `[sender receiver]`, and the edges themselves."""
+    edges = patching.edge_attribution(f, metric)(model, clean, corrupted)
+    integrated = patching.edge_attribution(f, metric, steps=cfg.steps)(model, clean, corrupted)
+    there = connected(edges.senders, edges.receivers)
+    places = np.argwhere(there)
+    kept = np.ones((len(places), *there.shape), bool)
+    kept[np.arange(len(places)), *places.T] = False
+    whole = metric(f(model, clean))
+    circuit = circuits.EdgeCircuit(jnp.asarray(kept), edges.senders, edges.receivers)
+    change = circuits.faithfulness(f, lambda out: jnp.abs(metric(out) - whole))(model, clean, corrupted, circuit)
+    patched = np.zeros(there.shape)
+    patched[there] = np.asarray(change.circuit)
+    sizes = {"edge patching": patched, "EAP": np.abs(edges.scores), f"EAP-IG {cfg.steps}": np.abs(integrated.scores)}
+    return {method: np.asarray(size)[there] for method, size in sizes.items()}, edges
+
+
+def judged(found: dict[str, np.ndarray], truth: np.ndarray, rng: np.random.Generator) -> dict[str, list[float]]:
+    """Of each method and of chance: the area under the ROC curve, and the share of the truth among as many."""
+    scores = {}
+    for method, sizes in {**found, "random": rng.random(len(truth))}.items():
+        first = np.lexsort((rng.random(len(truth)), -sizes))[: truth.sum()]  # equals in a random order
+        scores[method] = [float(roc_auc_score(truth, sizes)), float(truth[first].mean())]
+    return scores
+
+
+def study(cfg: Compiled, seed: int, begin) -> dict[str, dict]:
+    """Every program asked of one model: how well each method ranks its nodes and its edges."""
+    rng, letters = np.random.default_rng(seed), ascii_lowercase[: cfg.n_letters]
+    found = {}
+    for name in cfg.programs:
+        begin(name)
+        compiled = rasp.compile(
+            PROGRAMS[name],
+            letters,
+            cfg.length,
+            beside=tuple(PROGRAMS[other] for other in cfg.programs),
+            decoys=cfg.decoys,
+            leak=cfg.leak,
+            key=jax.random.key(seed),
+        )
+        clean, corrupted, at, answers, distractors = pairs(cfg, name, compiled, rng)
+        f = partial(models.forward, logits_at=at)
+        args = f, metrics.logit_diff(answers, distractors), compiled.model, clean, corrupted
+        right = [
+            metrics.accuracy(said)(f(compiled.model, x)) for x, said in ((clean, answers), (corrupted, distractors))
+        ]
+        by_edge, edges = of_edges(cfg, *args)
+        senders, receivers, there = edges.senders, edges.receivers, connected(edges.senders, edges.receivers)
+        wired = np.array([[(s, r) in compiled.varying for r in receivers] for s in senders])[there]
+        used = np.array([sender in compiled.nodes for sender in senders[1:]])  # heads, then MLPs
+        found[name] = {
+            "exact": float(np.mean(right)),
+            "nodes": judged(of_nodes(*args), used, rng),
+            "edges": judged(by_edge, wired, rng),
+            "members": [int(used.sum()), len(used), int(wired.sum()), len(wired)],
+        }
+    return found
+
+
+def table(numbers: dict[str, dict], kind: str) -> str:
+    """A row for each program, a column for each method."""
+    rows = []
+    for name, found in numbers.items():
+        cells = {m: " / ".join(runs.cell(v) for v in np.transpose(scores)) for m, scores in found[kind].items()}
+        members, total = found["members"][0][:2] if kind == "nodes" else found["members"][0][2:]
+        rows.append({kind: f"{name} ({members} of {total})"} | cells)
+    return runs.table(rows)
+
+
+def story(numbers: dict[str, dict]) -> str:
+    """Which methods rank a circuit worse than patching what it is, and how badly."""
+    below = [
+        f"{method} of {kind} of {name} {np.mean(scores, 0)[0]:.2f}"
+        for kind in ("nodes", "edges")
+        for name, found in numbers.items()
+        for method, scores in found[kind].items()
+        if method != "random" and np.mean(scores, 0)[0] < 0.9
+    ]
+    return f"Areas below 0.9: {', '.join(below) or 'none'}."
+
+
+def draw(numbers: dict[str, dict]) -> go.Figure:
+    """A panel for nodes and one for edges: for each program the area under the ROC curve of each method."""
+    titles = [f"Area under the ROC curve: {kind}" for kind in ("nodes", "edges")]
+    figure = make_subplots(rows=2, cols=1, subplot_titles=titles, vertical_spacing=0.12)
+    for row, kind in enumerate(("nodes", "edges"), 1):
+        for method in next(iter(numbers.values()))[kind]:
+            areas = np.array([found[kind][method] for found in numbers.values()])[..., 0]
+            bars = {"y": areas.mean(1), "error_y": {"array": runs.spread(areas, 1)}}
+            figure.add_bar(x=list(numbers), name=f"{kind}: {method}", legend=f"legend{row}", row=row, col=1, **bars)
+    layout = {"legend": {"y": 1.0}, "legend2": {"y": 0.44}, "height": 800, "title": "Compiled circuits, found again"}
+    return figure.update_yaxes(range=[0, 1.05]).update_layout(layout)
+
+
+def main(cfg: Compiled) -> dict:
+    """What each method finds, by program, nodes or edges, and method, with the seed as the first axis."""
+    strange = [name for name in cfg.programs if name not in PROGRAMS]
+    if strange:
+        raise SystemExit(f"programs: no program {strange[0]!r}; there are {', '.join(PROGRAMS)}")
+
+    def keep(found: dict) -> None:
+        runs.write("compiled_circuits", cfg, {"programs": found})
+
+    numbers = runs.each(cfg.seeds, len(cfg.programs), "compiled circuits, seed", partial(study, cfg), keep)
+    exact = np.mean([found["exact"] for found in numbers.values()])
+    about = (
+        f"{cfg.n} pairs, seeds {list(cfg.seeds)}, mean ± spread over seeds. The models say what the programs say of "
+        f"{exact:.1%} of the inputs. Area under the ROC curve / share of the circuit among as many as it has members."
+    )
+    text = about, table(numbers, "nodes"), table(numbers, "edges"), story(numbers)
+    runs.finish("compiled_circuits", cfg, {"programs": numbers}, draw(numbers), *text)
+    return numbers
+
+
+if __name__ == "__main__":
+    main(config.load(Compiled, "configs/compiled_circuits.toml"))
