@@ -3,15 +3,15 @@
 RASP programs (Weiss et al. 2021, https://arxiv.org/abs/2106.06981) are compiled to transformers as by tracr (Lindner et
 al. 2023, https://arxiv.org/abs/2301.05062). One model computes all of them, with shared MLPs, random heads and neurons
 beside them that leak a little into the stream, and is asked for one. Pairs of inputs have different answers at the
-position asked. Heads and MLPs are ranked by patching, clean into corrupted and the other way round, attribution
+position asked. Heads and MLPs, and queries and keys, are ranked by patching, clean into corrupted and back, attribution
 patching and AtP* (https://arxiv.org/abs/2403.00745); edges by patching each, EAP (https://arxiv.org/abs/2310.10348) and
 EAP-IG (https://arxiv.org/abs/2403.17806); and at random. The truth: what carries a value that depends on the tokens.
 
     python experiments/compiled_circuits.py [--seeds 0 1 2] [--out DIR]
 
-A few minutes on two cores. It prints, for nodes and for edges, the area under the ROC curve, and after the stroke the
-share of the circuit among as many as it has members (precision and recall at once), mean and spread over seeds, each
-with other random weights, places of heads and pairs.
+Some three minutes on two cores. It prints, for heads and MLPs, for queries and keys, and for edges, the area under the
+ROC curve, and after the stroke the share of the circuit among as many as it has members (precision and recall at once),
+mean and spread over seeds, each with other random weights, places of heads and pairs.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,14 @@ from interp_jax import circuits, config, metrics, models, patching
 from interp_jax.models import rasp
 from interp_jax.nodes import connected
 
-HEADS, MLPS = "blocks.attn.z", "blocks.mlp_out"
+NODES = {"blocks.attn.z": ("layer", "head"), "blocks.mlp_out": ("layer",)}
+LOOKS = {f"blocks.attn.{kind}": ("layer", "position", "head") for kind in "qk"}
+KINDS = ("nodes", "queries and keys", "edges")
+COLORS = ("#1f3a5f", "#4a90c2", "#d9822b", "#b03a2e", "#999999")
+STORY = (
+    "A threshold or a softmax that is saturated has a slope of 0, which hides from gradients all that stands before "
+    "it; patching takes no slopes, and EAP-IG's runs on the way from one input to the other may cross it."
+)
 FEW = 3  # letters of inputs in which tokens are to occur again
 PROGRAMS = {
     "histogram": rasp.histogram(),
@@ -57,21 +64,21 @@ class Compiled:
     out: Path
 
 
-def drawn(rng: np.random.Generator, name: str, letters: str, length: int) -> list[str]:
+def drawn(rng: np.random.Generator, name: str, letters: list[str], length: int) -> list[str]:
     """An input that suits a program."""
     if name == "sort_unique":
-        return list(rng.permutation(list(letters))[:length])
+        return list(rng.permutation(letters)[:length])
     if name == "induction":
-        first = list(rng.permutation(list(letters))[: length - 1])
+        first = list(rng.permutation(letters)[: length - 1])
         return [*first, first[rng.integers(length - 2)]]
-    return list(rng.choice(list(letters[:FEW]), length))
+    return list(rng.choice(letters[:FEW], length))
 
 
 def pairs(cfg: Compiled, name: str, compiled: rasp.Compiled, rng: np.random.Generator) -> tuple:
     """Clean and corrupted tokens, the position asked, and what the program says there of each."""
-    rows = []
+    rows, letters = [], [str(letter) for letter in compiled.alphabet]
     while len(rows) < cfg.n:
-        two = [drawn(rng, name, "".join(compiled.alphabet), cfg.length) for _ in range(2)]
+        two = [drawn(rng, name, letters, cfg.length) for _ in range(2)]
         place = cfg.length - 1 if name == "induction" else int(rng.integers(cfg.length))
         said = [rasp.evaluate(PROGRAMS[name], one)[place] for one in two]
         if said[0] != said[1]:
@@ -79,22 +86,23 @@ def pairs(cfg: Compiled, name: str, compiled: rasp.Compiled, rng: np.random.Gene
     return tuple(map(jnp.array, zip(*rows, strict=True)))
 
 
-def of_nodes(f, metric, model, clean, corrupted) -> dict[str, np.ndarray]:
-    """The size of what each method says of each head, layer by layer, then of each MLP."""
+def of_sites(sites: dict[str, tuple[str, ...]], f, metric, model, clean, corrupted) -> dict[str, np.ndarray]:
+    """The size of what each method says of each part of a model: the means over pairs, summed over positions."""
 
-    def ranked(method, base, *pair) -> np.ndarray:
-        sizes = []
-        for site, over in ((HEADS, ("batch", "layer", "head")), (MLPS, ("batch", "layer"))):
-            effects = np.asarray(method(f, metric, site, over)(model, *pair))
-            sizes.append(np.abs(effects - base.reshape(-1, *[1] * (effects.ndim - 1))).mean(0).ravel())
-        return np.concatenate(sizes)
+    def sizes(method, base, *pair) -> np.ndarray:
+        found = []
+        for site, over in sites.items():
+            effects = np.asarray(method(f, metric, site, ("batch", *over))(model, *pair))
+            size = np.abs(effects - base.reshape(-1, *[1] * len(over))).mean(0)
+            found.append(np.ravel(size.sum(over.index("position")) if "position" in over else size))
+        return np.concatenate(found)
 
     there, here = (np.asarray(metric(f(model, tokens))) for tokens in (clean, corrupted))
     return {
-        "patching": ranked(patching.activation_patch, here, clean, corrupted),
-        "patching, corrupted into clean": ranked(patching.activation_patch, there, corrupted, clean),
-        "AtP": ranked(patching.attribution_patch, 0 * here, clean, corrupted),
-        "AtP*": ranked(patching.atp_star, 0 * here, clean, corrupted),
+        "patching": sizes(patching.activation_patch, here, clean, corrupted),
+        "and back": sizes(patching.activation_patch, there, corrupted, clean),
+        "AtP": sizes(patching.attribution_patch, 0 * here, clean, corrupted),
+        "AtP*": sizes(patching.atp_star, 0 * here, clean, corrupted),
     }
 
 
@@ -142,59 +150,55 @@ def study(cfg: Compiled, seed: int, begin) -> dict[str, dict]:
         clean, corrupted, at, answers, distractors = pairs(cfg, name, compiled, rng)
         f = partial(models.forward, logits_at=at)
         args = f, metrics.logit_diff(answers, distractors), compiled.model, clean, corrupted
-        right = [
-            metrics.accuracy(said)(f(compiled.model, x)) for x, said in ((clean, answers), (corrupted, distractors))
-        ]
+        right = [metrics.accuracy(x)(f(compiled.model, y)) for x, y in ((answers, clean), (distractors, corrupted))]
         by_edge, edges = of_edges(cfg, *args)
         senders, receivers, there = edges.senders, edges.receivers, connected(edges.senders, edges.receivers)
-        wired = np.array([[(s, r) in compiled.varying for r in receivers] for s in senders])[there]
-        used = np.array([sender in compiled.nodes for sender in senders[1:]])  # heads, then MLPs
-        found[name] = {
-            "exact": float(np.mean(right)),
-            "nodes": judged(of_nodes(*args), used, rng),
-            "edges": judged(by_edge, wired, rng),
-            "members": [int(used.sum()), len(used), int(wired.sum()), len(wired)],
+        read = {receiver for _, receiver in compiled.varying}
+        truth = {
+            "nodes": [sender in compiled.nodes for sender in senders[1:]],  # heads, then MLPs
+            "queries and keys": [receiver in read for receiver in receivers if receiver[0] in "qk"],
+            "edges": np.array([[(s, r) in compiled.varying for r in receivers] for s in senders])[there],
         }
+        sizes = {"nodes": of_sites(NODES, *args), "queries and keys": of_sites(LOOKS, *args), "edges": by_edge}
+        found[name] = {
+            kind: {"members": [np.sum(known), len(known)]} | judged(sizes[kind], np.array(known), rng)
+            for kind, known in truth.items()
+            if np.any(known)  # a program may look at the same places whatever the tokens
+        } | {"exact": float(np.mean(right))}
     return found
+
+
+def cases(numbers: dict[str, dict], kind: str) -> dict[str, dict]:
+    """By program, with its numbers of members, the scores `[seed, area or share]` of each method."""
+    found = {name: each[kind] for name, each in numbers.items() if kind in each}
+    titles = {name: "{} ({} of {})".format(name, *each["members"][0]) for name, each in found.items()}
+    return {titles[name]: {m: x for m, x in each.items() if m != "members"} for name, each in found.items()}
 
 
 def table(numbers: dict[str, dict], kind: str) -> str:
     """A row for each program, a column for each method."""
     rows = []
-    for name, found in numbers.items():
-        cells = {m: " / ".join(runs.cell(v) for v in np.transpose(scores)) for m, scores in found[kind].items()}
-        members, total = found["members"][0][:2] if kind == "nodes" else found["members"][0][2:]
-        rows.append({kind: f"{name} ({members} of {total})"} | cells)
+    for name, scores in cases(numbers, kind).items():
+        rows.append({kind: name} | {m: " / ".join(runs.cell(v) for v in np.transpose(x)) for m, x in scores.items()})
     return runs.table(rows)
 
 
-def story(numbers: dict[str, dict]) -> str:
-    """Which methods rank a circuit worse than patching what it is, and how badly."""
-    below = [
-        f"{method} of {kind} of {name} {np.mean(scores, 0)[0]:.2f}"
-        for kind in ("nodes", "edges")
-        for name, found in numbers.items()
-        for method, scores in found[kind].items()
-        if method != "random" and np.mean(scores, 0)[0] < 0.9
-    ]
-    return f"Areas below 0.9: {', '.join(below) or 'none'}."
-
-
 def draw(numbers: dict[str, dict]) -> go.Figure:
-    """A panel for nodes and one for edges: for each program the area under the ROC curve of each method."""
-    titles = [f"Area under the ROC curve: {kind}" for kind in ("nodes", "edges")]
-    figure = make_subplots(rows=2, cols=1, subplot_titles=titles, vertical_spacing=0.12)
-    for row, kind in enumerate(("nodes", "edges"), 1):
-        for method in next(iter(numbers.values()))[kind]:
-            areas = np.array([found[kind][method] for found in numbers.values()])[..., 0]
-            bars = {"y": areas.mean(1), "error_y": {"array": runs.spread(areas, 1)}}
-            figure.add_bar(x=list(numbers), name=f"{kind}: {method}", legend=f"legend{row}", row=row, col=1, **bars)
-    layout = {"legend": {"y": 1.0}, "legend2": {"y": 0.44}, "height": 800, "title": "Compiled circuits, found again"}
-    return figure.update_yaxes(range=[0, 1.05]).update_layout(layout)
+    """A panel for each kind of member: for each program the area under the ROC curve of each method."""
+    titles = [f"Area under the ROC curve, {kind}" for kind in KINDS]
+    figure = make_subplots(rows=len(KINDS), cols=1, subplot_titles=titles, vertical_spacing=0.1)
+    for row, kind in enumerate(KINDS, 1):
+        scored = cases(numbers, kind)
+        for method, color in zip(next(iter(scored.values()), {}), COLORS, strict=False):
+            areas = np.array([scores[method] for scores in scored.values()])[..., 0]
+            bars = {"y": areas.mean(1), "error_y": {"array": runs.spread(areas, 1)}, "marker": {"color": color}}
+            figure.add_bar(x=list(scored), name=method, legend=f"legend{row}", row=row, col=1, **bars)
+        figure.update_layout({f"legend{row}": {"y": 1.02 - 0.37 * (row - 1)}})
+    return figure.update_yaxes(range=[0, 1.05]).update_layout(title="Compiled circuits, found again", height=1000)
 
 
 def main(cfg: Compiled) -> dict:
-    """What each method finds, by program, nodes or edges, and method, with the seed as the first axis."""
+    """What each method finds, by program, kind of member and method, with the seed as the first axis."""
     strange = [name for name in cfg.programs if name not in PROGRAMS]
     if strange:
         raise SystemExit(f"programs: no program {strange[0]!r}; there are {', '.join(PROGRAMS)}")
@@ -208,7 +212,7 @@ def main(cfg: Compiled) -> dict:
         f"{cfg.n} pairs, seeds {list(cfg.seeds)}, mean ± spread over seeds. The models say what the programs say of "
         f"{exact:.1%} of the inputs. Area under the ROC curve / share of the circuit among as many as it has members."
     )
-    text = about, table(numbers, "nodes"), table(numbers, "edges"), story(numbers)
+    text = about, *(table(numbers, kind) for kind in KINDS), STORY
     runs.finish("compiled_circuits", cfg, {"programs": numbers}, draw(numbers), *text)
     return numbers
 

@@ -43,7 +43,7 @@ class Compiled:
 
     Attributes:
       model: a `Decoder`. Its tokens begin with BOS; its logits at a token are largest at the program's value there.
-      vocabulary: what each token id stands for: BOS, the alphabet, and the other values that the program has.
+      vocabulary: what each token id stands for: BOS, the alphabet, and what else the program, or those beside it, can say.
       alphabet: the tokens that inputs may have.
       edges: every edge (sender, receiver) that the program's values go along, named as in `interp_jax.nodes`: "embed",
         "head 0.1", "mlp 1" to "q 1.0", "k 1.0", "v 1.0", "mlp 1", "logits". What BOS gives is constant, and no edge.
@@ -137,7 +137,8 @@ def compile(
     rng = np.random.default_rng(np.ravel(jax.random.key_data(jax.random.key(0) if key is None else key)))
     laid = plan((program, *beside), alphabet, length, rng, decoys)
     stream = _Stream(laid, 4 * bool(decoys))
-    vocabulary = tuple(dict.fromkeys((BOS, *alphabet, *laid.values[program])))
+    said = [value for one in (program, *beside) for value in laid.values[one]]
+    vocabulary = tuple(dict.fromkeys((BOS, *alphabet, *said)))
     neurons = {layer: list(_neurons(laid, stream, layer)) for layer in range(laid.n_layers)}
     widths = [len(matrix) for one in laid.heads if isinstance(one, Looking) for matrix in laid.matrix(one)]
     widths += [len(laid.values[one]) for one in laid.heads if isinstance(one, Aggregate | Fraction)]
