@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from string import ascii_lowercase
 
+from compiled_programs import PROGRAMS, pairs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,16 +40,6 @@ STORY = (
     "A threshold or a softmax that is saturated has a slope of 0, which hides from gradients all that stands before "
     "it; patching takes no slopes, and EAP-IG's runs on the way from one input to the other may cross it."
 )
-FEW = 3  # letters of inputs in which tokens are to occur again
-PROGRAMS = {
-    "histogram": rasp.histogram(),
-    "double_histogram": rasp.double_histogram(),
-    "sort_unique": rasp.sort_unique(),
-    "pair_balance": rasp.pair_balance("a", "b"),
-    "frac_prevs": rasp.frac_prevs("a"),
-    "reverse": rasp.reverse(),
-    "induction": rasp.induction(),
-}
 
 
 @dataclass(frozen=True)
@@ -62,28 +53,6 @@ class Compiled:
     steps: int  # of EAP-IG
     seeds: tuple[int, ...]
     out: Path
-
-
-def drawn(rng: np.random.Generator, name: str, letters: list[str], length: int) -> list[str]:
-    """An input that suits a program."""
-    if name == "sort_unique":
-        return list(rng.permutation(letters)[:length])
-    if name == "induction":
-        first = list(rng.permutation(letters)[: length - 1])
-        return [*first, first[rng.integers(length - 2)]]
-    return list(rng.choice(letters[:FEW], length))
-
-
-def pairs(cfg: Compiled, name: str, compiled: rasp.Compiled, rng: np.random.Generator) -> tuple:
-    """Clean and corrupted tokens, the position asked, and what the program says there of each."""
-    rows, letters = [], [str(letter) for letter in compiled.alphabet]
-    while len(rows) < cfg.n:
-        two = [drawn(rng, name, letters, cfg.length) for _ in range(2)]
-        place = cfg.length - 1 if name == "induction" else int(rng.integers(cfg.length))
-        said = [rasp.evaluate(PROGRAMS[name], one)[place] for one in two]
-        if said[0] != said[1]:
-            rows.append((*map(compiled.encode, two), 1 + place, *map(compiled.vocabulary.index, said)))
-    return tuple(map(jnp.array, zip(*rows, strict=True)))
 
 
 def of_sites(sites: dict[str, tuple[str, ...]], f, metric, model, clean, corrupted) -> dict[str, np.ndarray]:
@@ -147,7 +116,7 @@ def study(cfg: Compiled, seed: int, begin) -> dict[str, dict]:
             leak=cfg.leak,
             key=jax.random.key(seed),
         )
-        clean, corrupted, at, answers, distractors = pairs(cfg, name, compiled, rng)
+        clean, corrupted, at, answers, distractors = pairs(name, compiled, cfg.n, cfg.length, rng)
         f = partial(models.forward, logits_at=at)
         args = f, metrics.logit_diff(answers, distractors), compiled.model, clean, corrupted
         right = [metrics.accuracy(x)(f(compiled.model, y)) for x, y in ((answers, clean), (distractors, corrupted))]
