@@ -164,6 +164,7 @@ def test_bad_programs() -> None:
         "values of a Fraction must be 0 or 1": lambda: rasp.compile(rasp.Fraction(select, rasp.indices), "ab", 3),
         "must be 0 or 1, not 2": lambda: rasp.evaluate(rasp.Fraction(select, rasp.indices), "abc"),
         "are selected at once": lambda: rasp.evaluate(rasp.Aggregate(select, rasp.tokens), "ab"),
+        "fails at None": lambda: rasp.compile(rasp.Map(lambda x: x + "", rasp.induction()), "ab", 3),
         "alphabet must be tokens that differ": lambda: rasp.compile(rasp.tokens, "aa", 3),
         "length=0": lambda: rasp.compile(rasp.tokens, "ab", 0),
         "decoys want a key": lambda: rasp.compile(rasp.tokens, "ab", 2, decoys=1),

@@ -43,7 +43,7 @@ class Compiled:
 
     Attributes:
       model: a `Decoder`. Its tokens begin with BOS; its logits at a token are largest at the program's value there.
-      vocabulary: what each token id stands for: BOS, the alphabet, and what else the program, or those beside it, can say.
+      vocabulary: what each token id stands for: BOS, the alphabet, what else it or those beside it can say.
       alphabet: the tokens that inputs may have.
       edges: every edge (sender, receiver) that the program's values go along, named as in `interp_jax.nodes`: "embed",
         "head 0.1", "mlp 1" to "q 1.0", "k 1.0", "v 1.0", "mlp 1", "logits". What BOS gives is constant, and no edge.

@@ -6,7 +6,7 @@ values.
 Nodes are named as in `interp_jax.nodes`.
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 import itertools
 from typing import Any
@@ -68,7 +68,7 @@ class Plan:
         """Which query selects which key, bool `[query key]`, over the values of both."""
         select = one.selector
         keys, queries = self.values[select.keys], self.values[select.queries]
-        return np.array([[bool(select.predicate(key, query)) for key in keys] for query in queries])
+        return np.array([[bool(_said("predicate", select.predicate, key, query)) for key in keys] for query in queries])
 
     def edges(self, program: Expression) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
         """The edges (sender, receiver) that a program's values go along: all, and those whose values tokens change."""
@@ -132,7 +132,8 @@ def plan(
 def _values(one: Expression, values: dict[Expression, tuple[Any, ...]], length: int) -> tuple[Any, ...]:
     """What an expression can be, each once; numbers of positions and shares from the smallest on."""
     if isinstance(one, Map):
-        return tuple(dict.fromkeys(itertools.starmap(one.fn, itertools.product(*(values[arg] for arg in one.args)))))
+        given = itertools.product(*(values[arg] for arg in one.args))
+        return tuple(dict.fromkeys(_said("function of a Map", one.fn, *some) for some in given))
     if isinstance(one, Aggregate):
         return tuple(dict.fromkeys((*values[one.values], one.default)))
     if isinstance(one, SelectorWidth):
@@ -141,3 +142,14 @@ def _values(one: Expression, values: dict[Expression, tuple[Any, ...]], length: 
     if others := [value for value in values[one.values] if value not in (0, 1)]:
         raise ValueError(f"compile: the values of a Fraction must be 0 or 1, not {others[0]!r}: make them so by a Map")
     return tuple(sorted({n / total for total in range(1, length + 1) for n in range(total + 1)}))
+
+
+def _said(what: str, fn: Callable[..., Any], *values: Any) -> Any:
+    """What a program's function says of values. Raises ValueError where it fails."""
+    try:
+        return fn(*values)
+    except Exception as error:
+        raise ValueError(
+            f"compile: the {what} fails at {', '.join(map(repr, values))} ({error}): it must take all that it can be "
+            "given, with the default of an Aggregate"
+        ) from error
