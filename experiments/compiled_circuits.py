@@ -35,7 +35,9 @@ from interp_jax.nodes import connected
 NODES = {"blocks.attn.z": ("layer", "head"), "blocks.mlp_out": ("layer",)}
 LOOKS = {f"blocks.attn.{kind}": ("layer", "position", "head") for kind in "qk"}
 KINDS = ("nodes", "queries and keys", "edges")
-COLORS = ("#1f3a5f", "#4a90c2", "#d9822b", "#b03a2e", "#999999")
+COLORS = {"patching": "#1f3a5f", "edge patching": "#1f3a5f", "and back": "#4a90c2", "AtP": "#d9822b", "EAP": "#d9822b"}
+COLORS |= {"random": "#999999"}
+BETTER = "#b03a2e"  # AtP* and EAP-IG
 STORY = (
     "A threshold or a softmax that is saturated has a slope of 0, which hides from gradients all that stands before "
     "it; patching takes no slopes, and EAP-IG's runs on the way from one input to the other may cross it."
@@ -158,11 +160,15 @@ def draw(numbers: dict[str, dict]) -> go.Figure:
     figure = make_subplots(rows=len(KINDS), cols=1, subplot_titles=titles, vertical_spacing=0.1)
     for row, kind in enumerate(KINDS, 1):
         scored = cases(numbers, kind)
-        for method, color in zip(next(iter(scored.values()), {}), COLORS, strict=False):
+        for method in next(iter(scored.values()), {}):
             areas = np.array([scores[method] for scores in scored.values()])[..., 0]
-            bars = {"y": areas.mean(1), "error_y": {"array": runs.spread(areas, 1)}, "marker": {"color": color}}
+            bars = {
+                "y": areas.mean(1),
+                "error_y": {"array": runs.spread(areas, 1)},
+                "marker": {"color": COLORS.get(method, BETTER)},
+            }
             figure.add_bar(x=list(scored), name=method, legend=f"legend{row}", row=row, col=1, **bars)
-        figure.update_layout({f"legend{row}": {"y": 1.02 - 0.37 * (row - 1)}})
+        figure.update_layout({f"legend{row}": {"y": 1.0 - 0.367 * (row - 1)}})
     return figure.update_yaxes(range=[0, 1.05]).update_layout(title="Compiled circuits, found again", height=1000)
 
 
