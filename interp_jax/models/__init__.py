@@ -3,6 +3,7 @@
 .. include:: README.md
 """
 
+from interp_jax.models import rasp
 from interp_jax.models.adapters import tag
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder
@@ -28,6 +29,7 @@ __all__ = [
     "hidden",
     "load",
     "locate",
+    "rasp",
     "save",
     "stack_layers",
     "tag",

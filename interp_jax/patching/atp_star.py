@@ -107,12 +107,22 @@ def _by_pattern(
         renamed = tuple("query" if axis == "position" else axis for axis in axes)
         return partial(Toward, _pattern(new), axes=renamed)
     old = capture(f, SCORES, output=False)(*args, **kwargs)[SCORES].astype(jnp.float32)
-    rise = jnp.where(jnp.isfinite(new - old), new - old, 0)  # nothing where both are masked
-    # One score of a softmax rises by r: its share p becomes p e^r / (1 + p (e^r - 1)), and the others shrink alike.
-    share = _pattern(old)
-    grown = share * jnp.expm1(jnp.minimum(rise, 60.0))
+    # One score of a softmax changes: its exponential e becomes e', and the others, q in all, keep their shares among
+    # themselves. Nothing is taken from 1, which would lose a small q where attention is saturated. Where q is 0 there
+    # are no others, and nothing moves.
+    top = jnp.max(old, -1, keepdims=True, initial=jnp.finfo(jnp.float32).min)
+    before, after = jnp.exp(old - top), jnp.exp(jnp.minimum(new - top, 60.0))
+    rest = _others(before)
+    moved = jnp.where(rest > 0, (after - before) / jnp.where(rest > 0, rest + after, 1), 0)
     renamed = tuple("key" if axis == "position" else axis for axis in axes)
-    return partial(_KeyMoves, grown / (1 + grown), n_shared=new.shape[-3] // values.shape[-2], axes=renamed)
+    return partial(_KeyMoves, moved, n_shared=new.shape[-3] // values.shape[-2], axes=renamed)
+
+
+def _others(x: Array) -> Array:
+    """The sum over the last axis of all entries but each, without a difference, which would lose small ones."""
+    before, after = lax.cumsum(x, x.ndim - 1), lax.cumsum(x, x.ndim - 1, reverse=True)
+    ends = [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(before[..., :-1], [*ends, (1, 0)]) + jnp.pad(after[..., 1:], [*ends, (0, 1)])
 
 
 def _pattern(scores: Array) -> Array:
@@ -125,6 +135,7 @@ def _pattern(scores: Array) -> Array:
 class _KeyMoves(Intervention):
     """Gives one key the attention that its change takes from all keys: `x + u - x sum(u)`, with `u = dose * moved`.
 
+    As `x` adds up to 1, that is `x + u * (sum of other x) - x * (sum of other u)`, exact where `x` rounds to 1 too.
     `n_shared` query heads share a key head.
     """
 
@@ -137,4 +148,4 @@ class _KeyMoves(Intervention):
         x = value.astype(jnp.float32)
         by_query_head = jnp.repeat(self.dose, self.n_shared, axis=self.axes.index("head"))
         u = dosed(by_query_head, self.axes, value, ctx) * place(self.moved, value, ctx).astype(jnp.float32)
-        return (x + u - x * u.sum(-1, keepdims=True)).astype(value.dtype)
+        return (x + u * _others(x) - x * _others(u)).astype(value.dtype)

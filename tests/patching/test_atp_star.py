@@ -111,3 +111,17 @@ def test_bad_input_is_one_line(setting) -> None:
         patching.atp_star(f, lambda y: y, "x", ("position",))(jnp.ones(4), *setting[1:])
     with pytest.raises(ValueError, match="give pairs of the same length"):
         patching.atp_star(last, METRIC, "blocks.attn.q")(setting[0], setting[1], setting[2][:, 1:])
+
+
+@pytest.mark.parametrize("where", ["blocks.attn.q", "blocks.attn.k"])
+def test_saturated_attention(where) -> None:
+    """Where a pattern is all or nothing, and the last layer linear in it, the estimate is what patching finds."""
+    compiled = models.rasp.compile(models.rasp.induction(), "abcd", 4)
+    clean, corrupted = (jnp.array([compiled.encode(x) for x in two]) for two in (("abca", "dcbd"), ("acbc", "abdd")))
+    metric = metrics.logit_diff(jnp.array([2, 3]), jnp.array([3, 4]))
+    over = ("batch", "layer", "position", "head")
+    true = patching.activation_patch(last, metric, where, over)(compiled.model, clean, corrupted)
+    true = jnp.abs(true - metric(last(compiled.model, corrupted))[:, None, None, None])
+    got = patching.atp_star(last, metric, where, over)(compiled.model, clean, corrupted)
+    assert (true[:, 1] > 0.5).any() and jnp.isfinite(got).all()
+    np.testing.assert_allclose(got[:, 1], true[:, 1], atol=1e-4)
