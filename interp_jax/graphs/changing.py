@@ -105,8 +105,14 @@ def swap(graph: Graph, out: Sequence[int], into: Graph, nodes: Sequence[int], *,
     return Changes((*off.layer, *on.layer), position, index, value)
 
 
-def predicted(graph: Graph, changes: Changes) -> np.ndarray:
-    """By how much direct effects alone move each node, float32 `[node]`: pre-activations, and values of targets.
+def predicted(graph: Graph, changes: Changes, *, through: bool = False) -> np.ndarray:
+    """By how much a graph says that changes move each node, float32 `[node]`: pre-activations, and values of targets.
+
+    Args:
+      graph: the graph, whose edges are all that is known.
+      changes: of its features.
+      through: False: by direct effects alone. True: through other features too, as long as each stays active and what
+        it does grows with it; the changed ones stay as they are set.
 
     Raises:
       ValueError: a changed feature that the graph has not, or changes at every position.
@@ -114,7 +120,15 @@ def predicted(graph: Graph, changes: Changes) -> np.ndarray:
     nodes, sizes = _sizes(graph, changes)
     relative = np.zeros(len(graph), np.float32)
     np.add.at(relative, nodes, sizes / graph.activation[nodes])
-    return np.asarray(graph.edges @ relative)
+    moved = np.asarray(graph.edges @ relative)
+    follows = graph.where("feature")
+    follows[nodes] = False
+    change = moved
+    while through and np.abs(change[follows]).max(initial=0) > 0:
+        relative = np.where(follows, change / np.where(follows, graph.activation, 1), 0).astype(np.float32)
+        change = np.asarray(graph.edges @ relative)
+        moved = moved + change
+    return moved
 
 
 def _sizes(graph: Graph, changes: Changes) -> tuple[np.ndarray, np.ndarray]:
