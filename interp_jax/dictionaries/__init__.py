@@ -26,6 +26,7 @@ from interp_jax.dictionaries.kinds import (
     SkipTranscoder,
     Tied,
     TopK,
+    TopKTranscoder,
     Transcoder,
     loss_terms,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "Splitting",
     "Tied",
     "TopK",
+    "TopKTranscoder",
     "TrainInfo",
     "TrainState",
     "Transcoder",
