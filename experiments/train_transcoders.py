@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 import inspect
 from pathlib import Path
+import shutil
 from typing import Any, Literal
 
 import jax
@@ -104,6 +105,7 @@ def trained(cfg: Transcoders, model, text: corpus.Corpus, seed: int, folder: Pat
         for name, one in scaling.fold({name: state.dictionary for name, state in states.items()}).items():
             about = {"model": cfg.model, "n_tokens": cfg.n_tokens, "seed": seed}
             dictionaries.save(folder / name, one, **about)
+        shutil.rmtree(folder / "unfinished")
     return {name: dictionaries.load(folder / name) for name in names}
 
 
@@ -118,7 +120,6 @@ def resumed(path: Path, states: dict[str, Any]) -> dict[str, Any]:
     return jax.tree.unflatten(jax.tree.structure(states), [jnp.asarray(leaves[name]) for name in sorted(leaves)])
 
 
-
 def table(found: dict[str, Any]) -> str:
     n_layers = found["fvu"].shape[1]
     digits = {"fvu": 3, "l0": 1, "dead": 2}
@@ -127,10 +128,11 @@ def table(found: dict[str, Any]) -> str:
 
 
 def story(found: dict[str, Any]) -> list[str]:
+    sure = f"{runs.cell(100 * found['kept of sure'], 1)} % where it gives one more than half"
     kept, whole = 100 * found["kept"], {name: runs.cell(found[name]) for name in found if found[name].ndim == 1}
     return [
-        f"All MLPs replaced at once, no error kept: {runs.cell(kept, 1)} % of the most probable next tokens stay (of "
-        f"mean outputs {runs.cell(100 * found['kept by means'], 1)} %), and {whole['recovered']} of the cross-entropy "
+        f"All MLPs replaced at once, no error kept: {runs.cell(kept, 1)} % of the most probable next tokens stay, {sure} "
+        f"(of mean outputs {runs.cell(100 * found['kept by means'], 1)} %), and {whole['recovered']} of the cross-entropy "
         f"that mean outputs lose is kept: {whole['ce clean']} nats, replaced {whole['ce replaced']}, means "
         f"{whole['ce mean']}.",
         f"For graphs made with them: features alone give the model's own answer at {runs.cell(kept, 0)} of 100 "
@@ -142,7 +144,8 @@ def draw(cfg: Transcoders, found: dict[str, Any]) -> go.Figure:
     figure = go.Figure()
     for name in ("fvu", "dead"):
         runs.curve(figure, found[name], name=name)
-    title = f"{Path(cfg.model).stem}, {cfg.kind}, {cfg.d_sae} features: {100 * found['kept'].mean():.0f} % of answers kept"
+    kept = f"{100 * found['kept'].mean():.0f} % of answers kept"
+    title = f"{Path(cfg.model).stem}, {cfg.kind}, {cfg.d_sae} features: {kept}"
     return figure.update_layout(title=title, xaxis_title="layer", yaxis_title="share", yaxis_range=[0, 1])
 
 

@@ -30,8 +30,9 @@ def scores(read: str, model: Any, found: dict[str, Any], seen: Corpus, held: Cor
 
     Returns:
       `fvu`, `l0` and `dead` `[layer]`, the last the share of features that never fire; and of the whole model `[]`:
-      `kept`, the share of tokens whose most probable next token stays where all MLPs are replaced, `kept by means`,
-      the same of mean outputs in their place, `recovered`, and the mean cross-entropies `ce clean`, `ce replaced`, `ce mean`.
+      `kept`, the share of tokens whose most probable next token stays where all MLPs are replaced, `kept of sure`, of
+      those to which the model gives more than half, `kept by means`, of mean outputs in the MLPs' place; `recovered`,
+      and the mean cross-entropies `ce clean`, `ce replaced` and `ce mean`.
     """
     some = dictionaries.harvest(
         models.forward, WRITTEN, model, seen.tokens, mask=seen.real, skip=seen.special, batch_size=512, n_buffered=4
@@ -50,6 +51,7 @@ def scores(read: str, model: Any, found: dict[str, Any], seen: Corpus, held: Cor
         "l0": t["fired"].sum(-1) / t["n"],
         "dead": (t["fired"] == 0).mean(-1),
         "kept": t["kept replaced"] / t["scored"],
+        "kept of sure": t["sure replaced"] / t["sure clean"],
         "kept by means": t["kept mean"] / t["scored"],
         "recovered": (ce["ce mean"] - ce["ce replaced"]) / (ce["ce mean"] - ce["ce clean"]),
     }
@@ -86,11 +88,13 @@ def _sums(
         "n": wanted.sum(),
     }
     at_means = {WRITTEN: per_layer(replace(jnp.broadcast_to(means[:, None, None], y.shape)))}
-    scored = wanted[:, :-1] & wanted[:, 1:]
+    scored, best = wanted[:, :-1] & wanted[:, 1:], clean[:, :-1].argmax(-1)
+    sure = scored & (jax.nn.softmax(clean[:, :-1]).max(-1) > 0.5)
     for name, edits in {"clean": {}, "replaced": replaced, "mean": at_means}.items():
         edits = {address: at(edit, mask=wanted) for address, edit in edits.items()}
         logits = ij.intervene(run, edits)(model, tokens)[:, :-1]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
         told[f"ce {name}"] = jnp.sum(jnp.where(scored, losses, 0.0))
-        told[f"kept {name}"] = jnp.sum(scored & (logits.argmax(-1) == clean[:, :-1].argmax(-1)))
+        kept = logits.argmax(-1) == best
+        told |= {f"kept {name}": jnp.sum(scored & kept), f"sure {name}": jnp.sum(sure & kept)}
     return told | {"scored": scored.sum()}
