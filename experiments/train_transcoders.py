@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 import inspect
 from pathlib import Path
+import random
 import shutil
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ import transcoder_scores
 
 from interp_jax import config, dictionaries, io, models
 from interp_jax.data import corpus
+from interp_jax.data.worlds import WORLDS
 from interp_jax.progress import Progress
 
 KINDS = {kind.architecture: kind for kind in dictionaries.known_kinds() if kind.reads_pair}
@@ -51,12 +53,25 @@ class Transcoders:
     n_scored: int  # held-out sequences
     seeds: tuple[int, ...]
     out: Path
-    text: Path | None = None  # a UTF-8 file; None for the microworld's own text
+    text: Path | None = None  # a UTF-8 file; None for a microworld's own rows
     sparsity: float | None = None  # weight of the penalty, of kinds without k; None for the kind's published one
 
     @property
     def n_steps(self) -> int:
         return max(N_PARTS, self.n_tokens // self.batch_size)
+
+
+def rows(cfg: Transcoders, model, tokenizer) -> corpus.Corpus:
+    """Rows of a file, or as a microworld was trained on."""
+    n_positions = min(cfg.n_positions, model.config.n_ctx)
+    if cfg.text is not None:
+        return corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_text, n_positions=n_positions)
+    if cfg.model not in WORLDS:
+        raise SystemExit(f"--model {cfg.model}: has no text of its own; give a UTF-8 file as --text")
+    world = WORLDS[cfg.model]
+    tokens, _ = world.batch(random.Random(0), (cfg.n_text // n_positions, n_positions), world.mixture)
+    real, special = np.ones(tokens.shape, bool), (tokenizer.bos_id,)
+    return corpus.Corpus(tokens, ~np.isin(tokens, special), real, special, ())
 
 
 def where(cfg: Transcoders, name: str) -> tuple[str, str]:
@@ -128,15 +143,15 @@ def table(found: dict[str, Any]) -> str:
 
 
 def story(found: dict[str, Any]) -> list[str]:
-    sure = f"{runs.cell(100 * found['kept of sure'], 1)} % where it gives one more than half"
-    kept, whole = 100 * found["kept"], {name: runs.cell(found[name]) for name in found if found[name].ndim == 1}
+    shares = {name: runs.cell(100 * found[name], 1) for name in ("kept", "kept of sure", "kept by means", "recovered")}
+    ce = {name: runs.cell(found[f"ce {name}"]) for name in ("clean", "replaced", "mean")}
     return [
-        f"All MLPs replaced at once, no error kept: {runs.cell(kept, 1)} % of the most probable next tokens stay, {sure} "
-        f"(of mean outputs {runs.cell(100 * found['kept by means'], 1)} %), and {whole['recovered']} of the cross-entropy "
-        f"that mean outputs lose is kept: {whole['ce clean']} nats, replaced {whole['ce replaced']}, means "
-        f"{whole['ce mean']}.",
-        f"For graphs made with them: features alone give the model's own answer at {runs.cell(kept, 0)} of 100 "
-        f"tokens, and error nodes stand for {runs.cell(100 * found['fvu'].mean(1), 0)} % of what the MLPs write.",
+        f"All MLPs replaced at once, no error kept: {shares['kept']} % of the most probable next tokens stay, "
+        f"{shares['kept of sure']} % of those that have more than half; of mean outputs {shares['kept by means']} %. "
+        f"Of the cross-entropy that mean outputs lose {shares['recovered']} % is recovered: {ce['clean']} nats, replaced "
+        f"{ce['replaced']}, means {ce['mean']}.",
+        f"For graphs made with them: features alone give the model's own answer at {runs.cell(100 * found['kept'], 0)} "
+        f"of 100 tokens, and error nodes stand for {runs.cell(100 * found['fvu'].mean(1), 0)} % of what MLPs write.",
     ]
 
 
@@ -152,10 +167,10 @@ def draw(cfg: Transcoders, found: dict[str, Any]) -> go.Figure:
 def main(cfg: Transcoders) -> dict[str, Any]:
     """By layer fvu, l0 and dead `[seed layer]`; of the whole model kept, recovered and cross-entropies `[seed]`."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    read = corpus.read(tokenizer, cfg.text, n_tokens=cfg.n_text, n_positions=min(cfg.n_positions, model.config.n_ctx))
+    text = rows(cfg, model, tokenizer)
     seen, held = (
-        replace(read, **{name: getattr(read, name)[rows] for name in ("tokens", "mask", "real")})
-        for rows in (slice(-cfg.n_scored), slice(-cfg.n_scored, None))
+        replace(text, **{name: getattr(text, name)[part] for name in ("tokens", "mask", "real")})
+        for part in (slice(-cfg.n_scored), slice(-cfg.n_scored, None))
     )
     parts = []
     for seed in cfg.seeds:
