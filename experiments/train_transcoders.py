@@ -148,7 +148,7 @@ def story(found: dict[str, Any]) -> list[str]:
     return [
         f"All MLPs replaced at once, no error kept: {shares['kept']} % of the most probable next tokens stay, "
         f"{shares['kept of sure']} % of those that have more than half; of mean outputs {shares['kept by means']} %. "
-        f"Of the cross-entropy that mean outputs lose {shares['recovered']} % is recovered: {ce['clean']} nats, replaced "
+        f"Of the cross-entropy that these lose {shares['recovered']} % is recovered: {ce['clean']} nats, replaced "
         f"{ce['replaced']}, means {ce['mean']}.",
         f"For graphs made with them: features alone give the model's own answer at {runs.cell(100 * found['kept'], 0)} "
         f"of 100 tokens, and error nodes stand for {runs.cell(100 * found['fvu'].mean(1), 0)} % of what MLPs write.",
