@@ -3,11 +3,12 @@
 A transcoder reconstructs the output of an MLP from its input by a few active features (Dunefsky et al. 2024,
 https://arxiv.org/abs/2406.11944); a cross-layer one reads each layer and writes to it and all later ones (Ameisen et
 al. 2025, Circuit tracing). Attribution graphs are made with them, and say of a model no more than they keep of it.
+What is read is the normed stream, of which the MLP is a function; graphs hold the norm's denominator, and stay linear.
 
 All layers train together, from one forward pass a batch. They are saved under `<out>/layer_<i>`, or `<out>/clt`, of
-further seeds in `<out>/seed_<s>/`; what is there already is not trained again, and a run that was cut off goes on.
+further seeds in `<out>/seeds/<s>`; what is there already is not trained again, and a run that was cut off goes on.
 
-    python experiments/train_transcoders.py [--model path/to/model.gguf] [--kind clt] [--text FILE] [--out DIR]
+    python experiments/train_transcoders.py [--model path/to/model.gguf --text FILE] [--kind clt] [--out DIR]
 
 Three minutes on two cores. It prints by layer the variance that is not reconstructed (fvu), active features (l0) and
 the share that never fires (dead); and of the model whose MLPs are all replaced at once, no error kept, the share of
@@ -51,6 +52,7 @@ class Transcoders:
     n_positions: int
     batch_size: int
     n_scored: int  # held-out sequences
+    dtype: Literal["float32", "bfloat16"]  # of what is saved
     seeds: tuple[int, ...]
     out: Path
     text: Path | None = None  # a UTF-8 file; None for a microworld's own rows
@@ -119,9 +121,9 @@ def trained(cfg: Transcoders, model, text: corpus.Corpus, seed: int, folder: Pat
                 io.orbax.save(folder / "unfinished", leaves, {"names": missing})
         for name, one in scaling.fold({name: state.dictionary for name, state in states.items()}).items():
             about = {"model": cfg.model, "n_tokens": cfg.n_tokens, "seed": seed}
-            dictionaries.save(folder / name, one, **about)
+            dictionaries.save(folder / name, one.cast(cfg.dtype), **about)
         shutil.rmtree(folder / "unfinished")
-    return {name: dictionaries.load(folder / name) for name in names}
+    return {name: dictionaries.load(folder / name).cast("float32") for name in names}
 
 
 def resumed(path: Path, states: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def main(cfg: Transcoders) -> dict[str, Any]:
     )
     parts = []
     for seed in cfg.seeds:
-        folder = cfg.out if seed == cfg.seeds[0] else cfg.out / f"seed_{seed}"
+        folder = cfg.out if seed == cfg.seeds[0] else cfg.out / "seeds" / str(seed)
         parts.append(transcoder_scores.scores(cfg.read, model, trained(cfg, model, seen, seed, folder), seen, held))
         found = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         runs.write("train_transcoders", cfg, found)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from interp_jax import dictionaries, models
+from interp_jax import config, dictionaries, models
 
 pytestmark = pytest.mark.long
 
@@ -21,7 +21,7 @@ def test_layers_are_trained_once(run, experiment, tmp_path, capsys) -> None:
     for i in range(4):
         one = dictionaries.load(cfg.out / f"layer_{i}")
         assert one.sites == (f"blocks.{i}.ln2.normalized", f"blocks.{i}.mlp_out") and one.k == 4
-        assert float(jnp.abs(one.W_dec - dictionaries.load(cfg.out / f"seed_1/layer_{i}").W_dec).max()) > 0.1
+        assert float(jnp.abs(one.W_dec - dictionaries.load(cfg.out / f"seeds/1/layer_{i}").W_dec).max()) > 0.1
     script = experiment("train_transcoders")
     with jax.numpy_dtype_promotion("standard"):
         again = script.main(replace(cfg, n_tokens=10**9))  # all is there: nothing is trained
@@ -40,8 +40,6 @@ def test_scores_are_those_of_evaluate(experiment) -> None:
     scored = experiment("transcoder_scores")
     script = experiment("train_transcoders")
     model, tokenizer = models.load("microworld", dtype="float32")
-    from interp_jax import config
-
     cfg = replace(config.load(script.Transcoders, "configs/train_transcoders.toml", ()), n_text=3000)
     text = script.rows(cfg, model, tokenizer)
     text = replace(text, tokens=text.tokens[:8], mask=text.mask[:8], real=text.real[:8])

@@ -30,6 +30,7 @@ from interp_jax.dictionaries.kinds import (
     Transcoder,
     loss_terms,
 )
+from interp_jax.dictionaries.layers import load_layers
 from interp_jax.dictionaries.scores.comparison import (
     Matching,
     Splitting,
@@ -90,6 +91,7 @@ __all__ = [
     "identifiability",
     "known_kinds",
     "load",
+    "load_layers",
     "load_metadata",
     "load_state",
     "loss_terms",
