@@ -163,7 +163,8 @@ def draw(cfg: Transcoders, found: dict[str, Any]) -> go.Figure:
         runs.curve(figure, found[name], name=name)
     kept = f"{100 * found['kept'].mean():.0f} % of answers kept"
     title = f"{Path(cfg.model).stem}, {cfg.kind}, {cfg.d_sae} features: {kept}"
-    return figure.update_layout(title=title, xaxis_title="layer", yaxis_title="share", yaxis_range=[0, 1])
+    figure.update_xaxes(title_text="layer", dtick=1 if found["fvu"].shape[1] <= 12 else 5)
+    return figure.update_yaxes(title_text="share", rangemode="tozero").update_layout(title=title)
 
 
 def main(cfg: Transcoders) -> dict[str, Any]:

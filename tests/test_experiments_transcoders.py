@@ -28,10 +28,14 @@ def test_layers_are_trained_once(run, experiment, tmp_path, capsys) -> None:
     assert np.allclose(again["fvu"], found["fvu"])
 
 
-def test_a_cross_layer_one(run) -> None:
-    sizes = SIZES | {"d_sae": 32}
-    cfg, found, _ = run("train_transcoders", "Transcoders", **sizes, kind="clt", seeds=(0,))
-    assert dictionaries.load(cfg.out / "clt").sites == ("blocks.ln2.normalized", "blocks.mlp_out")
+@pytest.mark.parametrize(
+    "kind, name, read",
+    [("clt", "clt", "blocks.ln2.normalized"), ("skip_transcoder", "layer_2", "blocks.2.ln2.normalized")],
+)
+def test_other_kinds(run, kind: str, name: str, read: str) -> None:
+    cfg, found, _ = run("train_transcoders", "Transcoders", **SIZES | {"d_sae": 32}, kind=kind, seeds=(0,))
+    made = dictionaries.load(cfg.out / name)
+    assert made.architecture == kind and made.sites == (read, read.replace("ln2.normalized", "mlp_out"))
     assert found["fvu"].shape == (1, 4) and np.isfinite(found["ce replaced"]).all()
 
 
