@@ -26,9 +26,11 @@ from interp_jax.dictionaries.kinds import (
     SkipTranscoder,
     Tied,
     TopK,
+    TopKTranscoder,
     Transcoder,
     loss_terms,
 )
+from interp_jax.dictionaries.layers import load_layers
 from interp_jax.dictionaries.scores.comparison import (
     Matching,
     Splitting,
@@ -78,6 +80,7 @@ __all__ = [
     "Splitting",
     "Tied",
     "TopK",
+    "TopKTranscoder",
     "TrainInfo",
     "TrainState",
     "Transcoder",
@@ -88,6 +91,7 @@ __all__ = [
     "identifiability",
     "known_kinds",
     "load",
+    "load_layers",
     "load_metadata",
     "load_state",
     "loss_terms",

@@ -33,9 +33,10 @@ KEYWORDS = {
     "skip_transcoder": {"d_out": D_OUT},
     "tied": {},
     "topk": {"k": 3},
+    "topk_transcoder": {"k": 3, "d_out": D_OUT},
     "transcoder": {"d_out": D_OUT},
 }
-PAIRS = {"clt", "skip_transcoder", "transcoder"}  # what maps inputs to targets
+PAIRS = {"clt", "skip_transcoder", "topk_transcoder", "transcoder"}  # what maps inputs to targets
 LAYERED = {"clt", "crosscoder"}  # what reads several sites at once
 SIGNED = {"ica", "neuron_basis", "pca", "random_directions"}
 WIDTHS = dict.fromkeys(KEYWORDS, D_SAE) | {"ica": 6, "neuron_basis": D_IN, "nmf": 6, "pca": 6}  # a basis has no more

@@ -14,6 +14,7 @@ from interp_jax.dictionaries.kinds.panneal import PAnneal
 from interp_jax.dictionaries.kinds.relu import ReLU
 from interp_jax.dictionaries.kinds.tied import Tied
 from interp_jax.dictionaries.kinds.topk import TopK
+from interp_jax.dictionaries.kinds.topk_transcoder import TopKTranscoder
 from interp_jax.dictionaries.kinds.transcoder import SkipTranscoder, Transcoder
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "SkipTranscoder",
     "Tied",
     "TopK",
+    "TopKTranscoder",
     "Transcoder",
     "loss_terms",
 ]

@@ -28,7 +28,7 @@ def aux_loss(
     k_aux: int,
     x: Float[Array, "n d_in"],
     pre: Float[Array, "n d_sae"],
-    residual: Float[Array, "n d_in"],
+    residual: Float[Array, "n d_out"],
     context: LossContext,
 ) -> Float[Array, ""]:
     """The auxiliary loss, zero where no feature is dead.
@@ -38,7 +38,7 @@ def aux_loss(
       k_aux: how many dead features learn.
       x: `[n d_in]`.
       pre: its pre-activations `[n d_sae]`; no gradient flows into them.
-      residual: `x - x'` `[n d_in]`, a constant.
+      residual: what is not reconstructed, `x - x'` or of a transcoder `y - y'`, `[n d_out]`, a constant.
       context: says which features are dead.
     """
     if context.dead is None:
@@ -47,7 +47,7 @@ def aux_loss(
 
     def revive(x: Array, pre: Array, residual: Array, dead: Array) -> Array:
         top, indices = lax.top_k(jnp.where(dead, pre, -jnp.inf), k_aux)
-        centered = lax.stop_gradient(x - dictionary.b_dec)
+        centered = lax.stop_gradient(x - dictionary.b_dec if dictionary.apply_b_dec_to_input else x)
         values = sparse.selected(pre, indices, centered, dictionary.W_enc, dictionary.b_enc)
         values = jnp.where(jnp.isfinite(top), values, 0.0)  # fewer dead features than k_aux
         error = sparse.weighted_rows(values, indices, dictionary.W_dec) - residual

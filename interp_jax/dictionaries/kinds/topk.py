@@ -100,11 +100,11 @@ class TopK(Dictionary):
 
     def decode_sparse(
         self, values: Float[Array, "*batch k"], indices: Int[Array, "*batch k"]
-    ) -> Float[Array, "*batch d_in"]:
-        """Reconstruction `[*batch d_in]` from the values and indices `[*batch k]` of active features."""
+    ) -> Float[Array, "*batch d_out"]:
+        """Reconstruction `[*batch d_out]` from the values and indices `[*batch k]` of active features."""
         k = values.shape[-1]
         rows = sparse.weighted_rows(values.reshape(-1, k), indices.reshape(-1, k), self.W_dec)
-        return rows.reshape(*values.shape[:-1], self.d_in) + self.b_dec
+        return rows.reshape(*values.shape[:-1], self.W_dec.shape[-1]) + self.b_dec
 
     def with_features_scaled(self, norms: Float[Array, " d_sae"]) -> Any:
         """Scales features as every kind does; which of them are the k largest stays as it is."""
@@ -116,9 +116,12 @@ class TopK(Dictionary):
         context: LossContext,
     ) -> Terms:
         """Reconstruction and the auxiliary loss; on a CPU the gradient costs what the active features cost."""
-        x = self.inputs(x)
-        terms = self._sparse(x) if jax.default_backend() == "cpu" else self._dense(x)
-        error, features, pre, fired = terms
+        return self.loss_of_pair(x, x, context)
+
+    def loss_of_pair(self, x: Inputs, targets: Inputs, context: LossContext) -> Terms:
+        """The loss of reconstructing `targets` `[n d_out]`, which may be `x`, from `x` `[n d_in]`."""
+        x, targets = self.inputs(x), jnp.asarray(targets).astype(self.W_dec.dtype)
+        error, features, pre, fired = (self._sparse if jax.default_backend() == "cpu" else self._dense)(x, targets)
         aux = aux_loss(self, self.k_aux, x, pre, lax.stop_gradient(-error), context)
         loss, terms = loss_terms(error, features, context, aux=aux)
         return loss, terms | {"fired": fired}
@@ -133,21 +136,22 @@ class TopK(Dictionary):
         options = {"apply_b_dec_to_input": True, "k": self.k, "rescale_acts_by_decoder_norm": False}
         return "topk", options, self.fields_named("W_enc", "b_enc", "W_dec", "b_dec")
 
-    def _sparse(self, x: Array) -> tuple[Array, Array, Array, Array]:
+    def _sparse(self, x: Array, targets: Array) -> tuple[Array, Array, Array, Array]:
         """The error, the values of the active features, pre-activations and what fired, through these k alone."""
         pre = lax.stop_gradient(self.pre_activations(x))
         indices = lax.top_k(self.ranked(pre), self.k)[1]
         bound = None if self.limit is None else sparse.largest(lax.stop_gradient(self.limit))
-        values = sparse.selected(pre, indices, x - self.b_dec, self.W_enc, self.b_enc, bound)
+        centered = x - self.b_dec if self.apply_b_dec_to_input else x
+        values = sparse.selected(pre, indices, centered, self.W_enc, self.b_enc, bound)
         values = jax.nn.relu(within_limit(values, self.limit))
-        error = sparse.weighted_rows(values, indices, self.W_dec, bound) + self.b_dec - x
+        error = sparse.weighted_rows(values, indices, self.W_dec, bound) + self.b_dec - targets
         return error, values, pre, jnp.zeros(self.d_sae, bool).at[indices].max(values > 0)
 
-    def _dense(self, x: Array) -> tuple[Array, Array, Array, Array]:
+    def _dense(self, x: Array, targets: Array) -> tuple[Array, Array, Array, Array]:
         """The same by whole products: on an accelerator a sort and gathers take longer than they do."""
         pre = self.pre_activations(x)
         positive = jax.nn.relu(pre)
         k = self.k if self.limit is None else lax.stop_gradient(self.limit).astype(jnp.int32)
         kept = are_largest(lax.stop_gradient(self.ranked(positive)), k)
         features = jnp.where(kept, positive, jnp.zeros_like(positive))
-        return self.decode(features) - x, features, lax.stop_gradient(pre), jnp.any(features > 0, axis=0)
+        return self.decode(features) - targets, features, lax.stop_gradient(pre), jnp.any(features > 0, axis=0)
