@@ -1,9 +1,9 @@
 """Which way to find a circuit is best, by MIB's measure?
 
 Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark" (https://arxiv.org/abs/2504.13151), rank all edges
-of a model by a method, run the circuits of the first 0.1 to 100 % of them, all else from the corrupted prompts, and take
-two areas of their faithfulness: CPR, under it, with the largest scores first, and CMD, between it and 1, with the largest
-sizes first. The script does so on indirect objects, for
+of a model by a method, run the circuits of the first 0.1 to 100 % of them, all else from the corrupted prompts, and
+take two areas of their faithfulness: CPR, under it, with the largest scores first, and CMD, between it and 1, with the
+largest sizes first. The script does so on indirect objects, for
 
 - patching: of each edge itself, taken out of the clean run; and of each node put into the corrupted one
 - AtP*, of nodes; EAP, the slope at the corrupted prompts; EAP-IG along inputs and along activations
@@ -12,7 +12,8 @@ sizes first. The script does so on indirect objects, for
 
 Edges are ranked on some prompts and measured on others. A node's score counts for edges as the lower of both ends', so
 that circuits are of ever more nodes. With level = "nodes" whole nodes are ranked and measured, an edge's score counting
-for its sender: circuits of edges compile for more than ten minutes at 30 layers, and have no edge patching or mask.
+for its sender; edge patching and the learned mask, which run circuits of edges, are left out: those take long to
+compile over many layers.
 
     python experiments/ioi_mib.py [--model gpt2] [--out DIR]
 
@@ -112,9 +113,7 @@ def between(heads: jax.Array, mlps: jax.Array, like: patching.Edges) -> patching
         layer, _, head = place.partition(".")
         if kind == "mlp":
             return mlps[int(layer)]
-        shared = heads.shape[1] // sum(
-            other.startswith(f"{kind} {layer}.") for other in (like.senders + like.receivers)
-        )
+        shared = heads.shape[1] // sum(other.startswith(f"{kind} {layer}.") for other in like.senders + like.receivers)
         return heads[int(layer), int(head) : int(head) + shared].max()
 
     senders, receivers = (jnp.stack([of(name) for name in names]) for names in (like.senders, like.receivers))
