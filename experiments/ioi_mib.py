@@ -130,11 +130,11 @@ def study(cfg: MIB, model, tokenizer, seed: int, begin: Begin) -> dict[str, dict
     told = {}
     for name, scores in found.items():
         signed, by_size = (
-            np.asarray(faithful(*other.args, nested(some, like, cfg.level)).share)
+            faithful(*other.args, nested(some, like, cfg.level)).share
             for some in (scores, jax.tree.map(jnp.abs, scores))
         )
         areas = {"CPR": circuits.areas(signed).cpr, "CMD": circuits.areas(by_size).cmd}
-        told[name] = {"largest scores": signed, "largest sizes": by_size} | jax.tree.map(np.asarray, areas)
+        told[name] = jax.tree.map(np.asarray, {"largest scores": signed, "largest sizes": by_size} | areas)
     return told
 
 

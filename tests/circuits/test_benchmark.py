@@ -20,7 +20,7 @@ def test_areas() -> None:
 
 
 def test_bad_input_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"areas: share is \[2, 9\] of 10 fractions: give one for each, 2 or more"):
+    with pytest.raises(ValueError, match=r"areas: share is \[2, 9\] of 10 fractions: give one circuit for each"):
         circuits.areas(jnp.ones((2, 9)))
     with pytest.raises(ValueError, match=r"areas: fractions \[0.5, 0.1\] do not grow"):
         circuits.areas(jnp.ones(2), (0.5, 0.1))
