@@ -126,6 +126,7 @@ def study(cfg: MIB, model, tokenizer, seed: int, begin: Begin) -> dict[str, dict
     begin("circuits")
     other = pose(cfg.n, model, tokenizer, seed + OTHERS)
     like = found["EAP"]
+    assert isinstance(like, patching.Edges)
     faithful = circuits.faithfulness(other.f, other.metric)
     told = {}
     for name, scores in found.items():
