@@ -17,7 +17,7 @@ compile over many layers.
 
     python experiments/ioi_mib.py [--model gpt2] [--out DIR]
 
-Three minutes on two cores. It prints both areas by method, and draws the curves of the second.
+Some minutes on two cores. It prints both areas by method, and draws the curves of the second.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ Caveat: first order, and blind to edges that act only together. Sequential pre-n
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from jax import Array, lax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def edge_attribution(
     metric: Callable[[Any], Array],
     *,
     steps: int = 0,
-    along: Literal["inputs", "activations"] = "inputs",
+    along: str = "inputs",
 ) -> Callable[..., Edges]:
     """Scores every edge between heads and MLPs: EAP, or with `steps` EAP-IG.
 
