@@ -47,9 +47,9 @@ class IOI:
     out: Path
 
 
-def pose(cfg: IOI, model, tokenizer, seed: int) -> Problem:
+def pose(n: int, model, tokenizer, seed: int) -> Problem:
     """Prompts of one template and order of names, so that a position is the same word's in every prompt."""
-    task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=cfg.n, order="ABBA", template=0)
+    task = data.tasks.ioi(jax.random.key(seed), tokenizer, n=n, order="ABBA", template=0)
     f = partial(models.forward, attention_mask=task.mask, logits_at=task.last)
     difference = metrics.logit_diff(task.answers, task.distractors)
     clean = difference(f(model, task.clean)).mean()
@@ -67,7 +67,7 @@ def attribute_edges(cfg: IOI, problem: Problem, begin: Begin) -> patching.Edges 
 
 def study(cfg: IOI, model, tokenizer, seed: int, begin: Begin) -> dict[str, dict]:
     """All four questions on one seed's prompts: scores of heads, faithfulness `[size]` by kind of circuit, and more."""
-    problem = pose(cfg, model, tokenizer, seed)
+    problem = pose(cfg.n, model, tokenizer, seed)
     edges = attribute_edges(cfg, problem, begin)
     heads = score_heads(problem, edges, begin)
     nested = largest_circuits(cfg.every, cfg.n_edges, problem, heads, edges, begin)

@@ -89,11 +89,12 @@ class EdgeCircuit(Members):
     def edits(self, values: Mapping[str, Array]) -> dict[str, Intervention]:
         senders, edits = _groups(self.senders), {}
         last = sum(group.startswith("mlp") for group in senders) - 1
+        away = 1 - self.kept.astype(jnp.float32)
         for receiver, columns in _groups(self.receivers).items():
             before = [sender for sender in senders if depth(sender) < depth(receiver)]
             sources = {sender: _address(WRITES, sender, last) for sender in before}
             there = {sender: _written(values, sender) for sender in before}
-            cut = {sender: ~self.kept[jnp.ix_(*map(jnp.array, (senders[sender], columns)))] for sender in before}
+            cut = {sender: away[jnp.ix_(*map(jnp.array, (senders[sender], columns)))] for sender in before}
             edits[_address(READS, receiver, last)] = via(sources, _Elsewhere(there, cut))
         return edits
 
@@ -101,10 +102,11 @@ class EdgeCircuit(Members):
 @partial(jax.tree_util.register_dataclass, data_fields=["there", "cut"], meta_fields=[])
 @dataclass(frozen=True)
 class _Elsewhere:
-    """Adds, for every edge that is cut, what the sender writes in the ablated run less what it writes here.
+    """Adds, for every edge, as far as it is cut, what the sender writes in the ablated run less what it writes here.
 
     there: what each sender writes in the ablated run.
-    cut: bool `[sender receiver]`, over the heads of both sites; a site without heads counts as one.
+    cut: float32 `[sender receiver]`, how much of each edge is cut, over the heads of both sites; a site without heads
+      counts as one.
     """
 
     there: dict[str, Array]
@@ -115,7 +117,7 @@ class _Elsewhere:
         for sender, here in values.items():
             change = self.there[sender].astype(jnp.float32) - here.astype(jnp.float32)
             change = change if sender.startswith("head") else change[..., None, :]
-            total = total + jnp.einsum("...sm,sr->...rm", change, self.cut[sender].astype(jnp.float32))
+            total = total + jnp.einsum("...sm,sr->...rm", change, self.cut[sender])
         total = total if total.ndim == value.ndim else total[..., 0, :]
         return (value.astype(jnp.float32) + total).astype(value.dtype)
 

@@ -41,7 +41,10 @@ def by_hand(args, circuit, ablation=lambda x: x):
     model, clean, corrupted = args
     w, given = models.weights(model), {}
     outside = {name: ablation(value) for name, value in written(w, corrupted).items()}
-    kept = {tuple(edge) for edge in circuit.names}
+    kept = {
+        s: dict(zip(circuit.receivers, row, strict=True))
+        for s, row in zip(circuit.senders, np.asarray(circuit.kept, float), strict=True)
+    }
     b_O = np.asarray(w["b_O"])
     for receiver in circuit.receivers:
         here, kind, *place = written(w, clean, given), *receiver.replace(".", " ").split(" ")
@@ -51,7 +54,7 @@ def by_hand(args, circuit, ablation=lambda x: x):
             for n in circuit.senders[1:]
             if int(n.split(" ")[1].split(".")[0]) < layer + (kind == "mlp" and n[0] == "h")
         ]
-        x = sum(here[n] if (n, receiver) in kept else outside[n] for n in before)
+        x = sum(kept[n][receiver] * here[n] + (1 - kept[n][receiver]) * outside[n] for n in before)
         x = x + b_O[: layer + (kind == "mlp")].sum(0)
         given[(f"{kind}_input", layer, int(place[1])) if len(place) == 2 else ("mlp_in", layer)] = x
     logits = norm(x, *(np.asarray(w[f"ln_final_{k}"]) for k in "wb")) @ np.asarray(w["W_U"])

@@ -83,6 +83,55 @@ def test_grouped_queries_by_finite_differences_and_scanned_layers() -> None:
     np.testing.assert_allclose(found, slopes, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.long
+def test_edges_along_activations_add_up_to_what_their_layer_does(tiny) -> None:
+    """The mean of slopes while one layer's heads go from corrupted to clean is the effect of that; layers scanned."""
+    f, metric, model, clean, corrupted = tiny
+    model = models.stack_layers(model)
+    sums = {}
+    for steps in (16, 32):
+        edges = patching.edge_attribution(f, metric, steps=steps, along="activations")(model, clean, corrupted)
+        groups = {"embed": "embed", "head 0": "head 0.", "head 1": "head 1.", "mlp 0": "mlp 0", "mlp 1": "mlp 1"}
+        sums[steps] = {
+            group: float(
+                sum(row.sum() for name, row in zip(edges.senders, edges.scores, strict=True) if name.startswith(start))
+            )
+            for group, start in groups.items()
+        }
+    addresses = {
+        "embed": "blocks.0.resid_pre", "head 0": "blocks.0.attn_out", "head 1": "blocks.1.attn_out",
+        "mlp 0": "blocks.0.mlp_out", "mlp 1": "blocks.1.mlp_out",
+    }  # fmt: skip
+    here = ij.capture(f, list(addresses.values()), output=False)(model, corrupted)
+    for group, site in addresses.items():
+        without = metric(ij.intervene(f, {site: ij.interventions.replace(here[site])})(model, clean)).mean()
+        effect = float(metric(f(model, clean)).mean() - without)
+        # The mean over the later ends of n steps is off by a multiple of 1 / n, which two of them take out.
+        np.testing.assert_allclose(2 * sums[32][group] - sums[16][group], effect, atol=0.02 * max(1, abs(effect)))
+    looped = patching.edge_attribution(f, metric, steps=2, along="activations")(tiny.model, clean, corrupted)
+    scanned = patching.edge_attribution(f, metric, steps=2, along="activations")(model, clean, corrupted)
+    np.testing.assert_allclose(looped.scores, scanned.scores, atol=1e-4)
+
+
+@pytest.mark.long
+def test_one_edge_along_activations_by_hand(tiny) -> None:
+    f, metric, model, clean, corrupted = tiny
+    edges = patching.edge_attribution(f, metric, steps=2, along="activations")(model, clean, corrupted)
+    site, into = "blocks.0.attn.result", "blocks.1.mlp_in"
+    there, here = (ij.capture(f, site, output=False)(model, x)[site] for x in (clean, corrupted))
+    slopes = [
+        ij.grads(
+            ij.intervene(f, {site: ij.interventions.replace((there + here) / 2 if share < 1 else there)}),
+            lambda out: metric(out).mean(),
+            into,
+        )(model, clean)[2][into]
+        for share in (0.5, 1.0)
+    ]
+    wanted = ((there - here)[:, :, 1] * (slopes[0] + slopes[1]) / 2).sum()
+    found = edges.scores[edges.senders.index("head 0.1"), edges.receivers.index("mlp 1")]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "cls", "message"),
     [
@@ -118,5 +167,9 @@ def test_a_guest_without_the_sites_of_heads_is_refused() -> None:
 def test_bad_input(tiny) -> None:
     with pytest.raises(ValueError, match="steps=-1 is negative"):
         patching.edge_attribution(tiny.f, tiny.metric, steps=-1)
+    with pytest.raises(ValueError, match="along='outputs' is neither 'inputs' nor 'activations'"):
+        patching.edge_attribution(tiny.f, tiny.metric, steps=1, along="outputs")
+    with pytest.raises(ValueError, match="along='activations' with steps=0: there is no way to go, give 1 or more"):
+        patching.edge_attribution(tiny.f, tiny.metric, along="activations")
     with pytest.raises(ValueError, match="give pairs of the same length"):
         patching.edge_attribution(tiny.f, tiny.metric)(tiny.model, jnp.zeros((3, 2), int), tiny.corrupted)
