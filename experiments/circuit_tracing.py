@@ -27,11 +27,11 @@ import runs
 
 import interp_jax as ij
 from interp_jax import config, data, dictionaries, graphs, models
+from interp_jax.interventions import add, at, chain, replace
 
 PREDICTED = ("direct effects", "through features")
 MEASURED = ("all else held", "replacement model", "model, patterns held", "model")
 GROUPS = ("most influence", "random active", "random, as large")
-WRITTEN = "blocks.mlp_out"
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,12 @@ def runs_of(model: Any, transcoders: Any, tokens: Any) -> tuple[Any, Any]:
     before = g(model, tokens)[-1]
 
     def replaced(tokens: Any, changes: graphs.Changes) -> Any:
-        features = ij.capture(g, f"{WRITTEN}.features", output=False)(model, tokens)[f"{WRITTEN}.features"]
         edits: dict[str, Any] = {}
-        for layer in sorted(set(changes.layer)):
-            here = np.flatnonzero(np.array(changes.layer) == layer)
-            place = changes.position[here], changes.index[here]
-            edits[f"blocks.{layer}.mlp_out.features"] = _Set(*place, changes.value[here], changes.is_added)
-        del features
-        return ij.intervene(g, edits)(model, tokens)[-1] - before
+        each = zip(changes.layer.tolist(), changes.position, changes.index, changes.value, strict=True)
+        for layer, position, index, value in each:
+            edit = at((add if changes.is_added else replace)(value), position=position, feature=index)
+            edits.setdefault(f"blocks.{layer}.mlp_out.features", []).append(edit)
+        return ij.intervene(g, {name: chain(*some) for name, some in edits.items()})(model, tokens)[-1] - before
 
     return effects, replaced
 
@@ -138,9 +136,9 @@ def main(cfg: Tracing) -> dict[str, Any]:
     scores = found["scores"].mean(1)
     apart = np.abs(single[..., 0] - single[..., len(PREDICTED)]).max()
     about = (
-        f"{cfg.model}, {cfg.n_prompts} prompts of indirect objects, seeds {list(cfg.seeds)}: mean ± spread over seeds of "
-        f"the move of the answer's logit, less the mean of all. Replacement score {runs.cell(scores[:, 0])}, completeness "
-        f"score {runs.cell(scores[:, 1])}. Where all else is held, direct effects are off by {apart:.1e} at most."
+        f"{cfg.model}, {cfg.n_prompts} prompts of indirect objects, seeds {list(cfg.seeds)}: mean ± spread over seeds "
+        f"of the move of the answer's logit, less the mean of all. Replacement score {runs.cell(scores[:, 0])}, "
+        f"completeness score {runs.cell(scores[:, 1])}. Where all else is held, direct effects are off by {apart:.1e}."
     )
     runs.finish("circuit_tracing", cfg, found, draw(cfg, single), about, agreed, groups)
     return found

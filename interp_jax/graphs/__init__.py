@@ -1,15 +1,7 @@
 """Graphs of features: replacement models, and what each feature does to later ones and to the output."""
 
-from interp_jax.graphs.changing import (
-    Changes,
-    Effects,
-    change,
-    feature_edits,
-    feature_effects,
-    predicted,
-    random_changes,
-    swap,
-)
+from interp_jax.graphs.changes import Changes, change, predicted, random_changes, swap
+from interp_jax.graphs.changing import Effects, feature_edits, feature_effects
 from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json

@@ -1,50 +1,28 @@
-"""Features that are suppressed, injected or swapped: what a graph says they do is tried in the model.
+"""What changes of features do in the model: as edits, and as effects on logits and on all features.
 
     y_l <- y_l + sum over changed features (new - activation) W_dec[to l]
 
 What a change brings about later is then the model's own doing. Constrained to a range of layers, MLP outputs in it are
 those of the prompt plus what the changed features write there, so that the change cannot undo itself; attention
-patterns are held, or free. Ameisen et al. 2025, Circuit tracing ("constrained patching"); Lindsey et al. 2025, On the
-biology of a large language model.
+patterns are held, or free. Ameisen et al. 2025, Circuit tracing ("constrained patching").
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from interp_jax.core import Context, Intervention, capture, freeze, intervene, sites, transform
-from interp_jax.graphs.graph import Graph
-from interp_jax.graphs.placing import Placed, placed, unchecked
+from interp_jax.graphs.changes import Changes
+from interp_jax.graphs.placing import Placed, one_stack, placed, unchecked
 from interp_jax.graphs.replacement import frozen_sites
-from interp_jax.interventions import chain, replace
-
-
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["position", "index", "value"], meta_fields=["layer", "is_added"]
-)
-@dataclass(frozen=True)
-class Changes:
-    """Which features are changed, and to what.
-
-    Attributes:
-      layer: of each feature.
-      position: int32 `[feature]`; None: at every position, of what is generated too.
-      index: int32 `[feature]`.
-      value: float32 `[feature]`, the new activation, or what is added to it.
-      is_added: whether it is added.
-    """
-
-    layer: tuple[int, ...]
-    position: Array | None
-    index: Array
-    value: Array
-    is_added: bool = False
+from interp_jax.interventions import per_layer, replace
 
 
 @partial(
@@ -67,108 +45,6 @@ class Effects:
     features_before: tuple[Array, ...]
 
 
-def change(graph: Graph, nodes: Sequence[int], factor: float = 0.0, *, everywhere: bool = False) -> Changes:
-    """Sets features of a graph to a multiple of their activations: 0 suppresses them, -1 turns them round, 2 doubles.
-
-    Args:
-      graph: the graph.
-      nodes: numbers of its features.
-      factor: the multiple.
-      everywhere: whether they are set at all positions, and not at their own alone.
-
-    Raises:
-      ValueError: a node that is no feature.
-    """
-    chosen = _features(graph, nodes)
-    return Changes(
-        tuple(graph.layer[chosen].tolist()),
-        None if everywhere else jnp.asarray(graph.position[chosen]),
-        jnp.asarray(graph.index[chosen]),
-        jnp.asarray(factor * graph.activation[chosen], jnp.float32),
-    )
-
-
-def swap(graph: Graph, out: Sequence[int], into: Graph, nodes: Sequence[int], *, factor: float = 1.0) -> Changes:
-    """Suppresses features of one graph and injects those of another prompt's, at the positions that they have there.
-
-    Args:
-      graph, out: the graph of the prompt that is run, and the features to take out.
-      into, nodes: the other graph, and the features to put in, at `factor` times their activations.
-
-    Raises:
-      ValueError: a node that is no feature.
-    """
-    off, on = change(graph, out, 0.0), change(into, nodes, factor)
-    position, index, value = (
-        jnp.concatenate([getattr(off, name), getattr(on, name)]) for name in ("position", "index", "value")
-    )
-    return Changes((*off.layer, *on.layer), position, index, value)
-
-
-def predicted(graph: Graph, changes: Changes, *, through: bool = False) -> np.ndarray:
-    """By how much a graph says that changes move each node, float32 `[node]`: pre-activations, and values of targets.
-
-    Args:
-      graph: the graph, whose edges are all that is known.
-      changes: of its features.
-      through: False: by direct effects alone. True: through other features too, as long as each stays active and what
-        it does grows with it; the changed ones stay as they are set.
-
-    Raises:
-      ValueError: a changed feature that the graph has not, or changes at every position.
-    """
-    nodes, sizes = _sizes(graph, changes)
-    relative = np.zeros(len(graph), np.float32)
-    np.add.at(relative, nodes, sizes / graph.activation[nodes])
-    moved = np.asarray(graph.edges @ relative)
-    follows = graph.where("feature")
-    follows[nodes] = False
-    change = moved
-    while through and np.abs(change[follows]).max(initial=0) > 0:
-        relative = np.where(follows, change / np.where(follows, graph.activation, 1), 0).astype(np.float32)
-        change = np.asarray(graph.edges @ relative)
-        moved = moved + change
-    return moved
-
-
-def _sizes(graph: Graph, changes: Changes) -> tuple[np.ndarray, np.ndarray]:
-    """The changed features as nodes, and by how much their activations change, `[feature]` each."""
-    if changes.position is None:
-        raise ValueError("the changes are at every position: make them at those of the graph's features")
-    position, index, value = (np.asarray(x) for x in (changes.position, changes.index, changes.value))
-    nodes = []
-    for layer, p, i in zip(changes.layer, position, index, strict=True):
-        found = graph.find("feature", layer=layer, position=int(p), index=int(i))
-        if not len(found):
-            raise ValueError(f"the graph has no feature {i} of layer {layer} at position {p}")
-        nodes.append(int(found[0]))
-    return np.array(nodes, int), value - (0 if changes.is_added else graph.activation[nodes])
-
-
-def random_changes(key: Any, transcoders: Any, graph: Graph, changes: Changes) -> Changes:
-    """As many changes of features drawn at random, at the same places, that write as much: a control.
-
-    Args:
-      key: a jax.random key.
-      transcoders: one for each layer, or a mapping from layers.
-      graph: has the changed features.
-      changes: what is compared with; at positions of the graph.
-
-    Raises:
-      ValueError: as `predicted`.
-    """
-    found = {one.layer: one.dictionary for one in unchecked(transcoders)}
-    (_, size), position = _sizes(graph, changes), changes.position
-    index, value = [], []
-    keys = jax.random.split(key, len(changes.layer))
-    for number, layer in enumerate(changes.layer):
-        norms = jnp.linalg.norm(found[layer].W_dec, axis=-1)
-        drawn = jax.random.randint(keys[number], (), 0, len(norms))
-        index.append(drawn)
-        value.append(size[number] * norms[changes.index[number]] / jnp.maximum(norms[drawn], 1e-9))
-    return Changes(changes.layer, position, jnp.stack(index), jnp.stack(value).astype(jnp.float32), is_added=True)
-
-
 def feature_edits(transcoders: Any, changes: Changes) -> dict[str, Any]:
     """The changes as edits, for `ij.intervene` and for `models.generate`.
 
@@ -188,28 +64,16 @@ def feature_edits(transcoders: Any, changes: Changes) -> dict[str, Any]:
       >>> model, _ = models.load("microworld")
       >>> keys = jax.random.split(jax.random.key(0), 4)
       >>> transcoders = [dictionaries.Transcoder.create(key, model.config.d_model, 32) for key in keys]
-      >>> changes = graphs.Changes((2,), None, jnp.array([7]), jnp.array([5.0]))
+      >>> changes = graphs.Changes(jnp.array([2]), None, jnp.array([7]), jnp.array([5.0]))
       >>> edits = graphs.feature_edits(transcoders, changes)
       >>> models.generate(model, jnp.array([1, 5, 7]), 4, edits=edits).shape
       (7,)
     """
     found = unchecked(transcoders)
-    edits: dict[str, list[Any]] = {}
-    for one in found:
-        layers = set(changes.layer) if one.layer is None else set(changes.layer) & {one.layer}
-        for layer in sorted(layers):
-            chosen = np.flatnonzero(np.array(changes.layer) == layer)
-            position = None if changes.position is None else changes.position[chosen]
-            parts = (position, changes.index[chosen], changes.value[chosen])
-            last = one.dictionary.input_shape[0] if one.layer is None else layer + 1
-            for to in range(layer, last):
-                cross = (layer, to) if one.layer is None else None
-                edit = _Change(one.dictionary, *parts, _numbered(one.read, layer), cross, changes.is_added)
-                edits.setdefault(_numbered(one.written, to), []).append(edit)
-    lost = set(changes.layer) - {one.layer for one in found}
-    if lost and all(one.layer is not None for one in found):
-        raise ValueError(f"feature_edits: no transcoder of layer {min(lost)}")
-    return {address: some[0] if len(some) == 1 else chain(*some) for address, some in edits.items()}
+    if all(one.layer is not None for one in found) and not isinstance(changes.layer, jax.core.Tracer):
+        if lost := set(np.asarray(changes.layer).tolist()) - {one.layer for one in found}:
+            raise ValueError(f"feature_edits: no transcoder of layer {min(lost)}")
+    return _edits(transcoders, found, changes, None)
 
 
 def feature_effects(
@@ -248,19 +112,12 @@ def _effects(
     frozen = frozen if (start, stop) == (0, len(numbers)) else frozen[:1]
     names = list(dict.fromkeys(name for one in found for name in (one.read, one.written)))
     logits, acts = capture(f, (*names, *frozen))(model, tokens)
-
-    def changed(address: str, edit: Any) -> Any:
-        layer = int(address.split(".")[1])
-        if not start <= layer < stop:
-            return edit
-        parts = edit.edits if hasattr(edit, "edits") else (edit,)
-        base = acts[found[0].written][numbers.index(layer)]
-        return replace(sum((part.written(acts[found[0].read]) for part in parts), base.astype(jnp.float32)))
-
-    edits = {address: changed(address, edit) for address, edit in feature_edits(transcoders, changes).items()}
-    for layer in range(start, stop):
-        address = _numbered(found[0].written, layer)
-        edits.setdefault(address, replace(acts[found[0].written][numbers.index(layer)]))
+    is_held = jnp.array([start <= number < stop for number in range(len(numbers))])
+    base = _Base(acts[found[0].read], acts[found[0].written], is_held)
+    edits = _edits(transcoders, found, changes, base)
+    for number in range(start, stop):
+        if found[0].layer is not None and numbers[number] not in {one.layer for one in found}:
+            edits[_numbered(found[0].written, numbers[number])] = replace(base.written[number])
     run = freeze(f, frozen, {name: acts[name] for name in frozen}) if frozen else f
     run = intervene(run, edits)
     # resid_mid is read where an edit has left nobody to read its other name.
@@ -276,57 +133,101 @@ def _pre(found: Sequence[Placed], numbers: Sequence[int], read: Array) -> tuple[
     return tuple(one.dictionary.pre_activations(read[numbers.index(one.layer)]) for one in found)
 
 
-def _features(graph: Graph, nodes: Sequence[int]) -> np.ndarray:
-    features = set(graph.find("feature").tolist())
-    if wrong := [node for node in nodes if int(node) not in features]:
-        raise ValueError(f"change: node {wrong[0]} is no feature of the graph; look for some by find('feature')")
-    return np.asarray(nodes, int)
-
-
 def _numbered(name: str, layer: int | None) -> str:
     scope, rest = name.split(".", 1)
     return f"{scope}.{layer}.{rest}"
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["dictionary", "position", "index", "new"],
-    meta_fields=["read", "cross", "is_added"],
-)
+class _Base(NamedTuple):
+    """A run of the prompt: what is read and written, `[layer position d]`, and where it is held, bool `[layer]`."""
+
+    read: Array
+    written: Array
+    is_held: Array
+
+
+def _edits(transcoders: Any, found: Sequence[Placed], changes: Changes, base: _Base | None) -> dict[str, Any]:
+    """The changes as edits of what is written, in layers that are held of what a run of the prompt wrote."""
+    first = found[0]
+    if first.layer is None:
+        layers = range(first.dictionary.input_shape[0])
+        reads = [_numbered(first.read, layer) for layer in layers]
+        each = [_ChangeCross(first.dictionary, changes, base, tuple(reads[: to + 1])) for to in layers]
+        return {_numbered(first.written, layer): edit for layer, edit in zip(layers, each, strict=True)}
+    alike = one_stack(found) if isinstance(transcoders, Sequence) else None
+    if alike is not None:
+        numbers = jnp.array([one.layer for one in found], jnp.int32)
+        wide = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x), (len(found), *jnp.shape(x))), changes)
+        return {first.written: per_layer(_Change(alike, wide, numbers, base, first.read))}
+    edits = {}
+    for one in found:
+        here = None if base is None else jax.tree.map(lambda x, layer=one.layer: x[layer], base)
+        read, number = _numbered(one.read, one.layer), jnp.asarray(one.layer, jnp.int32)
+        edits[_numbered(one.written, one.layer)] = _Change(one.dictionary, changes, number, here, read)
+    return edits
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["dictionary", "changes", "layer", "base"], meta_fields=["read"])
 @dataclass(frozen=True)
 class _Change(Intervention):
-    """Adds what some features write more than they do."""
+    """Adds what changed features of a layer write more than they do."""
 
     dictionary: Any
-    position: Array | None
-    index: Array
-    new: Array
+    changes: Changes
+    layer: Array
+    base: _Base | None
     read: str
-    cross: tuple[int, int] | None  # the layer of the features of a cross-layer transcoder, and that which is written
-    is_added: bool
 
     @property
     def reads(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset() if self.is_added else frozenset({self.read})
-
-    def written(self, read: Array) -> Array:
-        """What is added at each position, float32 `[position d]`, where a run reads `[layer position d_in]`."""
-        x = read[int(self.read.split(".")[1])]
-        return self._more(x, jnp.arange(x.shape[0]))
-
-    def _more(self, x: Array, numbers: Array) -> Array:
-        """`x` `[*batch position d_in]`, `numbers` int32 `[*batch position]`."""
-        new = self.new.astype(jnp.float32)
-        if not self.is_added:
-            every = self.dictionary.encode_layer(x, self.cross[0]) if self.cross else self.dictionary.encode(x)
-            new = new - every[..., self.index].astype(jnp.float32)
-        if self.position is not None:
-            new = jnp.where(numbers[..., None] == self.position, new, 0)
-        new = jnp.broadcast_to(new, (*x.shape[:-1], len(self.index)))
-        table = self.dictionary.W_dec if self.cross is None else self.dictionary.W_dec[self.cross]
-        return new @ table[self.index].astype(jnp.float32)
+        return frozenset({self.read})
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        numbers = ctx.numbers("position", value.shape[ctx.axis("position")])
-        x = value if self.is_added else ctx.reads[self.read]  # of which only the shape is asked
-        return (value.astype(jnp.float32) + self._more(x, numbers)).astype(value.dtype)
+        x = ctx.reads[self.read]
+        if self.base is not None:
+            x = jnp.where(self.base.is_held, self.base.read, x)
+            value = jnp.where(self.base.is_held, self.base.written, value)
+        more = _more(self.changes, self.layer, self.dictionary.encode(x), _numbers(value, ctx))
+        rows = self.dictionary.W_dec[self.changes.index].astype(jnp.float32)
+        return (value.astype(jnp.float32) + more @ rows).astype(value.dtype)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["dictionary", "changes", "base"], meta_fields=["sources"])
+@dataclass(frozen=True)
+class _ChangeCross(Intervention):
+    """The same of a cross-layer transcoder, whose changed features of all layers up to this one write here."""
+
+    dictionary: Any
+    changes: Changes
+    base: _Base | None
+    sources: tuple[str, ...]  # addresses of what is encoded, by layer
+
+    @property
+    def reads(self) -> frozenset[str]:  # type: ignore[override]
+        return frozenset(self.sources)
+
+    def __call__(self, value: Array, ctx: Context) -> Array:
+        to, base = len(self.sources) - 1, self.base
+        out = (value if base is None else jnp.where(base.is_held[to], base.written[to], value)).astype(jnp.float32)
+        for layer, address in enumerate(self.sources):
+            x = ctx.reads[address]
+            x = x if base is None else jnp.where(base.is_held[layer], base.read[layer], x)
+            features = self.dictionary.encode_layer(x, layer)
+            more = _more(self.changes, jnp.asarray(layer, jnp.int32), features, _numbers(value, ctx))
+            out = out + more @ self.dictionary.W_dec[layer, to][self.changes.index].astype(jnp.float32)
+        return out.astype(value.dtype)
+
+
+def _more(changes: Changes, layer: Array, features: Array, numbers: Array) -> Array:
+    """By how much the changed features of a layer are changed, float32 `[*batch position feature]`."""
+    now = features[..., changes.index].astype(jnp.float32)
+    more = jnp.broadcast_to(changes.value.astype(jnp.float32), now.shape)
+    more = more if changes.is_added else more - now
+    chosen = changes.layer == layer
+    if changes.position is not None:
+        chosen = chosen & (numbers[..., None] == changes.position)
+    return jnp.where(chosen, more, 0)
+
+
+def _numbers(value: Array, ctx: Context) -> Array:
+    return ctx.numbers("position", value.shape[ctx.axis("position")])

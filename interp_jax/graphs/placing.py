@@ -58,8 +58,13 @@ def placed(transcoders: Any, known: Mapping[str, SiteInfo]) -> list[Placed]:
 
 def stacked(found: Sequence[Placed], known: Mapping[str, SiteInfo]) -> Any:
     """The dictionaries of every layer of one pair of sites with a leading layer axis; None where they are not alike."""
-    layers = known[found[0].written].layers
-    if len({(one.read, one.written) for one in found}) > 1 or tuple(one.layer for one in found) != layers:
+    whole = tuple(one.layer for one in found) == known[found[0].written].layers
+    return one_stack(found) if whole else None
+
+
+def one_stack(found: Sequence[Placed]) -> Any:
+    """The dictionaries of one pair of sites with a leading layer axis; None where they are not alike."""
+    if len({(one.read, one.written) for one in found}) > 1:
         return None
     kinds = {jax.tree.structure(_unplaced(one.dictionary)) for one in found}
     shapes = {tuple((x.shape, x.dtype) for x in jax.tree.leaves(one.dictionary)) for one in found}

@@ -49,7 +49,7 @@ def test_free_changes_are_edits_of_features() -> None:
 def test_generation_under_changes(set_of: str) -> None:
     """With the cache and without it, every new token is made under the change, not the first alone."""
     f, transcoders = model(scanned=False), SETS[set_of]()
-    changes = graphs.Changes((0, 1), None, jnp.array([3, 5]), jnp.array([6.0, -4.0]))
+    changes = graphs.Changes(jnp.array([0, 1]), None, jnp.array([3, 5]), jnp.array([6.0, -4.0]))
     edits = graphs.feature_edits(transcoders, changes)
     new = models.generate(f, TOKENS[:3], 4, edits=edits)
     text = TOKENS[:3]
@@ -66,6 +66,7 @@ def test_swap_and_control() -> None:
     assert changes.value.tolist() == pytest.approx([0, 0, 0, *(2 * other.activation[into])])
     suppressed = graphs.change(made, out.tolist())
     control = graphs.random_changes(jax.random.key(0), transcoders, made, suppressed)
+    assert control.layer.tolist() == [1, 1, 1]
     size = lambda some, amount: np.abs(amount) * np.linalg.norm(transcoders[1].W_dec[some.index], axis=-1)  # noqa: E731
     assert size(control, control.value) == pytest.approx(size(suppressed, made.activation[out]), rel=1e-4)
     run = graphs.feature_effects(models.forward, transcoders, layers=(0, 2))
@@ -79,6 +80,6 @@ def test_bad_changes() -> None:
     with pytest.raises(ValueError, match="at every position"):
         graphs.predicted(made, graphs.change(made, [0], everywhere=True))
     with pytest.raises(ValueError, match="no transcoder of layer 7"):
-        graphs.feature_edits(transcoders, graphs.Changes((7,), None, jnp.array([0]), jnp.array([1.0])))
+        graphs.feature_edits(transcoders, graphs.Changes(jnp.array([7]), None, jnp.array([0]), jnp.array([1.0])))
     with pytest.raises(ValueError, match=r"layers=\(0, 9\): the model has layers 0 to 2"):
         graphs.feature_effects(models.forward, transcoders, layers=(0, 9))(f, TOKENS, graphs.change(made, [0]))
