@@ -11,8 +11,8 @@ TOP = 10  # rows of each table
 
 
 def graph(
-    transcoders: Path,
     prompt: str,
+    transcoders: str = "microworld-transcoders",
     model: str = "microworld",
     targets: tuple[str, ...] = (),
     features: int = 7500,
@@ -28,8 +28,8 @@ def graph(
     from. The graph is written as Neuronpedia and circuit-tracer have it.
 
     Args:
-        transcoders: Folder of transcoders, one for each layer, or of a cross-layer transcoder.
         prompt: The text that the model goes on from.
+        transcoders: Folder of transcoders, layer_0 and so on, or of a cross-layer one; or a shipped set.
         model: A shipped model, a local Hugging Face folder or GGUF file, or a hub id.
         targets: Tokens to explain, with their spaces; by default the likeliest, up to 10 and 95 % of the probability.
         features: How many features become nodes at most, those with most influence.
@@ -45,7 +45,7 @@ def graph(
     from interp_jax.cli import output, subject
 
     output.check_writable(out)
-    some = load_transcoders(transcoders)
+    some = _load(transcoders)
     loaded, tokenizer = subject.open_model(model)
     said: Any = [{"role": "user", "content": prompt}] if chat else prompt
     tokens = jnp.asarray(tokenizer.encode(said, chat=True if chat else None), jnp.int32)
@@ -58,30 +58,14 @@ def graph(
     print(f"written: {path}")
 
 
-def load_transcoders(folder: Path) -> Any:
-    """A cross-layer transcoder, or a mapping from layers to transcoders, from a folder of one or of one for each layer.
-
-    Raises:
-      FileNotFoundError: there is nothing.
-      ValueError: folders that are no transcoders, or do not say their layer.
-    """
+def _load(path: str) -> Any:
+    """A cross-layer transcoder of a folder, or the transcoders of all layers of a folder or of a shipped set."""
     from interp_jax import dictionaries
-    from interp_jax.core import split_address
 
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--transcoders {folder}: no such folder")
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and re.search(r"\d+$", path.name))
-    if not inside:
+    folder = Path(path)
+    if folder.is_dir() and not any(folder.glob("layer_*")):
         return dictionaries.load(folder)
-    found = {}
-    for path in inside:
-        one = dictionaries.load(path)
-        written = one.sites[1] if isinstance(one.sites, tuple) else one.sites
-        layer = split_address(written)[1] if written else int(re.findall(r"\d+$", path.name)[0])
-        if layer is None or layer in found:
-            raise ValueError(f"--transcoders {path}: written for {written!r}: give a folder with one for each layer")
-        found[layer] = one
-    return found
+    return dictionaries.load_layers(path)
 
 
 def _print(whole: "Graph", pruned: "Graph") -> None:

@@ -44,7 +44,7 @@ def test_a_graph_is_written_and_told(run, folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--prompt", "Mary", "--transcoders", "nowhere"), "nowhere: no such folder"),
+        (("--prompt", "Mary", "--transcoders", "nowhere"), "nowhere: no such folder, nor a shipped set"),
         (("--prompt", "Mary gave", "--targets", "Mary and"), "is not one token"),
         (("--prompt", "Mary " * 200), "n_ctx"),
         (("--prompt", "Mary gave", "--first", "9"), "no feature is active"),

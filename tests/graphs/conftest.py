@@ -13,7 +13,7 @@ from interp_jax import dictionaries, graphs, models
 
 TOKENS = jnp.array([1, 5, 3, 9, 5])
 D, N = 16, 24
-LONG = pytest.mark.long  # what is the same computation with other dictionaries
+LONG = pytest.mark.long  # what is the same computation with other dictionaries, or a loop in the place of a scan
 KEYS = jax.random.split(jax.random.key(3), 6)
 
 
@@ -54,7 +54,7 @@ def graph(name: str, *, scanned: bool = False) -> graphs.Graph:
     return graphs.attribution_graph(models.forward, model(scanned=scanned), SETS[name](), TOKENS)
 
 
-@pytest.fixture(params=["looped", "scanned"])
+@pytest.fixture(params=[pytest.param("looped", marks=LONG), "scanned"])
 def scanned(request: pytest.FixtureRequest) -> bool:
     return request.param == "scanned"
 

@@ -8,7 +8,7 @@ import pytest
 import interp_jax as ij
 from interp_jax import graphs, models
 from interp_jax.interventions import replace
-from tests.graphs.conftest import LONG, SETS, TOKENS, D, graph, model
+from tests.graphs.conftest import SETS, TOKENS, D, graph, model
 
 FEATURES = "blocks.mlp_out.features"
 
@@ -36,12 +36,14 @@ def test_edges_add_up(name: str, scanned: bool) -> None:
     assert not made.rest.any() and len(made.find("feature")) > 50
 
 
+@pytest.mark.long
 def test_looped_is_scanned(name: str) -> None:
     one, other = graph(name), graph(name, scanned=True)
     assert one.ids == other.ids and abs(one.edges - other.edges).max() < 1e-4
 
 
-@pytest.mark.parametrize("set_of", ["skip", pytest.param("cross", marks=LONG)])
+@pytest.mark.long
+@pytest.mark.parametrize("set_of", ["skip", "cross"])
 def test_edges_are_perturbations_of_the_held_run(set_of: str) -> None:
     """All features held at their values, one changed: pre-activations and logits move as its edges say."""
     f, transcoders, made = model(scanned=False), SETS[set_of](), graph(set_of)
@@ -75,6 +77,7 @@ def test_edges_are_perturbations_of_the_held_run(set_of: str) -> None:
             assert edges[target, node] * 0.5 == pytest.approx(out[made.index[target]] - out.mean(), abs=1e-4)
 
 
+@pytest.mark.long
 def test_constants_are_the_run_of_nothing() -> None:
     """The held run without embeddings, features and errors, but for the first position, which counts as constant."""
     f, transcoders, made = model(scanned=False), SETS["per layer"](), graph("per layer")
@@ -98,6 +101,7 @@ def test_constants_are_the_run_of_nothing() -> None:
         assert constant[node] == pytest.approx(want, abs=1e-4)
 
 
+@pytest.mark.long
 def test_fewer_features_and_edges() -> None:
     """What is left out is told: rows still add up; the features that are kept have the edges that they had."""
     whole = graph("per layer")
@@ -117,6 +121,7 @@ def test_fewer_features_and_edges() -> None:
     assert influence[kept].sum() > 0.9 * np.sort(influence)[-20:].sum()
 
 
+@pytest.mark.long
 def test_over_devices() -> None:
     mesh = jax.make_mesh((8,), ("targets",))
     made = graphs.attribution_graph(models.forward, model(scanned=True), SETS["skip"](), TOKENS, mesh=mesh, chunk=8)

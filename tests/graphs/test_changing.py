@@ -30,6 +30,7 @@ def test_held_everywhere_effects_are_edges(set_of: str, scanned: bool) -> None:
     assert np.abs(want[made.find("logit")]).max() > 0.01
 
 
+@pytest.mark.long
 def test_free_changes_are_edits_of_features() -> None:
     """Without a range, a change is an edit of the replacement model's features, whatever follows."""
     f, transcoders, made = model(scanned=True), SETS["per layer"](), graph("per layer")
@@ -58,6 +59,7 @@ def test_generation_under_changes(set_of: str) -> None:
     assert new.tolist() == text.tolist() != models.generate(f, TOKENS[:3], 4).tolist()
 
 
+@pytest.mark.long
 def test_swap_and_control() -> None:
     f, transcoders, made = model(scanned=False), SETS["per layer"](), graph("per layer")
     other = graphs.attribution_graph(models.forward, f, transcoders, TOKENS[::-1])

@@ -16,7 +16,6 @@ SCORES = "blocks.attn.attn_scores"
 
 
 @pytest.mark.parametrize("set_of", ["per layer", *(pytest.param(name, marks=LONG) for name in ("skip", "cross"))])
-@pytest.mark.parametrize("scanned", [False, True])
 def test_pairs_add_up(set_of: str, scanned: bool) -> None:
     f, transcoders = model(scanned=scanned), SETS[set_of]()
     scores = ij.capture(models.forward, SCORES, output=False)(f, TOKENS)[SCORES]
@@ -28,6 +27,7 @@ def test_pairs_add_up(set_of: str, scanned: bool) -> None:
         assert found.top(3)[0][2] == pytest.approx(found.pairs().flat[np.abs(found.pairs()).argmax()])
 
 
+@pytest.mark.long
 def test_a_query_is_what_its_features_put_there() -> None:
     """More of an embedding moves query and key as its parts say, in the run in which norms are held."""
     f, transcoders = model(scanned=False), SETS["per layer"]()

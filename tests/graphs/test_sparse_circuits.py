@@ -18,7 +18,7 @@ def metric(logits):
     return logits[:, -1, 4] - logits[:, -1, 5]
 
 
-@pytest.mark.parametrize("site", [SITE, "blocks.mlp_out"])
+@pytest.mark.parametrize("site", [pytest.param(SITE, marks=pytest.mark.long), "blocks.mlp_out"])
 def test_effects_add_up(scanned: bool, site: str) -> None:
     """At each layer, to the change of the metric where all of its nodes are corrupted."""
     f, some = model(scanned=scanned), SAES if site == SITE else SETS["per layer"]()
