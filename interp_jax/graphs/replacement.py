@@ -69,7 +69,7 @@ def replace_mlps(
       >>> import jax, jax.numpy as jnp, interp_jax as ij
       >>> from interp_jax import dictionaries, graphs, models
       >>> from interp_jax.interventions import at, scale
-      >>> model, _ = models.load("microworld")
+      >>> model, _ = models.load("microworld", dtype="float32")
       >>> keys = jax.random.split(jax.random.key(0), 4)
       >>> transcoders = [dictionaries.Transcoder.create(key, model.config.d_model, 32) for key in keys]
       >>> f, tokens = graphs.replace_mlps(models.forward, transcoders), jnp.array([1, 5, 7])
@@ -134,7 +134,7 @@ def _held(_: None, arrays: Any, *args: Any, **kwargs: Any) -> Held:
     acts = capture(f, (*names, *frozen), output=False)(*args, **kwargs)
     errors = {}
     for name, some in groupby(sorted(found, key=lambda one: one.written), lambda one: one.written):
-        left = acts[name]
+        left = acts[name].astype(jnp.float32)
         for one in some:
             x = acts[one.read]
             if one.layer is None:
@@ -248,13 +248,14 @@ class _Decode(Intervention):
 
     def __call__(self, value: Array, ctx: Context) -> Array:
         x = value if self.read is None else ctx.reads[self.read]
-        out = self.dictionary.output(x, ctx.reads[self.features]).reshape(value.shape)
+        out = self.dictionary.output(x, ctx.reads[self.features]).reshape(value.shape).astype(jnp.float32)
         error = self.error
         if error is None:
             own = self.dictionary.output(x, self.dictionary.encode(x)).reshape(value.shape)
-            error = _error(value.astype(own.dtype) - own, self.flows)
-        error = _declare(error.astype(value.dtype), f"{ctx.name}.error", ctx.axes, ctx)
-        return (out + error.astype(out.dtype)).astype(value.dtype)
+            error = _error(value.astype(jnp.float32) - own.astype(jnp.float32), self.flows)
+        # Not in the site's dtype: in bfloat16 the sum would not be what the site held.
+        error = _declare(error.astype(out.dtype), f"{ctx.name}.error", ctx.axes, ctx)
+        return (out + error).astype(value.dtype)
 
 
 @partial(
@@ -275,10 +276,13 @@ class _DecodeCross(Intervention):
         return frozenset(address for pair in self.sources for address in pair)
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        out = self.dictionary.decode_layer([ctx.reads[features] for _, features in self.sources], self.place)
+        features = [ctx.reads[address] for _, address in self.sources]
+        out = self.dictionary.decode_layer(features, self.place).astype(jnp.float32)
         error = self.error
         if error is None:
             own = [self.dictionary.encode_layer(ctx.reads[read], m) for m, (read, _) in enumerate(self.sources)]
-            error = _error(value - self.dictionary.decode_layer(own, self.place).astype(value.dtype), self.flows)
-        error = _declare(error.astype(value.dtype), f"{ctx.name}.error", ctx.axes, ctx)
-        return (out + error.astype(out.dtype)).astype(value.dtype)
+            there = self.dictionary.decode_layer(own, self.place).astype(jnp.float32)
+            error = _error(value.astype(jnp.float32) - there, self.flows)
+        # Not in the site's dtype: in bfloat16 the sum would not be what the site held.
+        error = _declare(error.astype(out.dtype), f"{ctx.name}.error", ctx.axes, ctx)
+        return (out + error).astype(value.dtype)

@@ -28,6 +28,7 @@ MEMBERS = {
     "skip_transcoder": [(24, {}), (40, {})],
     "tied": [(24, {}), (40, {})],
     "topk": [(4, {"k": 2}), (40, {"k": 5})],  # the first has fewer features than k_aux otherwise is
+    "topk_transcoder": [(24, {"k": 2}), (40, {"k": 5})],
     "transcoder": [(24, {}), (40, {})],
 }
 QUICK = ("topk", "relu", "gated")
