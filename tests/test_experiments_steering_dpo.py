@@ -59,15 +59,15 @@ def test_the_bypass(run, capsys) -> None:
     assert saved["weights"]["W_out"][0] > 0.9 and "after DPO" in capsys.readouterr().out
 
 
-def test_insults(experiment) -> None:
+def test_insults(experiment, monkeypatch) -> None:
     """Prompts held out share no person and no deed with the others, and a pair differs by insults alone."""
     insults = experiment("dpo_toxicity_insults")
     cfg = SimpleNamespace(n_train=40, n_asked=12)
     talks = []
-    insults.tokenized = lambda tokenizer, some, width: talks.append(some)
+    monkeypatch.setattr(insults, "tokenized", lambda tokenizer, some, width: talks.append(some))
     tokenizer = SimpleNamespace(encode=lambda talk, chat: [0])
     *_, asked = insults.pairs(cfg, tokenizer, 0)
-    trained, held = ({talk[1]["content"] for talk in some} for some in (talks[0], asked))
+    trained, held = ({talk[at]["content"] for talk in some} for some, at in ((talks[0], -2), (asked, -1)))
     assert len(trained) == 40 and len(held) == 12
     words = [{word for line in lines for word in line.split()} for lines in (trained, held)]
     assert not {word.strip(".?") for word in words[0]} & {word.strip(".?") for word in words[1]} & set(insults.PEOPLE)
