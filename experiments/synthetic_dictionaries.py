@@ -102,6 +102,7 @@ def architectures(cfg: Bench, x: jax.Array) -> dict[str, Contestant]:
     found["A-SAE"] = Contestant(ds.Archetypal, "one", k | {"points": points})
     found["RA-SAE"] = Contestant(ds.Archetypal, "one", k | {"points": points, "delta": cfg.delta})
     found |= {arch.__name__: Contestant(arch, "pair", {}) for arch in (ds.Transcoder, ds.SkipTranscoder)}
+    found["TopKTranscoder"] = Contestant(ds.TopKTranscoder, "pair", k)
     found["CLT"] = Contestant(ds.CrossLayerTranscoder, "layers", {"n_layers": 2})
     found["Crosscoder"] = Contestant(ds.Crosscoder, "sites", {"n_sites": 2})
     found["neurons"] = Contestant(ds.NeuronBasis, "one", basis)
