@@ -2,6 +2,7 @@
 
 from interp_jax.graphs.changes import Changes, change, predicted, random_changes, swap
 from interp_jax.graphs.changing import Effects, feature_edits, feature_effects
+from interp_jax.graphs.feature_files import FeatureDetails, read_feature, write_features
 from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json
@@ -21,6 +22,7 @@ from interp_jax.graphs.tracing import attribution_graph
 __all__ = [
     "Changes",
     "Effects",
+    "FeatureDetails",
     "FeatureFaithfulness",
     "FeatureNodes",
     "Graph",
@@ -46,8 +48,10 @@ __all__ = [
     "node_effects",
     "predicted",
     "random_changes",
+    "read_feature",
     "replace_mlps",
     "swap",
     "to_json",
     "trace_attention",
+    "write_features",
 ]

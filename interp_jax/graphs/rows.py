@@ -70,7 +70,8 @@ class Held:
 def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int) -> Held:
     """Runs the prompt. Arguments and errors are those of `attribution_graph`."""
     known = sites(f, model, tokens)
-    found = placed(transcoders, known)
+    # In bfloat16 what features write would not be what is told of them.
+    found = [one._replace(dictionary=one.dictionary.cast("float32")) for one in placed(transcoders, known)]
     where, layers = _sites(found, known), known[found[0].written].layers or ()
     logits, acts = capture(f, (where.read, where.written, EMBED, END))(model, tokens)
     acts = {name: value.astype(jnp.float32) for name, value in acts.items()}

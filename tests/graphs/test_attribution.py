@@ -36,6 +36,15 @@ def test_edges_add_up(name: str, scanned: bool) -> None:
     assert not made.rest.any() and len(made.find("feature")) > 50
 
 
+def test_transcoders_of_bfloat16_are_what_their_numbers_are() -> None:
+    short = [one.cast("bfloat16") for one in SETS["skip"]()]
+    made, same = (
+        graphs.attribution_graph(models.forward, model(scanned=True), some, TOKENS)
+        for some in (short, [one.cast("float32") for one in short])
+    )
+    assert made.ids == same.ids and abs(made.edges - same.edges).max() < 1e-6
+
+
 @pytest.mark.long
 def test_looped_is_scanned(name: str) -> None:
     one, other = graph(name), graph(name, scanned=True)
