@@ -72,7 +72,7 @@ def _with_details(
     from interp_jax.cli import feature_details, subject
 
     nodes = graph.find("feature")
-    places = {node: (int(graph.layer[node]), int(graph.index[node])) for node in nodes}
+    places = {int(node): (int(graph.layer[node]), int(graph.index[node])) for node in nodes}
     some = subject.Subject(name, model, tokenizer, {}, "", model.config.d_model)
     made = feature_details.collect(some, transcoders, sorted(set(places.values())), text)
     folder = graphs.write_features({place: one for place, (_, one) in made.items()}, out / "features")

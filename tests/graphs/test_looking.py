@@ -51,7 +51,7 @@ def test_results_stand_in_the_file(tmp_path, real_data) -> None:
     node = int(pruned.find("logit")[0])
     path = pruned.to_json(tmp_path / "g.json", looking={node: found})
     told = json.loads(path.read_text())
-    
+
     jsonschema.validate(told, json.loads((real_data / "neuronpedia" / "graph-schema.json").read_text()))
     results = next(one for one in told["nodes"] if one["node_id"] == pruned.ids[node])["qk_tracing_results"]
     known = {one["node_id"] for one in told["nodes"]} | set(told["qk_only_nodes"])
