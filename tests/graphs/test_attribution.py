@@ -131,6 +131,20 @@ def test_fewer_features_and_edges() -> None:
 
 
 @pytest.mark.long
+def test_a_long_prompt() -> None:
+    """Its rows are as long as they may be, and add up with what is left out; `bench/long_graphs.py` tells its memory."""
+    config = models.Config(n_layers=3, n_heads=2, d_model=D, d_mlp=32, d_vocab=11, n_ctx=1500, norm="rmsnorm")
+    f = models.Decoder.create(jax.random.key(0), config)
+    tokens = jax.random.randint(jax.random.key(1), (1500,), 0, 11)
+    options = {"n_features": 40, "n_edges": 1000}
+    made = graphs.attribution_graph(models.forward, f, SETS["per layer"](), tokens, **options)
+    nodes = made.find("feature")
+    assert len(nodes) == 40 and (np.diff(made.edges.indptr) <= 1001).all() and made.rest[nodes].all()
+    total = np.asarray(made.edges.sum(1)).ravel() + made.rest
+    assert total[nodes] == pytest.approx(made.activation[nodes], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.long
 def test_over_devices() -> None:
     mesh = jax.make_mesh((8,), ("targets",))
     made = graphs.attribution_graph(models.forward, model(scanned=True), SETS["skip"](), TOKENS, mesh=mesh, chunk=8)
