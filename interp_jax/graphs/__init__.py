@@ -2,6 +2,7 @@
 
 from interp_jax.graphs.changes import Changes, change, predicted, random_changes, swap
 from interp_jax.graphs.changing import Effects, feature_edits, feature_effects
+from interp_jax.graphs.feature_edges import FeatureEdges, FeatureNode, feature_edges
 from interp_jax.graphs.feature_files import FeatureDetails, read_feature, write_features
 from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
@@ -23,7 +24,9 @@ __all__ = [
     "Changes",
     "Effects",
     "FeatureDetails",
+    "FeatureEdges",
     "FeatureFaithfulness",
+    "FeatureNode",
     "FeatureNodes",
     "Graph",
     "Held",
@@ -38,6 +41,7 @@ __all__ = [
     "collapse",
     "difference",
     "feature",
+    "feature_edges",
     "feature_edits",
     "feature_effects",
     "feature_faithfulness",

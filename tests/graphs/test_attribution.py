@@ -132,7 +132,7 @@ def test_fewer_features_and_edges() -> None:
 
 @pytest.mark.long
 def test_a_long_prompt() -> None:
-    """Its rows are as long as they may be, and add up with what is left out; `bench/long_graphs.py` tells its memory."""
+    """Its rows are as long as they may be, and add up with what is left out (memory: `bench/long_graphs.py`)."""
     config = models.Config(n_layers=3, n_heads=2, d_model=D, d_mlp=32, d_vocab=11, n_ctx=1500, norm="rmsnorm")
     f = models.Decoder.create(jax.random.key(0), config)
     tokens = jax.random.randint(jax.random.key(1), (1500,), 0, 11)
