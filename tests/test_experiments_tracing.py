@@ -19,7 +19,7 @@ def test_a_circuit_of_features_is_measured(run, capsys) -> None:
     sizes = {"n": 4, "steps": 2, "sizes": (5, 100_000), "n_nodes": 15, "seeds": (0,)}
     _, found, saved = run("sparse_feature_circuits", "FeatureCircuits", **sizes)
     whole = found["largest effects"]
-    assert whole["faithfulness"][0, -1] == pytest.approx(1, abs=0.02)  # all that differs at all
-    assert whole["completeness"][0, -1] == pytest.approx(0, abs=0.02)
+    assert whole["faithfulness"][0, -1] > 0.9 > whole["faithfulness"][0, 0]  # all that differs in the ranked pairs
+    assert whole["completeness"][0, -1] < 0.1 < whole["completeness"][0, 0]
     assert found["features alone"]["faithfulness"][0, -1] < 1 and 0 < saved["errors"][0] < 1
     assert len(found["edges"][0]) == 12 and "-> the difference" in capsys.readouterr().out
