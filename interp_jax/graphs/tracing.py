@@ -107,8 +107,9 @@ def attribution_graph(
             if n < len(active):
                 influence = _influence(found, [goal.weight for goal in ends], start, done)
                 left = left[np.argsort(-influence[left], kind="stable")]
-            found.append(rows.of_features(run, left[:n_next], size, **options))
-            done = np.concatenate([done, left[:n_next]])
+            some = np.sort(left[:n_next])  # by layer, so that what goes back together begins at about the same one
+            found.append(rows.of_features(run, some, size, **options))
+            done = np.concatenate([done, some])
     return _assembled(run, goals, own, done, found, tokens, tokenizer, at)
 
 
