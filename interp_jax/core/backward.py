@@ -16,10 +16,10 @@ from interp_jax.core.jaxprs import closed, rebind, scan_counts
 
 
 def skipping(back: Callable[..., Any], n_layers: int, n_used: Array) -> Callable[..., Any]:
-    """A linear function without the iterations of its backward scan over layers that have zeros alone to take back.
+    """A backward pass without the iterations of its scan over layers that have zeros alone to take back.
 
     Args:
-      back: a linear function of pytrees of arrays, such as `jax.vjp` gives.
+      back: a function of pytrees of arrays that goes back through layers, such as `jax.vjp` gives.
       n_layers: the length of the scan. Where there is none, or more than one, nothing is left out.
       n_used: how many of the first layers have operands that are not all zero, int32 `[]`.
 
