@@ -161,9 +161,7 @@ def evaluate(
     if not (wanted[:, 1:] & wanted[:, :-1]).any():
         raise ValueError(f"evaluate: no two real tokens in a row of {whole[0].shape}; a mask is True at real tokens")
     if dictionary.reads_sequence and (whole[1][:, 1:] & ~whole[1][:, :-1]).any():
-        raise ValueError(
-            f"evaluate: a {type(dictionary).__name__} looks back, and padding comes first; pad on the right"
-        )
+        raise ValueError("evaluate: padding before tokens, which heads would look at; pad on the right")
     options = attending("evaluate", f, whole[1])
     n, batch_size = len(wanted), min(batch_size, len(wanted))
     chunks = []
