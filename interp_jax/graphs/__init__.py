@@ -6,7 +6,7 @@ from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json
 from interp_jax.graphs.looking import Looking, trace_attention
-from interp_jax.graphs.replacement import Held, hold, replace_mlps
+from interp_jax.graphs.replacement import Held, hold, replace_attention, replace_mlps
 from interp_jax.graphs.sparse_circuits import (
     FeatureFaithfulness,
     FeatureNodes,
@@ -46,6 +46,7 @@ __all__ = [
     "node_effects",
     "predicted",
     "random_changes",
+    "replace_attention",
     "replace_mlps",
     "swap",
     "to_json",
