@@ -139,7 +139,7 @@ def trace_attention(
     for name, number, position in zip(names, own, (query, key), strict=True):
         d_head = there[name].shape[-1]
         vectors = jnp.zeros((d_head, *there[name].shape[2:])).at[jnp.arange(d_head), number, jnp.arange(d_head)].set(1)
-        where = np.full(d_head, place), np.full(d_head, position)
+        where = np.full(d_head, place), rows.at_positions(run, np.full(d_head, position))
         wide = rows.with_constant(run, name, there[name])
         block = rows.rows_of(wide, name, *where, vectors, jnp.zeros(d_head), d_head)
         parts.append(block.effects.toarray().T)
@@ -153,7 +153,7 @@ def trace_attention(
 def _ids(run: rows.Held, tokens: np.ndarray) -> list[str]:
     """The names of all sources, in the order of a row."""
     active, layers = run.active, run.layers
-    each = zip(active.layer, active.index, active.position, strict=True)
+    each = zip(active.place, active.index, active.position, strict=True)
     features = [node_id("feature", layers[layer], int(index), int(p)) for layer, index, p in each]
     errors = [node_id("error", layer, -1, p) for layer in layers for p in range(len(tokens))]
     embeddings = [node_id("embedding", -1, int(token), p) for p, token in enumerate(tokens)]

@@ -1,10 +1,13 @@
 """Sparse heads in the place of attention: the original's output, their own patterns held, and none of the model's."""
 
 import functools
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jsonschema
 import numpy as np
 import pytest
 
@@ -109,3 +112,119 @@ def test_heads_of_some_layers() -> None:
 def test_heads_of_another_model(lorsas: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         graphs.replace_attention(models.forward, lorsas())(model(scanned=False), TOKENS)
+
+
+@functools.cache
+def graph(*, scanned: bool = True, **options: Any) -> graphs.Graph:
+    f, some = model(scanned=scanned), options.pop("lorsas", None) or heads()
+    return graphs.attribution_graph(models.forward, f, SETS["per layer"](), TOKENS, lorsas=some, **options)
+
+
+def test_edges_add_up(scanned: bool) -> None:
+    """To each feature's and each head's activation, and to each logit without the mean of all."""
+    f, made = model(scanned=scanned), graph(scanned=scanned)
+    logits, acts = ij.capture(models.forward, ("blocks.mlp_in", "blocks.ln1.normalized"))(f, TOKENS)
+    total = np.asarray(made.edges.sum(1)).ravel()
+    found = {"feature": ("blocks.mlp_in", SETS["per layer"]()), "lorsa": ("blocks.ln1.normalized", heads())}
+    for kind, (site, dictionaries_) in found.items():
+        want = np.stack([np.asarray(one.encode(x)) for one, x in zip(dictionaries_, acts[site], strict=True)])
+        nodes = made.find(kind)
+        assert len(nodes) == (want[:, 1:] > 0).sum() > 50
+        active = want[made.layer[nodes], made.position[nodes], made.index[nodes]]
+        np.testing.assert_allclose(made.activation[nodes], active, atol=1e-4)
+        np.testing.assert_allclose(total[nodes], active, atol=1e-4)
+    last = np.asarray(logits[-1])
+    for node in made.find("logit"):
+        assert total[node] == pytest.approx(last[made.index[node]] - last.mean(), abs=1e-4)
+    assert len(made.find("lorsa error")) == len(made.find("error")) == 15 and not made.rest.any()
+
+
+def test_edges_are_perturbations_of_the_held_run() -> None:
+    """All features and heads held at their values, one changed: what they read and the logits move as its edges say."""
+    f, transcoders, made = model(scanned=False), SETS["per layer"](), graph()
+    held = graphs.hold(models.forward, transcoders, heads())(f, TOKENS)
+    g = complete(held)
+    names = ("blocks.mlp_out.features", FEATURES, "blocks.resid_mid", "blocks.resid_pre", "unembed.out")
+    _, before = ij.capture(g, names)(f, TOKENS)
+
+    def pre(acts: Any) -> dict[str, np.ndarray]:
+        mlps = [np.asarray(one.pre_activations(acts["blocks.resid_mid"][i])) for i, one in enumerate(transcoders)]
+        x, look = acts["blocks.resid_pre"] / held.frozen["blocks.ln1.scale"], held.frozen[PATTERN]
+        own = [np.asarray(one.pre_activations(x[i], look[i])) for i, one in enumerate(heads())]
+        return {"feature": np.stack(mlps), "lorsa": np.stack(own)}
+
+    @jax.jit
+    def moved(values: jax.Array, others: jax.Array) -> Any:
+        edits = {"blocks.mlp_out.features": others, FEATURES: values}
+        every = {name.replace("blocks.", f"blocks.{i}."): replace(x[i]) for name, x in edits.items() for i in range(3)}
+        return ij.capture(ij.intervene(g, every), names[2:], output=False)(f, TOKENS)
+
+    edges, start = made.edges.toarray(), pre(before)
+    for node in [*made.find("lorsa", layer=0)[::15], *made.find("feature", layer=0)[::20]]:
+        place = int(made.layer[node]), int(made.position[node]), int(made.index[node])
+        sets = {name: before[name] for name in names[:2]}
+        name = FEATURES if node in made.find("lorsa") else "blocks.mlp_out.features"
+        sets[name] = sets[name].at[place].multiply(1.5)
+        after = moved(sets[FEATURES], sets["blocks.mlp_out.features"])
+        change = {kind: values - start[kind] for kind, values in pre(after).items()}
+        for kind, moves in change.items():
+            targets = made.find(kind)
+            want = moves[made.layer[targets], made.position[targets], made.index[targets]]
+            np.testing.assert_allclose(edges[targets, node] * 0.5, want, atol=1e-4)
+        out = np.asarray(after["unembed.out"][-1] - before["unembed.out"][-1])
+        targets = made.find("logit")
+        np.testing.assert_allclose(edges[targets, node] * 0.5, (out - out.mean())[made.index[targets]], atol=1e-4)
+
+
+def test_the_file_says_what_the_graph_says(tmp_path: Path) -> None:
+    from tests.graphs.test_graph import schema
+
+    made = graph().prune(0.9)
+    details = {"neuronpedia_source_set": "mine", "neuronpedia_lorsa_source_set": "my-heads"}
+    path = made.to_json(tmp_path / "one.json", feature_details=details)
+    told = json.loads(path.read_text())
+    jsonschema.validate(told, schema())
+    assert told["metadata"]["feature_details"] == details
+    node = next(one for one in told["nodes"] if one["feature_type"] == "lorsa")
+    layer, _, index, position = node["node_id"].split("_")
+    assert node["feature"] == graphs.cantor(int(layer), int(index)) and node["ctx_idx"] == int(position)
+    error = next(one for one in told["nodes"] if one["feature_type"] == "lorsa error")
+    assert error["node_id"] == f"error_attn_{error['layer']}_{error['ctx_idx']}" and error["feature"] == -1
+    again = graphs.from_json(path)
+    assert again.ids == made.ids and abs(again.edges - made.edges).max() < 1e-6
+    # Also where another wrote it, who says no more than the schema has.
+    theirs = {name: told[name] for name in ("metadata", "qParams", "nodes", "links")}
+    (tmp_path / "two.json").write_text(json.dumps(theirs))
+    read = graphs.from_json(tmp_path / "two.json")
+    for name in ("kind", "layer", "position", "index"):
+        where = again.where("feature", "lorsa", "error", "lorsa error")
+        np.testing.assert_array_equal(getattr(read, name)[where], getattr(again, name)[where])
+
+
+def test_scores_and_pruning_know_heads() -> None:
+    made = graph()
+    errors = made.take(~made.where("lorsa error", "error"))
+    assert errors.scores().replacement == pytest.approx(1) and made.scores().replacement < 1
+    pruned = made.prune(0.5)
+    kept = pruned.find("lorsa")
+    led, leads = (np.asarray(abs(pruned.edges).sum(axis)).ravel() for axis in (1, 0))
+    assert 0 < len(kept) < len(made.find("lorsa")) and (led[kept] > 0).all() and (leads[kept] > 0).all()
+    few = graph(n_features=20, n_edges=4)
+    nodes = few.find("lorsa")
+    assert len(nodes) + len(few.find("feature")) == 20 and len(nodes)
+    total = np.asarray(few.edges.sum(1)).ravel() + few.rest
+    np.testing.assert_allclose(total[nodes], few.activation[nodes], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: (SETS["per layer"](), SETS["per layer"]()), "a Transcoder among lorsas"),
+        (lambda: (heads(), None), "a Lorsa among transcoders"),
+        (lambda: (SETS["cross"](), heads()), "lorsas beside a cross-layer transcoder"),
+    ],
+)
+def test_graphs_of_what_does_not_go_together(given: Any, message: str) -> None:
+    transcoders, lorsas = given()
+    with pytest.raises(ValueError, match=message):
+        graphs.attribution_graph(models.forward, model(scanned=True), transcoders, TOKENS, lorsas=lorsas)
