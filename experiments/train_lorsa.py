@@ -14,11 +14,13 @@ All layers train together on whole sequences of `blocks.ln1.normalized` and `blo
 Four minutes on two cores. It prints by layer the variance that is not reconstructed (fvu), active heads (l0) and the
 share that is never active (dead); and of the model whose attention is all replaced at once, no error kept, and of the
 one whose MLPs are replaced too, the share of the most probable next tokens that stay, and of the cross-entropy that
-mean outputs lose, the share that is kept.
+mean outputs lose, the share that is kept. Last, how much features explain in attribution graphs of held-out rows: with
+the model's own patterns held, and with sparse heads as nodes.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ import train_transcoders
 import transcoder_scores
 
 import interp_jax as ij
-from interp_jax import config, dictionaries, models, weights
+from interp_jax import config, dictionaries, graphs, models, weights
 from interp_jax.data import corpus
 from interp_jax.progress import Progress
 
@@ -52,6 +54,9 @@ class SparseHeads:
     batch_size: int  # sequences
     learning_rate: float
     n_scored: int  # held-out sequences
+    n_graphs: int  # of them whose beginnings have attribution graphs
+    n_shown: int  # tokens of such a beginning
+    n_features: int  # of a graph
     seeds: tuple[int, ...]
     out: Path
     text: Path | None = None  # a UTF-8 file; None for a microworld's own rows
@@ -100,6 +105,16 @@ def trained(cfg: SparseHeads, model: Any, text: corpus.Corpus, seed: int, folder
     return {name: dictionaries.load(folder / name) for name in names}
 
 
+def graph_scores(cfg: SparseHeads, model: Any, transcoders: Any, heads: Any, tokens: np.ndarray) -> dict[str, Any]:
+    """Replacement and completeness of graphs `[prompt 2]`, the model's own patterns held or sparse heads in place."""
+    found: dict[str, Any] = {}
+    for name, lorsas in (("graphs, patterns held", None), ("graphs, sparse heads", heads)):
+        trace = partial(graphs.attribution_graph, models.forward, model, transcoders, n_features=cfg.n_features)
+        made = [trace(row[: cfg.n_shown], lorsas=lorsas) for row in tokens[: cfg.n_graphs]]
+        found[name] = np.array([graph.scores() for graph in made])
+    return found
+
+
 def story(found: dict[str, Any], *, both: bool) -> list[str]:
     share = {name: runs.cell(100 * found[name], 1) for name in found if np.ndim(found[name]) == 1 and "ce " not in name}
     ce = {name: runs.cell(found[name]) for name in found if "ce " in name}
@@ -115,6 +130,11 @@ def story(found: dict[str, Any], *, both: bool) -> list[str]:
             f"{share['sure both']} % of those that have more than half; {share['recovered both']} % is recovered: "
             f"{ce['ce both']} nats, means in both places {ce['ce both means']}."
         )
+        told = []
+        for name in ("patterns held", "sparse heads"):
+            each = [runs.cell(found[f"graphs, {name}"][..., i].mean(1)) for i in range(2)]
+            told.append(f"{name} {' and '.join(each)}")
+        lines.append(f"Attribution graphs' replacement and completeness scores: {'; '.join(told)}.")
     return lines
 
 
@@ -136,7 +156,7 @@ def main(cfg: SparseHeads) -> dict[str, Any]:
         replace(text, **{name: getattr(text, name)[part] for name in ("tokens", "mask", "real")})
         for part in (slice(-cfg.n_scored), slice(-cfg.n_scored, None))
     )
-    others = ()
+    others, layers = (), None
     if cfg.transcoders:
         layers = dictionaries.load_layers(cfg.transcoders, dtype="float32")
         sites = [site.replace("blocks.0.", "blocks.") for site in layers[0].sites]
@@ -145,7 +165,10 @@ def main(cfg: SparseHeads) -> dict[str, Any]:
     for seed in cfg.seeds:
         folder = cfg.out if seed == cfg.seeds[0] else cfg.out / "seeds" / str(seed)
         heads = trained(cfg, model, seen, seed, folder)
-        parts.append(transcoder_scores.scores(READ, model, heads, seen, held, written=WRITTEN, others=others))
+        part = transcoder_scores.scores(READ, model, heads, seen, held, written=WRITTEN, others=others)
+        if others:
+            part |= graph_scores(cfg, model, layers, list(heads.values()), held.tokens)
+        parts.append(part)
         found = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         runs.write("train_lorsa", cfg, found)
     about = f"{cfg.model}, {cfg.d_sae} sparse heads a layer in {cfg.n_groups} groups, {cfg.n_tokens:,} tokens"

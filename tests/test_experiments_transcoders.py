@@ -63,9 +63,11 @@ def test_scores_are_those_of_evaluate(experiment) -> None:
 def test_sparse_heads_and_a_complete_replacement(run, experiment, capsys) -> None:
     """What is saved are heads of each layer, scored as `dictionaries.evaluate` scores them."""
     sizes = {"d_sae": 64, "k": 8, "n_groups": 8, "n_tokens": 10_000, "n_text": 6000, "n_scored": 8}
+    sizes |= {"n_graphs": 1, "n_shown": 6, "n_features": 50}
     cfg, found, saved = run("train_lorsa", "SparseHeads", **sizes, seeds=(0, 1))
     assert found["fvu"].shape == (2, 4) and (found["l0"] <= 8).all() and saved["kept"] == found["kept"].tolist()
     assert (found["fvu"] < 0.8).all() and (found["ce both"] > found["ce clean"]).all()
+    assert found["graphs, sparse heads"].shape == (2, 1, 2) and np.isfinite(found["graphs, sparse heads"]).all()
     assert "a complete replacement model" in capsys.readouterr().out
     made = [dictionaries.load(cfg.out / f"layer_{i}") for i in range(4)]
     assert [one.sites for one in made] == [(f"blocks.{i}.ln1.normalized", f"blocks.{i}.attn_out") for i in range(4)]

@@ -109,6 +109,8 @@ def attribution_graph(
             if n < len(active):
                 influence = _influence(found, [goal.weight for goal in ends], start, done)
                 left = left[np.argsort(-influence[left], kind="stable")]
+                # Heads are one step of a way each: what is further from the end has no influence that is known yet.
+                n_next = min(n_next, int((influence[left] > 0).sum()) or n_next)
             found.append(rows.of_features(run, left[:n_next], size, **options))
             done = np.concatenate([done, left[:n_next]])
     return _assembled(run, goals, own, done, found, tokens, tokenizer, at)
