@@ -169,22 +169,30 @@ def _beside(results: Iterable[Mapping[str, Any]], known: set[str]) -> dict[str, 
     parts = [part for one in results for some in one.values() for row in some for part in row[:-1]]
     found = {}
     for name in dict.fromkeys(part for part in parts if part not in known):
-        kind = "error" if name.startswith("error") else "embedding" if name.startswith("E_") else "feature"
-        kind = name if name == "constant" else kind
-        *first, position = name.split("_") if kind != "constant" else ("E", "0")
-        layer = first[-1] if kind == "error" else first[0]
-        feature = cantor(int(first[0]), int(first[1])) if kind == "feature" else None
+        kind, layer, index, position = _read(name)
+        feature = cantor(int(layer), index) if kind in FEATURES else None
         found[name] = {
             "node_id": name,
             "jsNodeId": f"{name}-0",
             "feature": feature,
             "layer": layer,
-            "ctx_idx": int(position),
+            "ctx_idx": position,
             "feature_type": TYPES[kind],
             "clerp": "",
             "activation": None,
         }
     return found
+
+
+def _read(name: str) -> tuple[str, str, int, int]:
+    """The kind, the layer as it is shown, the number and the position that a node's name tells."""
+    if name == "constant":
+        return "constant", "E", -1, 0
+    *first, position = name.split("_")
+    if first[0] == "error":
+        return ERRORS[first[1] == "attn"], first[-1], -1, int(position)
+    kind = "embedding" if first[0] == "E" else FEATURES[first[1] == "lor"]
+    return kind, first[0], int(first[-1]), int(position)
 
 
 def _list(path: Path, metadata: dict[str, Any]) -> None:

@@ -239,3 +239,31 @@ def test_graphs_of_what_does_not_go_together(given: Any, message: str) -> None:
     transcoders, lorsas = given()
     with pytest.raises(ValueError, match=message):
         graphs.attribution_graph(models.forward, model(scanned=True), transcoders, TOKENS, lorsas=lorsas)
+
+
+def test_why_a_sparse_head_looks(tmp_path: Path) -> None:
+    """Its pairs of sources add up to its score, softmax of which is its pattern; the file has them at its node."""
+    from tests.graphs.test_graph import schema
+
+    f, some = model(scanned=True), SETS["per layer"]()
+    made = graph()
+    node = made.find("lorsa", layer=2, position=4)[0]
+    head = int(made.index[node])
+    trace = functools.partial(graphs.trace_attention, models.forward, f, some, TOKENS, 2, head, 4, lorsas=heads())
+    found = [trace(key) for key in range(5)]
+    for one in found:
+        for total in (one.pairs().sum(), one.by_query().sum(), one.by_key().sum()):
+            assert total == pytest.approx(one.score, abs=1e-4)
+    want = held_of(scanned=True).frozen[PATTERN][2, int(heads()[2].group[head]), 4]
+    np.testing.assert_allclose(jax.nn.softmax(jnp.array([one.score for one in found])), want, atol=1e-5)
+    assert any("lor" in name for name in found[1].ids) and any("error_attn" in name for name in found[1].ids)
+    pruned = made.take([node, *made.find("logit"), *made.find("embedding")])
+    told = json.loads(pruned.to_json(tmp_path / "g.json", looking={0: found[1]}).read_text())
+    jsonschema.validate(told, schema())
+    assert "qk_tracing_results" in told["nodes"][0] and told["nodes"][0]["feature_type"] == "lorsa"
+    beside = {one["feature_type"] for one in told["qk_only_nodes"].values()}
+    assert beside <= {"lorsa", "lorsa error", "cross layer transcoder", "mlp reconstruction error", "bias"}
+    with pytest.raises(ValueError, match="head=24: there are 24"):
+        graphs.trace_attention(models.forward, f, some, TOKENS, 2, 24, 4, 1, lorsas=heads())
+    with pytest.raises(ValueError, match="layer=1 has no sparse heads"):
+        graphs.trace_attention(models.forward, f, some, TOKENS, 1, 0, 4, 1, lorsas={0: heads()[0]})

@@ -203,6 +203,12 @@ class Lorsa(TopKTranscoder):
             raise ValueError(f"Lorsa: inputs of shape {x.shape}: it reads sequences, [*batch position {self.d_in}]")
         return x
 
+    def queries_and_keys(self, x: Inputs) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Queries and keys of each group, turned by their positions, `[*batch group position d_qk]` each."""
+        x, sides = self.entering(self.inputs(x)), ((self.W_Q, self.b_Q), (self.W_K, self.b_K))
+        q, k = (jnp.einsum("...pd,gde->...gpe", x, W) + b[:, None] for W, b in sides)
+        return (q, k) if self.rope_theta is None else (_turned(q, self.rope_theta), _turned(k, self.rope_theta))
+
     def pattern(
         self, x: Inputs, real: Bool[Array, "*batch position"] | None = None
     ) -> Float[Array, "*batch group query key"]:
@@ -212,19 +218,14 @@ class Lorsa(TopKTranscoder):
           x: `[*batch position d_in]`.
           real: bool `[*batch position]`, False at padding, which is not looked at; None: nothing is padding.
         """
-        x = self.entering(self.inputs(x))
-        q, k = (
-            jnp.einsum("...pd,gde->...gpe", x, W) + b[:, None] for W, b in ((self.W_Q, self.b_Q), (self.W_K, self.b_K))
-        )
-        if self.rope_theta is not None:
-            q, k = (_turned(one, self.rope_theta) for one in (q, k))
+        q, k = self.queries_and_keys(x)
         scores = jnp.einsum("...gqe,...gke->...gqk", q, k).astype(jnp.float32) / self.d_qk**0.5
-        n = x.shape[-2]
+        n = q.shape[-2]
         seen = jnp.tril(jnp.ones((n, n), bool))
         if real is not None:  # padding itself has only itself to look at
             seen = seen & (real[..., None, None, :] | jnp.eye(n, dtype=bool))
         scores = jnp.where(seen, scores, -jnp.inf)
-        return jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        return jax.nn.softmax(scores, axis=-1).astype(q.dtype)
 
     def pre_activations(
         self, x: Inputs, pattern: Float[Array, "*batch group query key"] | None = None
