@@ -70,7 +70,7 @@ def find_active(
     for one in found:
         for layer in range(len(layers)) if one.layer is None else [layers.index(one.layer)]:
             x = read[one.read][layer]
-            features = np.array(_encoded(one.dictionary, x, None if one.layer is not None else layer))
+            features = np.array(encoded(one.dictionary, x, None if one.layer is not None else layer))
             features[:n_first] = 0
             position, index = np.nonzero(features)
             place = written.index(one.written) * len(layers) + layer
@@ -82,7 +82,8 @@ def find_active(
 
 
 @jax.jit
-def _encoded(dictionary: Any, x: jax.Array, layer: Any) -> jax.Array:
+def encoded(dictionary: Any, x: jax.Array, layer: Any = None) -> jax.Array:
+    """Features in float32 `[position d_sae]` of one layer's inputs; a cross-layer transcoder is told which."""
     found = dictionary.encode(x) if layer is None else dictionary.encode_layer(x, layer)
     return found.astype(jnp.float32)
 

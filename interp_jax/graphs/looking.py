@@ -10,6 +10,7 @@ Of sparse heads in the place of attention the same is asked, and no pattern of t
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -180,17 +181,21 @@ def _of_head(
 def _of_sparse_head(run: rows.Held, one: Placed, head: int, query: int, key: int) -> tuple[float, float, list[Any]]:
     """The same of the group of a sparse head, whose queries and keys are affine in what it reads."""
     x = capture(run.f, one.read, output=False)(*run.args)[one.read][run.layers.index(one.layer)].astype(jnp.float32)
-    lorsa, group, parts = one.dictionary.cast(jnp.float32), int(one.dictionary.group[head]), []
-    sides = []
-    for which, position in enumerate((query, key)):
-
-        def read(here: Array, which: int = which, position: int = position) -> Array:
-            return lorsa.queries_and_keys(x.at[position].set(here))[which][group, position]
-
-        parts.append(read(x[position]))
-        sides.append((run, one.read, jax.jacrev(read)(x[position]), read(jnp.zeros_like(x[position]))))
+    lorsa, group = one.dictionary.cast(jnp.float32), one.dictionary.group[head]
+    parts = [_affine(lorsa, x, group, at, number) for number, at in enumerate((query, key))]
     factor = lorsa.d_qk**-0.5
-    return factor * float(parts[0] @ parts[1]), factor, sides
+    sides = [(run, one.read, vectors, biases) for _, vectors, biases in parts]
+    return factor * float(parts[0][0] @ parts[1][0]), factor, sides
+
+
+@partial(jax.jit, static_argnums=4)
+def _affine(lorsa: Any, x: Array, group: Array, position: Array, side: int) -> tuple[Array, Array, Array]:
+    """The query (side 0) or the key of a position, `[d_qk]`, its slopes `[d_qk d_in]` and what it is of nothing."""
+
+    def read(here: Array) -> Array:
+        return lorsa.queries_and_keys(x.at[position].set(here))[side][group, position]
+
+    return read(x[position]), jax.jacrev(read)(x[position]), read(jnp.zeros_like(x[position]))
 
 
 def _ids(run: rows.Held, tokens: np.ndarray) -> list[str]:

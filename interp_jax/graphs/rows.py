@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from interp_jax.core import SiteInfo, capture, intervene, sites, transform
-from interp_jax.graphs.active import Active, find_active, tables
+from interp_jax.graphs.active import Active, encoded, find_active, tables
 from interp_jax.graphs.effects import EMBED, END, Blocks, Rows, Sites, Sources, Targets, constants, effects
 from interp_jax.graphs.placing import Placed, placed
 from interp_jax.graphs.replacement import frozen_sites
@@ -96,7 +96,7 @@ def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_f
     looks = {}
     for one in heads:
         layer = layers.index(one.layer)
-        pattern = one.dictionary.pattern(acts[one.read][layer])
+        pattern = _pattern(one.dictionary, acts[one.read][layer])
         looks[len(layers) + layer] = np.asarray(pattern), np.asarray(one.dictionary.group)
     return Held(
         f,
@@ -113,6 +113,11 @@ def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_f
         looks,
         *tables(found),
     )
+
+
+@jax.jit
+def _pattern(lorsa: Any, x: Array) -> Array:
+    return lorsa.pattern(x).astype(jnp.float32)
 
 
 def one_prompt(tokens: Any) -> Array:
@@ -174,7 +179,7 @@ def _reconstructed(
         layer = layers.index(one.layer)
         place, x = where.written.index(one.written) * len(layers) + layer, acts[one.read][layer]
         around = around.at[place].set(one.dictionary.b_dec + one.dictionary.skip(x))
-        features = features.at[place].set(one.dictionary.encode(x) @ one.dictionary.W_dec)
+        features = features.at[place].set(encoded(one.dictionary, x) @ one.dictionary.W_dec)
         skips = skips.at[place].set(one.dictionary.skip(jnp.eye(x.shape[-1], dtype=x.dtype)))
     return features, around, skips if bool(jnp.any(skips)) else None
 
