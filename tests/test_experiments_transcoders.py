@@ -1,4 +1,4 @@
-"""The transcoders' experiment, at tiny size: what it saves, what it tells, and that it goes on where it was."""
+"""The experiments on transcoders and sparse heads, at tiny size: what is saved, told, and goes on where it was."""
 
 from dataclasses import replace
 
@@ -58,6 +58,27 @@ def test_scores_are_those_of_evaluate(experiment) -> None:
         assert told["fvu"][i] == pytest.approx(score.fvu, rel=0.05)  # about the mean of some of these tokens
         assert told["ce clean"] == pytest.approx(score.ce_clean, abs=1e-4)
     assert told["kept"] < 0.5 and told["ce replaced"] > told["ce clean"]
+
+
+def test_sparse_heads_and_a_complete_replacement(run, experiment, capsys) -> None:
+    """What is saved are heads of each layer, scored as `dictionaries.evaluate` scores them."""
+    sizes = {"d_sae": 64, "k": 8, "n_groups": 8, "n_tokens": 10_000, "n_text": 6000, "n_scored": 8}
+    sizes |= {"n_graphs": 1, "n_shown": 6, "n_features": 50}
+    cfg, found, saved = run("train_lorsa", "SparseHeads", **sizes, seeds=(0, 1))
+    assert found["fvu"].shape == (2, 4) and (found["l0"] <= 8).all() and saved["kept"] == found["kept"].tolist()
+    assert (found["fvu"] < 0.8).all() and (found["ce both"] > found["ce clean"]).all()
+    assert found["graphs, sparse heads"].shape == (2, 1, 2) and np.isfinite(found["graphs, sparse heads"]).all()
+    assert "a complete replacement model" in capsys.readouterr().out
+    made = [dictionaries.load(cfg.out / f"layer_{i}") for i in range(4)]
+    assert [one.sites for one in made] == [(f"blocks.{i}.ln1.normalized", f"blocks.{i}.attn_out") for i in range(4)]
+    assert float(jnp.abs(made[2].W_Q - dictionaries.load(cfg.out / "seeds/1/layer_2").W_Q).max()) > 0.01
+    model, tokenizer = models.load("microworld", dtype="float32")
+    text = experiment("train_transcoders").rows(cfg, model, tokenizer)
+    score = dictionaries.evaluate(models.forward, None, made[1], model, text.tokens[-8:], skip=text.special)
+    assert found["l0"][0, 1] == pytest.approx(score.l0) and found["fvu"][0, 1] == pytest.approx(score.fvu, rel=0.05)
+    with jax.numpy_dtype_promotion("standard"):
+        again = experiment("train_lorsa").main(replace(cfg, n_tokens=10**9, transcoders=""))  # nothing is trained
+    assert np.allclose(again["fvu"], found["fvu"]) and "ce both" not in again
 
 
 def test_what_is_refused(run) -> None:

@@ -185,7 +185,8 @@ def _save(cfg: TrainDictionary, name: str, scaling: Any, state: Any, **about: An
 
 def _kind(cfg: TrainDictionary) -> Any:
     """The class of the architecture."""
-    trained = {kind.architecture: kind for kind in dictionaries.known_kinds() if kind.is_trained}
+    known = [kind for kind in dictionaries.known_kinds() if kind.is_trained and not kind.reads_sequence]
+    trained = {kind.architecture: kind for kind in known}
     if cfg.kind not in trained:
         raise ValueError(
             f"kind = {cfg.kind!r}: is not an architecture that is trained; known: {', '.join(sorted(trained))}"

@@ -66,7 +66,7 @@ class Splice(Intervention):
         if self.edit is None and self.keep_error:
             return value
         x = self._input(value, ctx)
-        features = self.dictionary.encode(x)
+        features = self.dictionary.encode_site(x, ctx)
         edited = features if self.edit is None else self.edit(features, replace(ctx, axes=self._axes(features, ctx)))
         out = self._output(x, edited, value)
         if self.keep_error:

@@ -8,7 +8,7 @@ from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json
 from interp_jax.graphs.looking import Looking, trace_attention
-from interp_jax.graphs.replacement import Held, hold, replace_mlps
+from interp_jax.graphs.replacement import Held, hold, replace_attention, replace_mlps
 from interp_jax.graphs.sparse_circuits import (
     FeatureFaithfulness,
     FeatureNodes,
@@ -53,6 +53,7 @@ __all__ = [
     "predicted",
     "random_changes",
     "read_feature",
+    "replace_attention",
     "replace_mlps",
     "swap",
     "to_json",

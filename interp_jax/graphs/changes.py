@@ -14,6 +14,7 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from interp_jax.graphs.format import FEATURES
 from interp_jax.graphs.graph import Graph
 from interp_jax.graphs.placing import unchecked
 
@@ -93,7 +94,7 @@ def predicted(graph: Graph, changes: Changes, *, through: bool = False) -> np.nd
     relative = np.zeros(len(graph), np.float32)
     np.add.at(relative, nodes, sizes / graph.activation[nodes])
     moved = np.asarray(graph.edges @ relative)
-    follows = graph.where("feature")
+    follows = graph.where(*FEATURES)
     follows[nodes] = False
     change = moved
     while through and np.abs(change[follows]).max(initial=0) > 0:

@@ -4,6 +4,8 @@
 
 d(t)/d(written) is one backward pass through the run in which attention patterns, norm denominators and MLP outputs are
 held; a chunk of targets goes back together. What is left is the constants': biases, positions, `b_enc` and `b_dec`.
+Where sparse heads stand in for attention its outputs are held too, and what a head carries to a position is a sum over
+those that it looks at.
 Ameisen et al. 2025, Circuit tracing, https://transformer-circuits.pub/2025/attribution-graphs/methods.html.
 """
 
@@ -25,10 +27,10 @@ GROUP, GROUPS = 2**24, 16  # numbers of decoder rows that are gathered at once a
 
 
 class Sites(NamedTuple):
-    """Where a graph reads and writes, and what it holds; all names of sites."""
+    """Where a graph reads and writes, of MLPs and then of sparse heads, and what it holds; all names of sites."""
 
-    read: str
-    written: str
+    read: tuple[str, ...]
+    written: tuple[str, ...]
     frozen: tuple[str, ...]
     cross: bool  # whether features write to all later layers, rows of `layer * d`
 
@@ -36,13 +38,13 @@ class Sites(NamedTuple):
 @partial(jax.tree_util.register_dataclass, data_fields=["embed", "errors", "flowing", "skips"], meta_fields=[])
 @dataclass(frozen=True)
 class Sources:
-    """What flows, beside the features.
+    """What flows, beside the features. A place is a layer of a site that is written, one site after another.
 
     Attributes:
       embed: `[position d_model]`.
-      errors: `[layer position d]`.
-      flowing: what features and errors write together, `[layer position d]`.
-      skips: what goes around features, `[layer d_in d_out]`, or None.
+      errors: `[place position d]`.
+      flowing: what features and errors write together, `[place position d]`.
+      skips: what goes around features, `[place d_in d_out]`, or None.
     """
 
     embed: Array
@@ -58,7 +60,7 @@ class Blocks:
 
     Attributes:
       rows: int32 `[block slot]`, the feature's row of the table of decoders.
-      place: int32 `[block]`, `layer * n_positions + position`, or the position of features that write to all layers.
+      place: int32 `[block]`, `place * n_positions + position`, or the position of features that write to all layers.
       activation: `[block slot]`, 0 where there is none.
     """
 
@@ -67,22 +69,26 @@ class Blocks:
     activation: Array
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["layer", "position", "vector", "bias"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["layer", "weights", "vector", "bias"], meta_fields=[])
 @dataclass(frozen=True)
 class Targets:
-    """What effects are on: `vector . x + bias`, of what a site has at a layer (None: it has none) and position.
+    """What effects are on: `sum over positions of weight vector . x + bias`, of what a site has at a layer.
 
-    Each int32 `[target]`, vectors `[target *d]`, biases `[target]`.
+    Attributes:
+      layer: int32 `[target]`; None: the site has none.
+      weights: `[target position]`: 1 at one position, or where a head looks.
+      vector: `[target *d]`.
+      bias: `[target]`.
     """
 
     layer: Array | None
-    position: Array
+    weights: Array
     vector: Array
     bias: Array
 
 
 class Rows(NamedTuple):
-    """Effects on each target, `[target ...]`: of each block's features `[block slot]`, of errors `[layer
+    """Effects on each target, `[target ...]`: of each block's features `[block slot]`, of errors `[place
     position]`, of embeddings `[position]`, of the constants `[]`."""
 
     features: Array
@@ -138,35 +144,40 @@ def _effects(
         spread = NamedSharding(Mesh(mesh.devices, mesh.axis_names), PartitionSpec(mesh.axis_names))
         targets = jax.tree.map(lambda x: lax.with_sharding_constraint(x, spread), targets)
     # Targets stand behind the layers, over which a model may scan: nothing is then laid out anew.
-    value, vector, n = there[address], targets.vector, len(targets.position)
-    axis, each = (1, jnp.arange(n)) if layered else (0, jnp.arange(n))
-    place = (targets.layer, each, targets.position) if layered else (each, targets.position)
-    told = jnp.zeros((*value.shape[:axis], n, *value.shape[axis:]), value.dtype).at[place].set(vector)
-    together = jax.vmap(lambda told: back({address: told}), in_axes=axis, out_axes=(0, 1))
-    n_layers = sources.errors.shape[0]
+    value, n = there[address], len(targets.vector)
+    weighed = jnp.einsum("tp,t...->tp...", targets.weights, targets.vector)
+    told, axis = weighed, 0
+    n_layers = len(sources.errors) // len(sites.written)
     n_used = jnp.int32(n_layers) if targets.layer is None else targets.layer.max() + 1
+    if layered:
+        told, axis = jnp.zeros((value.shape[0], n, *value.shape[1:]), value.dtype), 1
+        told = told.at[targets.layer, jnp.arange(n)].set(weighed)
+    together = jax.vmap(lambda told: back({address: told}), in_axes=axis, out_axes=(0, 1))
     embed, written = (skipping(together, n_layers, n_used) if layered else together)(told)
-    at = (targets.layer, targets.position) if layered else (targets.position,)
+    known = constant[targets.layer] if layered else constant[None]
+    used = jnp.tile(jnp.arange(n_layers) < n_used, len(sites.written))  # which places can bear on a target
     return Rows(
-        _of_features(written, blocks, decoders, n_used, cross=sites.cross),
-        _of_errors(written, sources.errors, n_used),
+        _of_features(written, blocks, decoders, used, cross=sites.cross),
+        _of_errors(written, sources.errors, used),
         jnp.einsum("tpd,pd->tp", embed, sources.embed),
-        (vector * constant[at]).reshape(n, -1).sum(-1) + targets.bias,
+        (weighed * known).reshape(n, -1).sum(-1) + targets.bias,
     )
 
 
-def _of_errors(written: Array, errors: Array, n_used: Array) -> Array:
-    """Slopes at what is written, `[layer target position d]`, zero but in the first layers -> effects `[target layer
-    position]`."""
+def _of_errors(written: Array, errors: Array, used: Array) -> Array:
+    """Slopes at what is written, `[place target position d]`, zero but at places that are `used` -> effects `[target
+    place position]`."""
+    n_places, n_targets, n_positions, _ = written.shape
+    empty = jnp.zeros((n_targets, n_positions), written.dtype)
 
-    def layer(i: Array, found: Array) -> Array:
-        return found.at[:, i].set(jnp.einsum("tpd,pd->tp", written[i], errors[i]))
+    def place(given: tuple[Array, Array, Array]) -> Array:
+        slopes, errors, used = given
+        return lax.cond(used, lambda: jnp.einsum("tpd,pd->tp", slopes, errors), lambda: empty)
 
-    n_layers, n_targets, n_positions, _ = written.shape
-    return lax.fori_loop(0, n_used, layer, jnp.zeros((n_targets, n_layers, n_positions), written.dtype))
+    return jnp.moveaxis(lax.map(place, (written, errors, used)), 1, 0)
 
 
-def _of_features(written: Array, blocks: Blocks, decoders: Array, n_used: Array, *, cross: bool) -> Array:
+def _of_features(written: Array, blocks: Blocks, decoders: Array, used: Array, *, cross: bool) -> Array:
     """The same slopes -> effects `[target block slot]`."""
     n_layers, n_targets, n_positions, d = written.shape
 
@@ -183,17 +194,12 @@ def _of_features(written: Array, blocks: Blocks, decoders: Array, n_used: Array,
     n_blocks, n_slots = blocks.rows.shape
     n_groups = min(n_blocks, max(GROUPS, bucket(n_blocks * n_slots * decoders.shape[-1] // GROUP)))
     parts = jax.tree.map(lambda x: x.reshape(n_groups, -1, *x.shape[1:]), blocks)
-    # Blocks stand in the order of their layers.
-    layers = 0 if cross else parts.place // n_positions
-    needed = ((layers < n_used) & (parts.activation != 0).any(-1)).any(-1)
-    n_needed = jnp.where(needed, jnp.arange(1, n_groups + 1), 0).max()
-
-    def one(i: Array, found: Array) -> Array:
-        return found.at[i].set(group(jax.tree.map(lambda x: x[i], parts)))
-
-    empty = jnp.zeros((n_groups, n_blocks // n_groups, n_targets, n_slots), jnp.float32)
-    found = lax.fori_loop(0, n_needed, one, empty).reshape(n_blocks, n_targets, n_slots)
-    return jnp.moveaxis(found, 1, 0)
+    # Blocks stand in the order of their places, so that few groups have some that are used and others.
+    places = jnp.ones_like(parts.place, bool) if cross else used[parts.place // n_positions]
+    needed = (places & (parts.activation != 0).any(-1)).any(-1)
+    empty = jnp.zeros((n_blocks // n_groups, n_targets, n_slots), jnp.float32)
+    found = lax.map(lambda one: lax.cond(one[1], group, lambda _: empty, one[0]), (parts, needed))
+    return jnp.moveaxis(found.reshape(n_blocks, n_targets, n_slots), 1, 0)
 
 
 def bucket(n: int) -> int:
@@ -203,11 +209,14 @@ def bucket(n: int) -> int:
 
 def _held_run(sites: Sites, f: Any, skips: Array | None, args: Any, kwargs: Any, wanted: tuple[str, ...]) -> Any:
     """A function of what is added to the embeddings and to what is written, linear since all else is held."""
-    held = freeze(f, sites.frozen)
+    held, n = freeze(f, sites.frozen), len(sites.written)
 
     def run(embed: Array, written: Array) -> dict[str, Array]:
-        source = _Source(written, skips, sites.read)
-        edits = {EMBED: add(embed), sites.written: per_layer(source)}
+        each = written.reshape(n, -1, *written.shape[1:])
+        around = [None] * n if skips is None else skips.reshape(n, -1, *skips.shape[1:])
+        parts = zip(sites.read, sites.written, each, around, strict=True)
+        sources = {name: per_layer(_Source(change, skip, read)) for read, name, change, skip in parts}
+        edits = {EMBED: add(embed), **sources}
         found = capture(intervene(held, edits), wanted, output=False)(*args, **kwargs)
         return {name: value.astype(jnp.float32) for name, value in found.items()}
 

@@ -2,7 +2,8 @@
 
 A node's `feature` is one number for layer and feature, Cantor's pairing `(l + f)(l + f + 1)/2 + f`; influence is
 cumulative, so that a viewer's slider prunes. Ids are those of circuit-tracer but for errors, whose `0_layer_position`
-is that of a feature of layer 0 there. What the format has no place for (weights of nodes, what was left out, constants)
+is that of a feature of layer 0 there; sparse heads (`lorsa`) and their errors are named as by Neuronpedia's exporter of
+them, their errors likewise. What the format has no place for (weights of nodes, what was left out, constants)
 stands under a key of its own, which other readers pass by.
 """
 
@@ -24,8 +25,11 @@ TYPES = {  # as the format names kinds
     "constant": "bias",
     "logit": "logit",
     "direction": "logit",
+    "lorsa": "lorsa",
+    "lorsa error": "lorsa error",
 }
 KINDS = tuple(TYPES)
+FEATURES, ERRORS = ("feature", "lorsa"), ("error", "lorsa error")  # kinds of MLPs, and of sparse heads
 VERSION, OURS = 1, "interp_jax"
 
 
@@ -38,11 +42,11 @@ def node_id(kind: str, layer: int, index: int, position: int, *, n_layers: int =
       >>> node_id("feature", 3, 17, 5), node_id("error", 0, -1, 5)
       ('3_17_5', 'error_0_5')
     """
-    shown = {"embedding": "E", "logit": n_layers + 1, "feature": layer}.get(kind)
+    shown = {"embedding": "E", "logit": n_layers + 1, "feature": layer, "lorsa": f"{layer}_lor"}.get(kind)
     if shown is not None:
         return f"{shown}_{index}_{position}"
-    if kind == "error":
-        return f"error_{layer}_{position}"
+    if kind in ERRORS:
+        return f"error_{'attn_' * (kind != 'error')}{layer}_{position}"
     return kind if kind == "constant" else f"{kind}_{number}_{position}"
 
 
@@ -74,7 +78,8 @@ def to_json(
       path: of the file, `<slug>.json`; or a folder.
       slug: the graph's name; that of the file by default.
       scan: which model and transcoders it is of, as a viewer knows them.
-      feature_details: where a viewer finds features, as `feature_json_base_url` or `neuronpedia_source_set`.
+      feature_details: where a viewer finds features, as `feature_json_base_url` or `neuronpedia_source_set`, and those
+        of sparse heads, `neuronpedia_lorsa_source_set`.
       node_threshold: from where a viewer prunes at first.
       pins: numbers of the nodes that are shown.
       looking: by number of a node, the `Looking` that is told with it: what makes a head look that it is about.
@@ -140,7 +145,7 @@ def _nodes(graph: Any, ids: tuple[str, ...]) -> list[dict[str, Any]]:
     for number, name in enumerate(ids):
         kind, layer = KINDS[graph.kind[number]], int(graph.layer[number])
         position, index = max(int(graph.position[number]), 0), int(graph.index[number])
-        feature = {"feature": cantor(layer, index), "error": -1}.get(kind, index)
+        feature = cantor(layer, index) if kind in FEATURES else -1 if kind in ERRORS else index
         shown = {"embedding": "E", "constant": "E", "logit": graph.n_layers + 1, "direction": graph.n_layers + 1}
         node = {
             "node_id": name,
@@ -151,7 +156,7 @@ def _nodes(graph: Any, ids: tuple[str, ...]) -> list[dict[str, Any]]:
             "feature_type": TYPES[kind],
             "clerp": graph.names.get(number, ""),
             "influence": None if graph.weight[number] > 0 else float(cumulative[number]),
-            "activation": float(graph.activation[number]) if kind == "feature" else None,
+            "activation": float(graph.activation[number]) if kind in FEATURES else None,
             "token_prob": float(graph.weight[number]),
             "is_target_logit": kind in ("logit", "direction"),
         }
@@ -164,22 +169,30 @@ def _beside(results: Iterable[Mapping[str, Any]], known: set[str]) -> dict[str, 
     parts = [part for one in results for some in one.values() for row in some for part in row[:-1]]
     found = {}
     for name in dict.fromkeys(part for part in parts if part not in known):
-        kind = "error" if name.startswith("error") else "embedding" if name.startswith("E_") else "feature"
-        kind = name if name == "constant" else kind
-        *first, position = name.split("_") if kind != "constant" else ("E", "0")
-        layer = first[-1] if kind == "error" else first[0]
-        feature = cantor(int(first[0]), int(first[1])) if kind == "feature" else None
+        kind, layer, index, position = _read(name)
+        feature = cantor(int(layer), index) if kind in FEATURES else None
         found[name] = {
             "node_id": name,
             "jsNodeId": f"{name}-0",
             "feature": feature,
             "layer": layer,
-            "ctx_idx": int(position),
+            "ctx_idx": position,
             "feature_type": TYPES[kind],
             "clerp": "",
             "activation": None,
         }
     return found
+
+
+def _read(name: str) -> tuple[str, str, int, int]:
+    """The kind, the layer as it is shown, the number and the position that a node's name tells."""
+    if name == "constant":
+        return "constant", "E", -1, 0
+    *first, position = name.split("_")
+    if first[0] == "error":
+        return ERRORS[first[1] == "attn"], first[-1], -1, int(position)
+    kind = "embedding" if first[0] == "E" else FEATURES[first[1] == "lor"]
+    return kind, first[0], int(first[-1]), int(position)
 
 
 def _list(path: Path, metadata: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
-from interp_jax.graphs.format import KINDS, node_id, to_json
+from interp_jax.graphs.format import ERRORS, FEATURES, KINDS, node_id, to_json
 
 
 class Scores(NamedTuple):
@@ -51,7 +51,7 @@ class Graph:
       kind: of each node, a place in `KINDS`, int8 `[node]`.
       layer, position: int32 `[node]`; -1 where it has none.
       index: int32 `[node]`: the number of a feature; the token of an embedding or a logit; -1.
-      activation: float32 `[node]` of a feature; the value of a target before any soft cap; 0 elsewhere.
+      activation: float32 `[node]` of a feature or sparse head; the value of a target before any soft cap; 0 elsewhere.
       weight: float32 `[node]`, of what the graph explains: a logit's probability, or as it was given.
       edges: float32 CSR `[node node]`, the direct effect on the row's node of the column's.
       rest: float32 `[node]`, what enters a node from features that the graph has not.
@@ -148,7 +148,7 @@ class Graph:
     def scores(self) -> Scores:
         """How much its features explain: see `Scores`."""
         A = self.normalized()
-        influence, error = flow(A, self.weight), self.where("error")
+        influence, error = flow(A, self.weight), self.where(*ERRORS)
         tokens, errors = influence[self.where("embedding")].sum(), influence[error].sum()
         known = 1 - np.asarray(A[:, error].sum(1)).ravel()
         weighed = influence + self.weight
@@ -176,7 +176,7 @@ class Graph:
         some = sparse.csr_array((np.ones(kept.sum(), np.float32), (scores.row[kept], scores.col[kept])), left.shape)
         while True:
             leads, led = np.asarray(some.sum(0)).ravel() > 0, np.asarray(some.sum(1)).ravel() > 0
-            now = keep & (always | leads) & (led | ~self.where("feature") | (self.weight > 0))
+            now = keep & (always | leads) & (led | ~self.where(*FEATURES) | (self.weight > 0))
             if (now == keep).all():
                 break
             keep = now

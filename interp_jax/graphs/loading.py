@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from interp_jax.graphs.format import KINDS, OURS, VERSION
+from interp_jax.graphs.format import ERRORS, FEATURES, KINDS, OURS, VERSION
 from interp_jax.graphs.graph import Graph
 
 _INT = ("layer", "position", "index")
@@ -63,6 +63,8 @@ def from_json(path: str | Path) -> Graph:
 
 def _kind(node: Mapping[str, Any]) -> str:
     told = node["feature_type"]
+    if told.startswith("lorsa"):
+        return "lorsa error" if told.endswith("error") else "lorsa"
     if told == "mlp reconstruction error" or "error" in told:
         return "error"
     return {"embedding": "embedding", "logit": "logit", "bias": "constant"}.get(told, "feature")
@@ -73,8 +75,8 @@ def _told(node: Mapping[str, Any], name: str, kind: str) -> int:
     if name == "position":
         return int(node["ctx_idx"])
     if name == "layer":
-        return int(node["layer"]) if kind in ("feature", "error") else -1
+        return int(node["layer"]) if kind in (*FEATURES, *ERRORS) else -1
     feature = node["feature"]
-    if kind != "feature" or feature is None:
-        return -1 if feature is None or kind == "error" else int(feature)
+    if kind not in FEATURES or feature is None:
+        return -1 if feature is None or kind in ERRORS else int(feature)
     return feature - (w := (math.isqrt(8 * feature + 1) - 1) // 2) * (w + 1) // 2  # Cantor's pairing, back

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from interp_jax.core import SiteInfo, split_address
 
-READ, WRITTEN = "blocks.mlp_in", "blocks.mlp_out"  # of a transcoder that does not say
+WRITTEN = "blocks.mlp_out"
+USUAL = ("blocks.mlp_in", WRITTEN), ("blocks.ln1.normalized", "blocks.attn_out")  # of what does not say: MLPs, heads
 
 
 class Placed(NamedTuple):
@@ -31,6 +32,11 @@ class Placed(NamedTuple):
     def features(self) -> str:
         """The name of the site of its features."""
         return f"{self.written}.features"
+
+    @property
+    def pattern(self) -> str:
+        """The name of the site of where its heads look, of what reads sequences."""
+        return f"{self.written}.pattern"
 
 
 def placed(transcoders: Any, known: Mapping[str, SiteInfo]) -> list[Placed]:
@@ -103,7 +109,7 @@ def _placed(key: Any, dictionary: Any) -> Placed:
         raise TypeError(f"transcoders: a {type(dictionary).__name__} is no dictionary: load it by dictionaries.load")
     kind, sites = type(dictionary).__name__, dictionary.sites
     if dictionary.reads_pair:
-        read, written = sites or (READ, WRITTEN)
+        read, written = sites or USUAL[dictionary.reads_sequence]
     elif isinstance(key, str) or isinstance(sites, str):
         read = written = sites or key
     else:

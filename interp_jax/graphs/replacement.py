@@ -6,6 +6,8 @@
 changed. Held, the errors, attention patterns and norm denominators are those of one prompt: what the features write
 reaches the logits and the encoders of later features by a linear map, which an attribution graph tells.
 Ameisen et al. 2025, Circuit tracing, https://transformer-circuits.pub/2025/attribution-graphs/methods.html.
+With sparse heads in the place of attention the patterns are theirs, and none of the model's own is left: He et al.
+2025, https://arxiv.org/abs/2504.20938.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +20,9 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 
-from interp_jax.core import Context, Intervention, SiteInfo, capture, freeze, intervene, site, sites, transform
-from interp_jax.graphs.placing import Placed, placed, stacked
-from interp_jax.interventions import per_layer, replace
+from interp_jax.core import SiteInfo, capture, freeze, intervene, sites, split_address, transform
+from interp_jax.graphs.placing import placed
+from interp_jax.graphs.standing import decoding, encoding, patterns
 
 PATTERN = "blocks.attn.pattern"
 
@@ -33,7 +35,8 @@ class Held:
     Attributes:
       errors: name of a written site -> what the dictionaries leave of it, `[layer *batch position d]`; all of it in a
         layer without one.
-      frozen: address -> values of attention patterns and norm denominators, as `capture` gives them.
+      frozen: address -> values of norm denominators and of attention patterns, the sparse heads' where there are such,
+        as `capture` gives them.
     """
 
     errors: Mapping[str, Array]
@@ -82,11 +85,48 @@ def replace_mlps(
     return transform(_replaced, error_gradient, (f, transcoders, held), like=f)
 
 
-def hold(f: Callable[..., Any], transcoders: Any) -> Callable[..., Held]:
+def replace_attention(
+    f: Callable[..., Any], lorsas: Any, held: Held | None = None, *, error_gradient: bool = False
+) -> Callable[..., Any]:
+    """`f` with sparse heads in the place of attention, and their features and where they look as sites.
+
+    With `replace_mlps` of what it returns it is a complete replacement model, without a pattern of the model's own.
+
+    Args:
+      f: a function `(model, tokens, ...)` with sites.
+      lorsas: a sequence of one `Lorsa` for each layer, or a mapping from layers to them (then others' attention stays
+        as it is, or is held whole). One that does not say where it was trained reads `blocks.ln1.normalized` and writes
+        `blocks.attn_out`.
+      held: as in `replace_mlps`; what `hold` gave for the same heads.
+      error_gradient: as in `replace_mlps`.
+
+    Returns:
+      A function with the signature of `f` and the same output, with three more sites: `blocks.attn_out.features`,
+      `[*batch position feature]`, `blocks.attn_out.error` and `blocks.attn_out.pattern`, `[*batch group query key]`.
+
+    Raises:
+      TypeError, ValueError: as `replace_mlps`; a text that goes on step by step.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from interp_jax import dictionaries, graphs, models
+      >>> model, _ = models.load("microworld", dtype="float32")
+      >>> keys, tokens = jax.random.split(jax.random.key(0), 4), jnp.array([1, 5, 7])
+      >>> lorsas = [dictionaries.Lorsa.create(key, 128, 64, 8, n_groups=4, d_qk=16) for key in keys]
+      >>> transcoders = dictionaries.load_layers("microworld-transcoders", dtype="float32")
+      >>> complete = graphs.replace_mlps(graphs.replace_attention(models.forward, lorsas), transcoders)
+      >>> bool(jnp.allclose(complete(model, tokens), models.forward(model, tokens), atol=1e-4))
+      True
+    """
+    return transform(_replaced, error_gradient, (f, lorsas, held), like=f)
+
+
+def hold(f: Callable[..., Any], transcoders: Any, lorsas: Any = None) -> Callable[..., Held]:
     """What a replacement model holds of the run of a prompt.
 
     Args:
       f, transcoders: as in `replace_mlps`.
+      lorsas: as in `replace_attention`, where that is done too; then no pattern of the model's own heads is held.
 
     Returns:
       `g(model, tokens, ...) -> Held`.
@@ -103,35 +143,47 @@ def hold(f: Callable[..., Any], transcoders: Any) -> Callable[..., Held]:
       >>> held.errors["blocks.mlp_out"].shape, held.frozen["blocks.attn.pattern"].shape
       ((4, 3, 128), (4, 4, 3, 3))
     """
-    return transform(_held, None, (f, transcoders))
+    return transform(_held, None, (f, transcoders, lorsas))
 
 
-def frozen_sites(known: Mapping[str, SiteInfo]) -> tuple[str, ...]:
-    """The sites that are held, of those that a model has: attention patterns and norm denominators.
+def frozen_sites(known: Mapping[str, SiteInfo], *, heads: bool = False) -> tuple[str, ...]:
+    """The sites that are held, of those that a model has: norm denominators and, but for sparse `heads` in attention's
+    place, attention patterns.
 
     Raises:
       ValueError: the model does not say its attention patterns.
     """
-    if PATTERN not in known:
+    if PATTERN not in known and not heads:
         raise ValueError(f"graphs: no site {PATTERN!r}: what a head looks at cannot be held; name it in the model")
-    return (PATTERN, *(name for name in known if name.endswith(".scale")))
+    return (*(() if heads else (PATTERN,)), *(name for name in known if name.endswith(".scale")))
 
 
 def _replaced(error_gradient: bool, arrays: Any, *args: Any, **kwargs: Any) -> Any:
     f, transcoders, held = arrays
     known = sites(f, *args, **kwargs)
-    found = placed(transcoders, known)
-    g = f if held is None else freeze(f, tuple(held.frozen), held.frozen)
-    g = intervene(g, _encoding(found, known))
-    return intervene(g, _decoding(found, known, held, error_gradient))(*args, **kwargs)
+    found, errors = placed(transcoders, known), None if held is None else held.errors
+    # Where sparse heads look is no site yet, and is held afterwards.
+    first, last = ({}, {}) if held is None else _parted(held.frozen, known)
+    g = intervene(freeze(f, tuple(first), first), encoding(found, known))
+    g = intervene(g, decoding(found, known, errors, flows=error_gradient))
+    return freeze(g, tuple(last), last)(*args, **kwargs)
+
+
+def _parted(frozen: Mapping[str, Array], known: Mapping[str, SiteInfo]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """What is held of sites that are there, and of others."""
+    there = {address for address in frozen if split_address(address)[0] in known}
+    mine, others = ({name: x for name, x in frozen.items() if (name in there) == own} for own in (True, False))
+    return mine, others
 
 
 def _held(_: None, arrays: Any, *args: Any, **kwargs: Any) -> Held:
-    f, transcoders = arrays
+    f, transcoders, lorsas = arrays
     known = sites(f, *args, **kwargs)
-    found, frozen = placed(transcoders, known), frozen_sites(known)
+    heads = [] if lorsas is None else placed(lorsas, known)
+    found = [*placed(transcoders, known), *heads]
     names = dict.fromkeys(name for one in found for name in (one.read, one.written))
-    acts = capture(f, (*names, *frozen), output=False)(*args, **kwargs)
+    frozen = (*frozen_sites(known, heads=bool(heads)), *patterns(heads, known))
+    acts = capture(intervene(f, encoding(heads, known)), (*names, *frozen), output=False)(*args, **kwargs)
     errors = {}
     for name, some in groupby(sorted(found, key=lambda one: one.written), lambda one: one.written):
         left = acts[name].astype(jnp.float32)
@@ -146,143 +198,3 @@ def _held(_: None, arrays: Any, *args: Any, **kwargs: Any) -> Held:
                 left = left.at[place].add(-out.astype(left.dtype))
         errors[name] = left
     return Held(errors, {name: acts[name] for name in frozen})
-
-
-def _encoding(found: list[Placed], known: Mapping[str, SiteInfo]) -> dict[str, Any]:
-    """The edits that declare the features, by address."""
-    edits: dict[str, Any] = {}
-    for (read, _), group in _groups(found):
-        first = group[0]
-        if first.layer is None:
-            edits[read] = _Encode(first.dictionary, first.features)
-        elif (one := stacked(group, known)) is not None:
-            edits[read] = per_layer(_Encode(one, first.features))
-        else:
-            edits |= {_numbered(read, p.layer): _Encode(p.dictionary, p.features) for p in group}
-    return edits
-
-
-def _decoding(found: list[Placed], known: Mapping[str, SiteInfo], held: Held | None, flows: bool) -> dict[str, Any]:
-    """The edits that write what features stand for, by address."""
-    edits: dict[str, Any] = {}
-    for (read, written), group in _groups(found):
-        first, layers = group[0], known[written].layers or ()
-        errors = None if held is None else held.errors[written]
-        source = read if first.dictionary.reads_pair else None
-        if first.layer is None:
-            for place, layer in enumerate(layers):
-                reads = tuple((_numbered(read, m), _numbered(first.features, m)) for m in layers[: place + 1])
-                error = None if errors is None else errors[place]
-                edits[_numbered(written, layer)] = _DecodeCross(first.dictionary, error, reads, place, flows)
-        elif (one := stacked(group, known)) is not None:
-            edits[written] = per_layer(_Decode(one, errors, source, first.features, flows))
-        else:
-            for p in group:
-                error = None if errors is None else errors[layers.index(p.layer)]
-                reading = None if source is None else _numbered(source, p.layer)
-                features = _numbered(p.features, p.layer)
-                edits[_numbered(written, p.layer)] = _Decode(p.dictionary, error, reading, features, flows)
-            if errors is not None and first.dictionary.reads_pair:
-                rest = set(layers) - {p.layer for p in group}
-                edits |= {_numbered(written, layer): replace(errors[layers.index(layer)]) for layer in rest}
-    return edits
-
-
-def _error(error: Array, flows: bool) -> Array:
-    return error if flows else jax.lax.stop_gradient(error)
-
-
-def _declare(value: Array, name: str, axes: tuple[str, ...] | None, ctx: Context) -> Array:
-    """A site beside the one that is edited, with its layer and its positions."""
-    layer = ctx.layer if isinstance(ctx.layer, int) else None
-    offset = {axis: start for axis, start in ctx.offsets.items() if axis in (axes or ())} or None
-    options = {"length": ctx.length, "open_ended": ctx.open_ended, "marks": ctx.marks}
-    return site(value, name, layer=layer, axes=axes, offset=offset, **options)
-
-
-def _groups(found: list[Placed]) -> list[tuple[tuple[str, str], list[Placed]]]:
-    """The dictionaries of each pair of sites."""
-    groups: dict[tuple[str, str], list[Placed]] = {}
-    for one in found:
-        groups.setdefault((one.read, one.written), []).append(one)
-    return list(groups.items())
-
-
-def _numbered(name: str, layer: int | None) -> str:
-    scope, rest = name.split(".", 1)
-    return f"{scope}.{layer}.{rest}"
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["dictionary"], meta_fields=["name"])
-@dataclass(frozen=True)
-class _Encode(Intervention):
-    """Declares the features of a value as a site, and leaves the value."""
-
-    dictionary: Any
-    name: str
-    smooth = True  # type: ignore[assignment]
-
-    def __call__(self, value: Array, ctx: Context) -> Array:
-        cross = self.dictionary.is_stacked
-        features = self.dictionary.encode_layer(value, ctx.layer) if cross else self.dictionary.encode(value)
-        _declare(features, self.name, (*(ctx.axes or ())[: features.ndim - 1], "feature"), ctx)
-        return value
-
-
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["dictionary", "error"], meta_fields=["read", "features", "flows"]
-)
-@dataclass(frozen=True)
-class _Decode(Intervention):
-    """Puts what features stand for in the place of a value, and adds the error."""
-
-    dictionary: Any
-    error: Any
-    read: str | None  # address of what was encoded; None: the value itself
-    features: str
-    flows: bool  # whether a gradient goes through an error that is not held
-
-    @property
-    def reads(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset({self.features, *(() if self.read is None else (self.read,))})
-
-    def __call__(self, value: Array, ctx: Context) -> Array:
-        x = value if self.read is None else ctx.reads[self.read]
-        out = self.dictionary.output(x, ctx.reads[self.features]).reshape(value.shape).astype(jnp.float32)
-        error = self.error
-        if error is None:
-            own = self.dictionary.output(x, self.dictionary.encode(x)).reshape(value.shape)
-            error = _error(value.astype(jnp.float32) - own.astype(jnp.float32), self.flows)
-        # Not in the site's dtype: in bfloat16 the sum would not be what the site held.
-        error = _declare(error.astype(out.dtype), f"{ctx.name}.error", ctx.axes, ctx)
-        return (out + error).astype(value.dtype)
-
-
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["dictionary", "error"], meta_fields=["sources", "place", "flows"]
-)
-@dataclass(frozen=True)
-class _DecodeCross(Intervention):
-    """The same of one layer of a cross-layer transcoder, whose features are those of all layers up to it."""
-
-    dictionary: Any
-    error: Any
-    sources: tuple[tuple[str, str], ...]  # addresses of what was encoded and of the features, by layer
-    place: int
-    flows: bool
-
-    @property
-    def reads(self) -> frozenset[str]:  # type: ignore[override]
-        return frozenset(address for pair in self.sources for address in pair)
-
-    def __call__(self, value: Array, ctx: Context) -> Array:
-        features = [ctx.reads[address] for _, address in self.sources]
-        out = self.dictionary.decode_layer(features, self.place).astype(jnp.float32)
-        error = self.error
-        if error is None:
-            own = [self.dictionary.encode_layer(ctx.reads[read], m) for m, (read, _) in enumerate(self.sources)]
-            there = self.dictionary.decode_layer(own, self.place).astype(jnp.float32)
-            error = _error(value.astype(jnp.float32) - there, self.flows)
-        # Not in the site's dtype: in bfloat16 the sum would not be what the site held.
-        error = _declare(error.astype(out.dtype), f"{ctx.name}.error", ctx.axes, ctx)
-        return (out + error).astype(value.dtype)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from interp_jax.core import SiteInfo, capture, intervene, sites, transform
-from interp_jax.graphs.active import Active, find_active, tables
+from interp_jax.graphs.active import Active, encoded, find_active, tables
 from interp_jax.graphs.effects import EMBED, END, Blocks, Rows, Sites, Sources, Targets, constants, effects
 from interp_jax.graphs.placing import Placed, placed
 from interp_jax.graphs.replacement import frozen_sites
@@ -36,12 +36,13 @@ class Held:
     Attributes:
       f, args: the function, and the model and tokens that it is called with.
       sites: names of the sites.
-      layers: the numbers of the layers.
+      layers: the numbers of the layers; places are those of MLPs and then, where there are any, of sparse heads.
       logits: `[d_vocab]`, after any soft cap, at one position.
       end: what the unembedding reads, `[position d_model]`.
       sources: what flows beside the features.
       constants: what is read, by encoders and by the unembedding, where nothing flows, by site.
       active: the active features; `blocks` and `slot` are their form in a program.
+      looks: of sparse heads by place, where each group looks, `[group query key]`, and the group of each, `[head]`.
       encoders, decoders, biases: tables with a row for each feature, active or not.
     """
 
@@ -56,35 +57,50 @@ class Held:
     active: Active
     blocks: Blocks
     slot: np.ndarray
+    looks: Mapping[int, tuple[np.ndarray, np.ndarray]]
     encoders: Array
     decoders: Array
     biases: Array
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many layers and positions there are."""
-        n_layers, n_positions, _ = self.sources.errors.shape
-        return n_layers, n_positions
+        """How many places and positions there are."""
+        n_places, n_positions, _ = self.sources.errors.shape
+        return n_places, n_positions
+
+    def where(self, place: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the layers of places, and which of them are sparse heads', bool."""
+        place = np.asarray(place)
+        return np.asarray(self.layers)[place % len(self.layers)], place >= len(self.layers)
 
 
-def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int, at: int = -1) -> Held:
+def held(
+    f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int, at: int = -1, lorsas: Any = None
+) -> Held:
     """Runs the prompt, of whose logits those at a position are kept. Arguments and errors: `attribution_graph`."""
     known = sites(f, model, tokens)
+    found = placed(transcoders, known)
+    heads = [] if lorsas is None else placed(lorsas, known)
+    where, layers = _sites(found, heads, known), known[found[0].written].layers or ()
     # In bfloat16 what features write would not be what is told of them.
-    found = [one._replace(dictionary=one.dictionary.cast("float32")) for one in placed(transcoders, known)]
-    where, layers = _sites(found, known), known[found[0].written].layers or ()
-    logits, acts = capture(f, (where.read, where.written, EMBED, END))(model, tokens)
+    found = [one._replace(dictionary=one.dictionary.cast("float32")) for one in (*found, *heads)]
+    logits, acts = capture(f, list(dict.fromkeys((*where.read, *where.written, EMBED, END))))(model, tokens)
     acts = {name: value.astype(jnp.float32) for name, value in acts.items()}
-    active = find_active(found, layers, acts[where.read], n_first)
+    active = find_active(found, where.written, layers, acts, n_first)
     if not len(active):
         raise ValueError("attribution_graph: no feature is active on this prompt: are these the model's transcoders?")
     later = jnp.arange(len(tokens))[:, None] >= n_first
-    features, around, skips = _reconstructed(found, layers, acts[where.read])
-    flowing = jnp.where(later, acts[where.written] - around, 0)
+    features, around, skips = _reconstructed(found, where, layers, acts)
+    flowing = jnp.where(later, jnp.concatenate([acts[name] for name in where.written]) - around, 0)
     errors = jnp.where(later, flowing - features, 0)
     sources = Sources(acts[EMBED], errors, flowing, skips)
-    there = constants(f, where, (where.read, END))(sources, model, tokens)
+    there = constants(f, where, (*where.read, END))(sources, model, tokens)
     blocks, slot = active.blocks(len(tokens), cross=where.cross)
+    looks = {}
+    for one in heads:
+        layer = layers.index(one.layer)
+        pattern = _pattern(one.dictionary, acts[one.read][layer])
+        looks[len(layers) + layer] = np.asarray(pattern), np.asarray(one.dictionary.group)
     return Held(
         f,
         (model, tokens),
@@ -97,8 +113,14 @@ def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_f
         active,
         blocks,
         slot,
+        looks,
         *tables(found),
     )
+
+
+@jax.jit
+def _pattern(lorsa: Any, x: Array) -> Array:
+    return lorsa.pattern(x).astype(jnp.float32)
 
 
 def one_prompt(tokens: Any) -> Array:
@@ -115,51 +137,93 @@ def with_constant(run: Held, address: str, value: Array) -> Held:
     return replace(run, constants={**run.constants, address: value})
 
 
-def _sites(found: Sequence[Placed], known: Mapping[str, SiteInfo]) -> Sites:
-    first, kind = found[0], type(found[0].dictionary).__name__
-    pairs = sorted({(one.read, one.written) for one in found})
-    if len(pairs) > 1 or (first.layer is None and len(found) > 1):
-        raise ValueError(f"attribution_graph: transcoders of {pairs}: give those of one pair of sites, or one for all")
-    if not first.dictionary.reads_pair:
-        raise ValueError(f"attribution_graph: a {kind} at {first.read!r} is no transcoder: see graphs.node_effects")
-    if odd := [one.dictionary.normalization for one in found if one.dictionary.normalization != "none"]:
-        raise ValueError(f"attribution_graph: a {kind} with normalization={odd[0]!r} is not linear in what it reads")
+def _sites(found: Sequence[Placed], heads: Sequence[Placed], known: Mapping[str, SiteInfo]) -> Sites:
+    first = found[0]
+    for what, some in (("transcoders", found), ("lorsas", heads)):
+        pairs = sorted({(one.read, one.written) for one in some})
+        if len(pairs) > 1 or (some and some[0].layer is None and len(some) > 1):
+            raise ValueError(f"attribution_graph: {what} of {pairs}: give those of one pair of sites, or one for all")
+        for one in (one.dictionary for one in some):
+            kind = type(one).__name__
+            if not one.reads_pair:
+                raise ValueError(
+                    f"attribution_graph: a {kind} at {one.sites!r} is no transcoder: see graphs.node_effects"
+                )
+            if one.reads_sequence != (what == "lorsas"):
+                raise ValueError(f"attribution_graph: a {kind} among {what}: heads are lorsas=, MLPs transcoders")
+            if (odd := one.normalization) != "none":
+                raise ValueError(
+                    f"attribution_graph: a {kind} with normalization={odd!r} is not linear in what it reads"
+                )
+    if heads and first.layer is None:
+        raise ValueError("attribution_graph: lorsas beside a cross-layer transcoder: give a transcoder for each layer")
     if missing := [name for name in (EMBED, END) if name not in known]:
         raise ValueError(f"attribution_graph: the model has no site {missing[0]!r}; name it")
-    return Sites(first.read, first.written, frozen_sites(known), first.layer is None)
+    both = [first, *heads[:1]]
+    read, written = tuple(one.read for one in both), tuple(one.written for one in both)
+    return Sites(read, written, frozen_sites(known, heads=bool(heads)), first.layer is None)
 
 
-def _reconstructed(found: Sequence[Placed], layers: Sequence[int], read: Array) -> tuple[Array, Array, Array | None]:
-    """What features write, and what is written around them (biases and skips), `[layer position d]`; the skips."""
+def _reconstructed(
+    found: Sequence[Placed], where: Sites, layers: Sequence[int], acts: Mapping[str, Array]
+) -> tuple[Array, Array, Array | None]:
+    """What features write, and what is written around them (biases and skips), `[place position d]`; the skips."""
     first = found[0].dictionary
     if found[0].layer is None:
+        read = acts[where.read[0]]
         x = jnp.moveaxis(read, 0, -2)
         features = first.encode(x)
         around = jnp.broadcast_to(first.b_dec[:, None], (*read.shape[:2], first.b_dec.shape[-1]))
         return jnp.moveaxis(first.decode(features), -2, 0) - around, around, None
-    d = first.W_dec.shape[-1]
-    features, around = (jnp.zeros((*read.shape[:2], d), jnp.float32) for _ in range(2))
-    skips = jnp.zeros((len(layers), read.shape[-1], d), jnp.float32)
+    n_places, d = len(where.written) * len(layers), first.W_dec.shape[-1]
+    features, around = (jnp.zeros((n_places, len(acts[EMBED]), d), jnp.float32) for _ in range(2))
+    skips = jnp.zeros((n_places, first.d_in, d), jnp.float32)
     for one in found:
-        place, x = layers.index(one.layer), read[layers.index(one.layer)]
+        layer = layers.index(one.layer)
+        place, x = where.written.index(one.written) * len(layers) + layer, acts[one.read][layer]
         around = around.at[place].set(one.dictionary.b_dec + one.dictionary.skip(x))
-        features = features.at[place].set(one.dictionary.encode(x) @ one.dictionary.W_dec)
+        features = features.at[place].set(encoded(one.dictionary, x) @ one.dictionary.W_dec)
         skips = skips.at[place].set(one.dictionary.skip(jnp.eye(x.shape[-1], dtype=x.dtype)))
     return features, around, skips if bool(jnp.any(skips)) else None
 
 
 def of_features(run: Held, some: np.ndarray, size: int, *, mesh: Any, n_edges: int | None) -> Block:
     """The rows of active features, int `[target]`; `size` of them go back at once."""
-    active = run.active
-    rows = active.row[some]
-    where = active.layer[some], active.position[some]
-    return rows_of(run, run.sites.read, *where, run.encoders[rows], run.biases[rows], size, mesh=mesh, n_edges=n_edges)
+    active, parts, order = run.active, [], []
+    _, are_heads = run.where(active.place[some])
+    for number, address in enumerate(run.sites.read):
+        chosen = np.flatnonzero(are_heads == bool(number))
+        if not len(chosen):
+            continue
+        here = some[chosen]
+        table = active.row[here]
+        look = _looks(run, here) if number else at_positions(run, active.position[here])
+        given = active.place[here] % len(run.layers), look, run.encoders[table], run.biases[table]
+        parts.append(rows_of(run, address, *given, size, mesh=mesh, n_edges=n_edges))
+        order.append(chosen)
+    back = np.argsort(np.concatenate(order))
+    effects = sparse.csr_array(sparse.vstack([part.effects for part in parts], format="csr"))
+    return Block(sparse.csr_array(effects[back]), np.concatenate([part.rest for part in parts])[back])
+
+
+def at_positions(run: Held, position: Any) -> np.ndarray:
+    """The weights of targets that are each at one position, int `[target]`: float32 `[target position]`."""
+    return np.eye(run.shape[1], dtype=np.float32)[position]
+
+
+def _looks(run: Held, some: np.ndarray) -> np.ndarray:
+    """Where active sparse heads look, float32 `[target position]`."""
+    active, found = run.active, []
+    for place, position, index in zip(active.place[some], active.position[some], active.index[some], strict=True):
+        pattern, group = run.looks[int(place)]
+        found.append(pattern[group[index], position])
+    return np.stack(found)
 
 
 def of_ends(run: Held, at: int, vectors: Array, biases: Array, size: int, *, mesh: Any, n_edges: int | None) -> Block:
     """The rows of directions `[target d_model]` of what the unembedding reads at a position; as `of_features`."""
-    where = None, np.full(len(vectors), at)
-    return rows_of(run, END, *where, vectors, biases, min(size, FEW), mesh=mesh, n_edges=n_edges)
+    look = at_positions(run, np.full(len(vectors), at))
+    return rows_of(run, END, None, look, vectors, biases, min(size, FEW), mesh=mesh, n_edges=n_edges)
 
 
 def directions(run: Held, at: int, combinations: np.ndarray) -> tuple[Array, Array]:
@@ -186,7 +250,7 @@ def rows_of(
     run: Held,
     address: str,
     layer: Any,
-    position: Any,
+    weights: np.ndarray,
     vector: Array,
     bias: Array,
     size: int,
@@ -195,7 +259,7 @@ def rows_of(
     n_edges: int | None = None,
 ) -> Block:
     """The rows of `vector . x + bias`, of what a site has: see `Targets`; `size` of them go back at once."""
-    n, parts = len(position), []
+    n, parts = len(weights), []
     size += 0 if mesh is None else -size % mesh.size  # each device gets as many
     for start in range(0, n, size):
         # All batches have one size, and the last is filled up with its first target: another size is another program.
@@ -203,7 +267,7 @@ def rows_of(
         index[index >= n] = start
         targets = Targets(
             None if layer is None else jnp.asarray(layer[index], jnp.int32),
-            jnp.asarray(position[index], jnp.int32),
+            jnp.asarray(weights[index]),
             vector[index].astype(jnp.float32),
             bias[index].astype(jnp.float32),
         )

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from interp_jax.graphs.format import FEATURES
 from interp_jax.graphs.graph import Graph
 
 
@@ -46,7 +47,7 @@ def cluster(graph: Graph, *, similarity: float = 0.5, within: str | None = "posi
         raise ValueError(f"cluster: similarity={similarity}: give a cosine from 0 to 1")
     if within not in (None, "position", "layer"):
         raise ValueError(f"cluster: within={within!r}: give 'position', 'layer' or None")
-    features = np.flatnonzero(graph.where("feature"))
+    features = np.flatnonzero(graph.where(*FEATURES))
     edges = sparse.csr_array(sparse.hstack([graph.edges[features], sparse.csr_array(graph.edges.T)[features]]))
     apart = np.zeros(len(features), int) if within is None else getattr(graph, within)[features]
     groups: list[tuple[int, ...]] = []

@@ -15,9 +15,8 @@ import numpy as np
 from scipy import sparse
 
 from interp_jax.graphs import rows
-from interp_jax.graphs.active import Active
 from interp_jax.graphs.effects import bucket
-from interp_jax.graphs.format import KINDS
+from interp_jax.graphs.format import ERRORS, FEATURES, KINDS
 from interp_jax.graphs.graph import Graph
 from interp_jax.graphs.targets import Target, chosen
 from interp_jax.progress import Progress
@@ -32,6 +31,7 @@ def attribution_graph(
     transcoders: Any,
     tokens: Any,
     *,
+    lorsas: Any = None,
     targets: Any = None,
     position: int = -1,
     tokenizer: Any = None,
@@ -48,6 +48,8 @@ def attribution_graph(
       model: the model; compute in float32, since graphs of bfloat16 differ between backends.
       transcoders: as `replace_mlps` takes them; all read one site and write one.
       tokens: int `[position]` or `[1 position]`, without padding.
+      lorsas: as `replace_attention` takes them: sparse heads in the place of attention, whose own patterns are held in
+        place of the model's; None: attention stays, its patterns held.
       targets: what is explained. None: the likeliest tokens, at most 10 and up to 95 % of the probability; a number:
         so many at most. Else a sequence of tokens by number or, with a tokenizer, as text (each weighs its
         probability), `graphs.difference(a, b)`, `graphs.feature(layer, position, index)`, and directions `(name,
@@ -64,8 +66,9 @@ def attribution_graph(
       mesh: devices over which the targets of a chunk are spread.
 
     Returns:
-      The `Graph`: features by layer, position and number, errors, embeddings, the node of constants, targets. What
-      enters a feature or a target adds up, with `Graph.rest`, to its pre-activation or its value.
+      The `Graph`: features by layer, position and number, errors, embeddings, the node of constants, targets; sparse
+      heads and their errors. What enters a feature, a head or a target adds up, with `Graph.rest`, to its
+      pre-activation or its value.
 
     Raises:
       TypeError: `transcoders` or `targets` of no known form.
@@ -87,10 +90,10 @@ def attribution_graph(
     if not -len(tokens) <= position < len(tokens):
         raise ValueError(f"position={position}: the prompt has {len(tokens)} tokens")
     at = position % len(tokens)
-    run = rows.held(f, transcoders, model, tokens, n_first, at)
+    run = rows.held(f, transcoders, model, tokens, n_first, at, lorsas)
     active = run.active
     goals = chosen(targets, run.logits, tokenizer, run.end.shape[-1])
-    own = _own(goals, active, run.layers)
+    own = _own(goals, run)
     n = len(active) if n_features is None else max(min(n_features, len(active)), len(own))
     of_target = run.sources.errors.nbytes + run.blocks.activation.nbytes  # its slopes, and its row
     size = chunk or max(1, min(AT_ONCE, bucket(n), MEMORY // of_target))
@@ -107,20 +110,22 @@ def attribution_graph(
             if n < len(active):
                 influence = _influence(found, [goal.weight for goal in ends], start, done)
                 left = left[np.argsort(-influence[left], kind="stable")]
+                # Heads are one step of a way each: what is further from the end has no influence that is known yet.
+                n_next = min(n_next, int((influence[left] > 0).sum()) or n_next)
             some = np.sort(left[:n_next])  # by layer, so that what goes back together begins at about the same one
             found.append(rows.of_features(run, some, size, **options))
             done = np.concatenate([done, some])
     return _assembled(run, goals, own, done, found, tokens, tokenizer, at)
 
 
-def _own(goals: Sequence[Target], active: Active, layers: Sequence[int]) -> np.ndarray:
+def _own(goals: Sequence[Target], run: rows.Held) -> np.ndarray:
     """The active features that are explained, int `[goal]`."""
-    found = []
+    active, found = run.active, []
+    layers, are_heads = run.where(active.place)
     for goal in goals:
         if goal.feature is not None:
             layer, position, index = goal.feature
-            here = (np.asarray(layers)[active.layer] == layer) & (active.position == position)
-            here &= active.index == index
+            here = (layers == layer) & (active.position == position) & (active.index == index) & ~are_heads
             if not here.any():
                 raise ValueError(f"targets: feature {index} of layer {layer} is not active at position {position}")
             found.append(int(np.flatnonzero(here)[0]))
@@ -180,12 +185,12 @@ def _assembled(
     at: int,
 ) -> Graph:
     """The graph of the features that have rows, in their order, of all errors, embeddings, the constants, and ends."""
-    active, (n_layers, n_positions) = run.active, run.shape
+    active, (n_places, n_positions) = run.active, run.shape
     order = np.sort(done)
     ends = [goal for goal in goals if goal.feature is None]
     effects = sparse.csr_array(sparse.vstack([block.effects for block in found]))
     rest = np.concatenate([block.rest for block in found])
-    n_fixed = n_layers * n_positions + n_positions + 1
+    n_fixed = n_places * n_positions + n_positions + 1
     n_sources = len(order) + n_fixed
     by_row = np.concatenate([len(ends) + np.argsort(done), np.arange(len(ends))])  # of features, then of ends
     columns = np.concatenate([order, len(active) + np.arange(n_fixed)])
@@ -198,11 +203,12 @@ def _assembled(
         [sparse.vstack([of_features, middle, of_ends]), sparse.csr_array((n, len(ends)))], format="csr"
     )
 
-    layer, position = (x.ravel() for x in np.indices((n_layers, n_positions)))
-    numbers, none = np.asarray(run.layers), np.full(1, -1)
-    where = np.arange(n_positions)
+    place, position = (x.ravel() for x in np.indices((n_places, n_positions)))
+    layer, are_heads = run.where(np.concatenate([active.place[order], place]))
+    where, none = np.arange(n_positions), np.full(1, -1)
     logits = [goal.logits[0][0] if len(goal.logits) == 1 else -1 for goal in ends]
-    kinds = ["feature"] * len(order) + ["error"] * len(layer) + ["embedding"] * n_positions + ["constant"]
+    kinds = [(FEATURES if i < len(order) else ERRORS)[is_head] for i, is_head in enumerate(are_heads.astype(int))]
+    kinds += ["embedding"] * n_positions + ["constant"]
     kinds += ["logit" if token >= 0 else "direction" for token in logits]
     ids = np.asarray(tokens)
     unplaced = np.full(n_positions, -1)
@@ -213,9 +219,9 @@ def _assembled(
     weight = np.zeros(n, np.float32)
     weight[n_sources:] = [goal.weight for goal in ends]
     np.add.at(weight, np.searchsorted(order, own), [goal.weight for goal in goals if goal.feature is not None])
-    layers = [numbers[active.layer[order]], numbers[layer], unplaced, none, np.full(len(ends), -1)]
+    layers = [layer, unplaced, none, np.full(len(ends), -1)]
     positions = [active.position[order], position, where, none, np.full(len(ends), at)]
-    indices = [active.index[order], np.full(len(layer), -1), ids, none, np.array(logits, int)]
+    indices = [active.index[order], np.full(len(place), -1), ids, none, np.array(logits, int)]
     int32 = lambda parts: np.concatenate(parts).astype(np.int32)  # noqa: E731
     return Graph(
         kind=np.array([KINDS.index(kind) for kind in kinds], np.int8),
@@ -227,6 +233,6 @@ def _assembled(
         edges=sparse.csr_array(edges, dtype=np.float32),
         rest=np.concatenate([rest[: len(order)], np.zeros(n_fixed), rest[len(order) :]]).astype(np.float32),
         tokens=tuple(words),
-        n_layers=n_layers,
+        n_layers=len(run.layers),
         names={n_sources + i: goal.name for i, goal in enumerate(ends)},
     )

@@ -23,6 +23,7 @@ KEYWORDS = {
     "gated": {},
     "ica": {"k": 3, "x": FITTED},
     "jumprelu": {"threshold": 0.3, "bandwidth": 0.3},
+    "lorsa": {"k": 3, "n_groups": 4, "d_qk": 2, "d_out": D_OUT, "rope_theta": 100.0},
     "matryoshka": {"k": 3},
     "neuron_basis": {"k": 3},
     "nmf": {"k": 3, "x": FITTED, "n_steps": 50},
@@ -36,7 +37,8 @@ KEYWORDS = {
     "topk_transcoder": {"k": 3, "d_out": D_OUT},
     "transcoder": {"d_out": D_OUT},
 }
-PAIRS = {"clt", "skip_transcoder", "topk_transcoder", "transcoder"}  # what maps inputs to targets
+PAIRS = {"clt", "lorsa", "skip_transcoder", "topk_transcoder", "transcoder"}  # what maps inputs to targets
+SEQUENCES = {"lorsa"}  # what reads whole sequences
 LAYERED = {"clt", "crosscoder"}  # what reads several sites at once
 SIGNED = {"ica", "neuron_basis", "pca", "random_directions"}
 WIDTHS = dict.fromkeys(KEYWORDS, D_SAE) | {"ica": 6, "neuron_basis": D_IN, "nmf": 6, "pca": 6}  # a basis has no more
@@ -66,4 +68,7 @@ def inputs(kind, n=N, d=D_IN, seed=9):
 
 def batch(kind):
     """What the loss of a kind takes."""
-    return (inputs(kind), inputs(kind, d=D_OUT)) if kind in PAIRS else inputs(kind)
+    x, y = inputs(kind), inputs(kind, d=D_OUT)
+    if kind in SEQUENCES:
+        x, y = (part.reshape(4, N // 4, -1) for part in (x, y))
+    return (x, y) if kind in PAIRS else x

@@ -8,6 +8,7 @@ from interp_jax.dictionaries.kinds.clt import CrossLayerTranscoder
 from interp_jax.dictionaries.kinds.crosscoder import Crosscoder
 from interp_jax.dictionaries.kinds.gated import Gated
 from interp_jax.dictionaries.kinds.jumprelu import JumpReLU
+from interp_jax.dictionaries.kinds.lorsa import Lorsa
 from interp_jax.dictionaries.kinds.losses import LossContext, loss_terms
 from interp_jax.dictionaries.kinds.matryoshka import Matryoshka
 from interp_jax.dictionaries.kinds.panneal import PAnneal
@@ -26,6 +27,7 @@ __all__ = [
     "Gated",
     "ICA",
     "JumpReLU",
+    "Lorsa",
     "LossContext",
     "Matryoshka",
     "NMF",

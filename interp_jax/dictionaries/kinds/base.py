@@ -13,6 +13,7 @@ from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from interp_jax.core import Context
 from interp_jax.dictionaries.kinds.arrays import Inputs, Parameter, Scalar, row_norms, unit_rows
 from interp_jax.dictionaries.kinds.losses import LossContext, Terms, loss_terms
 from interp_jax.dictionaries.kinds.past import EPS, Past, moments
@@ -34,6 +35,7 @@ class Dictionary(Past):
       reads_pair: whether it reads one site and reconstructs another, so that a batch is a pair.
       reads_later: whether its features read sites that come after one that they write, so that it can only be spliced
         in with the values of a run that was captured before.
+      reads_sequence: whether its features are of whole sequences, `[*batch position d_in]`, and not of one token each.
       is_trained: whether training makes it, and not `create` at once.
       event: the names of the axes of one input.
       in_units: the arrays that are measured in the units of the inputs, such as biases and thresholds.
@@ -68,6 +70,7 @@ class Dictionary(Past):
     unit_rows = False
     reads_pair: ClassVar[bool] = False
     reads_later: ClassVar[bool] = False
+    reads_sequence: ClassVar[bool] = False
     is_trained: ClassVar[bool] = True
     in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     precise: ClassVar[tuple[str, ...]] = ()
@@ -157,6 +160,10 @@ class Dictionary(Past):
     def encode(self, x: Inputs) -> Float[Array, "*batch d_sae"]:
         """Features `[*batch d_sae]` of inputs `[*batch d_in]`, in the dictionary's dtype."""
         return self.activate(self.pre_activations(x))
+
+    def encode_site(self, x: Inputs, ctx: Context) -> Float[Array, "*batch d_sae"]:
+        """`encode` of what stands at a site of a model, of which `ctx` tells what is padding."""
+        return self.encode(x)
 
     def decode(self, features: Inputs) -> Float[Array, "*batch d_out"]:
         """Reconstruction `[*batch d_in]` from features `[*batch d_sae]`."""

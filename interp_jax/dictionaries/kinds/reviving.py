@@ -54,15 +54,15 @@ def aux_loss(
         return jnp.where(jnp.any(dead), mean_square(error), 0.0)
 
     # Mostly no feature is dead, and the selection of k_aux features costs more than all the rest.
-    return lax.cond(_any(dead), revive, lambda *_: jnp.zeros(()), x, pre, residual, dead)
+    return lax.cond(any_of_all(dead), revive, lambda *_: jnp.zeros(()), x, pre, residual, dead)
 
 
 @jax.custom_batching.custom_vmap
-def _any(flags: Array) -> Array:
+def any_of_all(flags: Array) -> Array:
+    """Whether any flag is set, bool `[]`: of all mapped dictionaries, so that a `cond` on it is a branch under vmap."""
     return jnp.any(flags)
 
 
-@_any.def_vmap
-def _any_of_all(axis_size: int, in_batched: list[bool], flags: Array) -> tuple[Array, bool]:
-    # One answer for all mapped dictionaries, so that a `cond` on it stays a branch under vmap.
-    return _any(flags), False
+@any_of_all.def_vmap
+def _mapped(axis_size: int, in_batched: list[bool], flags: Array) -> tuple[Array, bool]:
+    return any_of_all(flags), False

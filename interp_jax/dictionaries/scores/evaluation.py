@@ -139,7 +139,7 @@ def evaluate(
       ValueError: other sites than the dictionary's, a dictionary of several sites, one site of a pair's or a pair of
         one; the site has not one vector of the dictionary's width for each token, the address names no site (near names
         follow), a transcoder's first site comes after its second, the mask leaves nothing to predict, or has padding
-        before a token and `f` takes no mask, or is bound to `f` and not given here.
+        before a token and `f` takes no mask or the dictionary reads sequences, or is bound to `f` and not given here.
 
     Example:
       >>> import jax, jax.numpy as jnp, interp_jax as ij
@@ -160,6 +160,8 @@ def evaluate(
     wanted = counted(whole[0], whole[1], skipped("evaluate", skip))
     if not (wanted[:, 1:] & wanted[:, :-1]).any():
         raise ValueError(f"evaluate: no two real tokens in a row of {whole[0].shape}; a mask is True at real tokens")
+    if dictionary.reads_sequence and (whole[1][:, 1:] & ~whole[1][:, :-1]).any():
+        raise ValueError("evaluate: padding before tokens, which heads would look at; pad on the right")
     options = attending("evaluate", f, whole[1])
     n, batch_size = len(wanted), min(batch_size, len(wanted))
     chunks = []

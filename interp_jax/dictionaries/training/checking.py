@@ -13,9 +13,11 @@ def check_batch(dictionary: Dictionary, batch: Any) -> None:
 
     Raises:
       ValueError: it is a pair where one array is wanted or the other way round, has other axes than
-        `[n *input_shape]`, is empty, or holds integers; says what to give.
+        `[n *input_shape]` or, of what reads sequences, `[n position d_in]`, is empty, or holds integers; says what to
+        give.
     """
-    kind, wanted = type(dictionary).__name__, ", ".join(("n", *map(str, dictionary.input_shape)))
+    kind, axes = type(dictionary).__name__, ("n", "position")[: 1 + dictionary.reads_sequence]
+    wanted = ", ".join((*axes, *map(str, dictionary.input_shape)))
     if isinstance(batch, tuple) != dictionary.reads_pair or isinstance(batch, dict):
         one = f"one array [{wanted}]: it reconstructs what it reads; a transcoder takes pairs"
         pair = f"a pair (inputs [{wanted}], targets): it reads one site and reconstructs another"
@@ -24,15 +26,17 @@ def check_batch(dictionary: Dictionary, batch: Any) -> None:
             + (", as harvest gives it for two sites" if dictionary.reads_pair else "")
         )
     x, *targets = batch if dictionary.reads_pair else (batch,)
-    if x.ndim != 1 + len(dictionary.event) or x.shape[1:] != dictionary.input_shape or not len(x):
+    if x.ndim != len(axes) + len(dictionary.event) or x.shape[len(axes) :] != dictionary.input_shape or not x.size:
+        one = "one row for each token, as harvest gives them"
+        rows = "whole sequences, which harvest takes apart" if dictionary.reads_sequence else one
         raise ValueError(
             f"{kind}: a batch of shape {x.shape}, wanted [{wanted}], n at least 1, with the axes "
-            f"n, {', '.join(dictionary.event)}: one row for each token, as harvest gives them"
+            f"{', '.join((*axes, *dictionary.event))}: {rows}"
         )
-    out = (*dictionary.input_shape[:-1], dictionary.W_dec.shape[-1])
-    if targets and (len(targets) != 1 or targets[0].shape != (len(x), *out)):
+    out = (*x.shape[:-1], dictionary.W_dec.shape[-1])
+    if targets and (len(targets) != 1 or targets[0].shape != out):
         told = ", ".join(str(y.shape) for y in targets)
-        raise ValueError(f"{kind}: targets of shape {told} for inputs {x.shape}, wanted {(len(x), *out)}")
+        raise ValueError(f"{kind}: targets of shape {told} for inputs {x.shape}, wanted {out}")
     for part in (x, *targets):
         if not jnp.issubdtype(part.dtype, jnp.floating):
             raise ValueError(f"{kind}: a batch of {part.dtype}; give activations, float32 or bfloat16")
