@@ -19,6 +19,7 @@ def graph(
     first: int = 1,
     nodes: float = 0.8,
     edges: float = 0.98,
+    text: Path | None = None,
     chat: bool = False,
     out: Path = Path("graph"),
 ) -> None:
@@ -36,6 +37,8 @@ def graph(
         first: Positions from the start whose features are left out; 1 is the token with which texts begin.
         nodes: Share of influence that nodes are kept for.
         edges: Share of it that edges are kept for.
+        text: A UTF-8 file of text. What features of the graph fire on in it names them, and is written beside the
+            graph, as features/<number>.json; without it features have numbers alone.
         chat: Whether the prompt is said by a user, in the model's chat template.
         out: Folder for the graph.
     """
@@ -49,13 +52,31 @@ def graph(
     loaded, tokenizer = subject.open_model(model)
     said: Any = [{"role": "user", "content": prompt}] if chat else prompt
     tokens = jnp.asarray(tokenizer.encode(said, chat=True if chat else None), jnp.int32)
-    options = {"targets": targets or None, "tokenizer": tokenizer, "n_features": features, "n_first": first}
-    whole = graphs.attribution_graph(models.forward, loaded, some, tokens, **options)
+    asked = {"targets": targets or None, "tokenizer": tokenizer, "n_features": features, "n_first": first}
+    whole = graphs.attribution_graph(models.forward, loaded, some, tokens, **asked)
     pruned = whole.prune(nodes, edges)
+    options = {"scan": Path(model).name, "node_threshold": nodes}
+    if text is not None:
+        pruned, folder = _with_details(model, loaded, tokenizer, some, pruned, text, out)
+        options["feature_details"] = {"feature_json_base_url": folder}
     _print(whole, pruned)
     slug = re.sub(r"\W+", "-", prompt).strip("-")[:40] or "graph"
-    path = pruned.to_json(out / f"{slug}.json", scan=Path(model).name, node_threshold=nodes)
-    print(f"written: {path}")
+    print(f"written: {pruned.to_json(out / f'{slug}.json', **options)}")
+
+
+def _with_details(
+    name: str, model: Any, tokenizer: Any, transcoders: Any, graph: "Graph", text: Path, out: Path
+) -> tuple["Graph", str]:
+    """The graph with its features named by what they fire on, and the folder in which viewers find them."""
+    from interp_jax import graphs
+    from interp_jax.cli import feature_details, subject
+
+    nodes = graph.find("feature")
+    places = {int(node): (int(graph.layer[node]), int(graph.index[node])) for node in nodes}
+    some = subject.Subject(name, model, tokenizer, {}, "", model.config.d_model)
+    made = feature_details.collect(some, transcoders, sorted(set(places.values())), text)
+    folder = graphs.write_features({place: one for place, (_, one) in made.items()}, out / "features")
+    return graph.named({node: made[place][0] for node, place in places.items() if place in made}), str(folder)
 
 
 def _load(path: str) -> Any:
@@ -80,7 +101,8 @@ def _print(whole: "Graph", pruned: "Graph") -> None:
     for node in chosen:
         token = pruned.tokens[pruned.position[node]]
         name = f"{pruned.layer[node]}.{pruned.index[node]}"
-        print(f"{name:>14}  {token!r:>14}  {pruned.activation[node]:10.3f}  {influence[node]:9.3f}")
+        about = f"  {pruned.names[node]}" if node in pruned.names else ""
+        print(f"{name:>14}  {token!r:>14}  {pruned.activation[node]:10.3f}  {influence[node]:9.3f}{about}")
     for target in np.flatnonzero(pruned.weight > 0)[:3]:
         row = pruned.edges[[target]].tocoo()
         order = np.argsort(-np.abs(row.data))[:TOP]

@@ -4,6 +4,7 @@
 """
 
 from interp_jax.core.addresses import split_address
+from interp_jax.core.backward import skipping
 from interp_jax.core.calling import transform, within
 from interp_jax.core.context import COUNTED, Context
 from interp_jax.core.detail import detail
@@ -44,6 +45,7 @@ __all__ = [
     "shape_text",
     "site",
     "sites",
+    "skipping",
     "split_address",
     "subjaxprs",
     "told",

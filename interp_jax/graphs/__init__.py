@@ -2,6 +2,8 @@
 
 from interp_jax.graphs.changes import Changes, change, predicted, random_changes, swap
 from interp_jax.graphs.changing import Effects, feature_edits, feature_effects
+from interp_jax.graphs.feature_edges import FeatureEdges, FeatureNode, feature_edges
+from interp_jax.graphs.feature_files import FeatureDetails, read_feature, write_features
 from interp_jax.graphs.format import KINDS, cantor, to_json
 from interp_jax.graphs.graph import Graph, Node, Scores
 from interp_jax.graphs.loading import from_json
@@ -21,7 +23,10 @@ from interp_jax.graphs.tracing import attribution_graph
 __all__ = [
     "Changes",
     "Effects",
+    "FeatureDetails",
+    "FeatureEdges",
     "FeatureFaithfulness",
+    "FeatureNode",
     "FeatureNodes",
     "Graph",
     "Held",
@@ -36,6 +41,7 @@ __all__ = [
     "collapse",
     "difference",
     "feature",
+    "feature_edges",
     "feature_edits",
     "feature_effects",
     "feature_faithfulness",
@@ -46,9 +52,11 @@ __all__ = [
     "node_effects",
     "predicted",
     "random_changes",
+    "read_feature",
     "replace_attention",
     "replace_mlps",
     "swap",
     "to_json",
     "trace_attention",
+    "write_features",
 ]

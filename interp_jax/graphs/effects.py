@@ -19,11 +19,11 @@ from jax import Array, lax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from interp_jax.core import Context, Intervention, capture, freeze, intervene, transform
+from interp_jax.core import Context, Intervention, capture, freeze, intervene, skipping, transform
 from interp_jax.interventions import add, per_layer
 
 EMBED, END = "embed", "unembed.in"
-GROUP = 2**24  # numbers of decoder rows that are gathered at once
+GROUP, GROUPS = 2**24, 16  # numbers of decoder rows that are gathered at once at most, and in how many groups at least
 
 
 class Sites(NamedTuple):
@@ -150,19 +150,37 @@ def _effects(
     if layered:
         told, axis = jnp.zeros((value.shape[0], n, *value.shape[1:]), value.dtype), 1
         told = told.at[targets.layer, jnp.arange(n)].set(weighed)
-    embed, written = jax.vmap(lambda told: back({address: told}), in_axes=axis, out_axes=(0, 1))(told)
+    together = jax.vmap(lambda told: back({address: told}), in_axes=axis, out_axes=(0, 1))
+    n_layers = len(sources.errors) // len(sites.written)
+    n_used = jnp.int32(n_layers) if targets.layer is None else targets.layer.max() + 1
+    embed, written = (skipping(together, n_layers, n_used) if layered else together)(told)
     known = constant[targets.layer] if layered else constant[None]
     return Rows(
-        _of_features(written, blocks, decoders, cross=sites.cross),
-        jnp.einsum("ltpd,lpd->tlp", written, sources.errors),
+        _of_features(written, blocks, decoders, n_layers, n_used, cross=sites.cross),
+        _of_errors(written, sources.errors, n_layers, n_used),
         jnp.einsum("tpd,pd->tp", embed, sources.embed),
         (weighed * known).reshape(n, -1).sum(-1) + targets.bias,
     )
 
 
-def _of_features(written: Array, blocks: Blocks, decoders: Array, *, cross: bool) -> Array:
-    """Slopes at what is written, `[place target position d]` -> effects `[target block slot]`."""
-    n_layers, _, n_positions, d = written.shape
+def _of_errors(written: Array, errors: Array, n_layers: int, n_used: Array) -> Array:
+    """Slopes at what is written, `[place target position d]`, zero but in the first layers -> effects `[target place
+    position]`."""
+    n_places, n_targets, n_positions, _ = written.shape
+    slopes, values = (x.reshape(-1, n_layers, *x.shape[1:]) for x in (written, errors))  # [site layer ...]
+
+    def layer(i: Array, found: Array) -> Array:
+        return found.at[:, :, i].set(jnp.einsum("stpd,spd->tsp", slopes[:, i], values[:, i]))
+
+    empty = jnp.zeros((n_targets, len(slopes), n_layers, n_positions), written.dtype)
+    return lax.fori_loop(0, n_used, layer, empty).reshape(n_targets, n_places, n_positions)
+
+
+def _of_features(
+    written: Array, blocks: Blocks, decoders: Array, n_layers: int, n_used: Array, *, cross: bool
+) -> Array:
+    """The same slopes -> effects `[target block slot]`."""
+    _, n_targets, n_positions, d = written.shape
 
     def group(some: Blocks) -> Array:
         rows = decoders[some.rows].astype(jnp.float32)  # [block slot d], or [block slot layer*d]
@@ -175,9 +193,18 @@ def _of_features(written: Array, blocks: Blocks, decoders: Array, *, cross: bool
         return found * some.activation[:, None]
 
     n_blocks, n_slots = blocks.rows.shape
-    n_groups = bucket(n_blocks * n_slots * decoders.shape[-1] // GROUP)
-    parts = jax.tree.map(lambda x: x.reshape(min(n_groups, n_blocks), -1, *x.shape[1:]), blocks)
-    found = lax.map(group, parts).reshape(n_blocks, -1, n_slots)
+    n_groups = min(n_blocks, max(GROUPS, bucket(n_blocks * n_slots * decoders.shape[-1] // GROUP)))
+    parts = jax.tree.map(lambda x: x.reshape(n_groups, -1, *x.shape[1:]), blocks)
+    # Blocks stand in the order of their layers, those of sparse heads behind the others.
+    layers = 0 if cross else parts.place // n_positions % n_layers
+    needed = ((layers < n_used) & (parts.activation != 0).any(-1)).any(-1)
+    n_needed = jnp.where(needed, jnp.arange(1, n_groups + 1), 0).max()
+
+    def one(i: Array, found: Array) -> Array:
+        return found.at[i].set(group(jax.tree.map(lambda x: x[i], parts)))
+
+    empty = jnp.zeros((n_groups, n_blocks // n_groups, n_targets, n_slots), jnp.float32)
+    found = lax.fori_loop(0, n_needed, one, empty).reshape(n_blocks, n_targets, n_slots)
     return jnp.moveaxis(found, 1, 0)
 
 

@@ -123,7 +123,7 @@ def trace_attention(
     """
     tokens = rows.one_prompt(tokens)
     known = sites(f, model, tokens)
-    run = rows.held(f, transcoders, model, tokens, n_first, lorsas)
+    run = rows.held(f, transcoders, model, tokens, n_first, lorsas=lorsas)
     heads = {} if lorsas is None else {one.layer: one for one in placed(lorsas, known)}
     n_heads = known[_names(known)[0]].size("head") if not heads else next(iter(heads.values())).dictionary.d_sae
     for what, value, n in (("layer", layer, len(run.layers)), ("head", head, n_heads), ("query", query, len(tokens))):

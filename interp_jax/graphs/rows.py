@@ -18,7 +18,7 @@ from interp_jax.graphs.replacement import frozen_sites
 from interp_jax.interventions import add
 
 OUT = "unembed.out"  # the logits before a soft cap
-FEW = 16  # ends in a batch
+FEW = 16  # ends in a batch at most
 
 
 class Block(NamedTuple):
@@ -37,7 +37,7 @@ class Held:
       f, args: the function, and the model and tokens that it is called with.
       sites: names of the sites.
       layers: the numbers of the layers; places are those of MLPs and then, where there are any, of sparse heads.
-      logits: `[position d_vocab]`, after any soft cap.
+      logits: `[d_vocab]`, after any soft cap, at one position.
       end: what the unembedding reads, `[position d_model]`.
       sources: what flows beside the features.
       constants: what is read, by encoders and by the unembedding, where nothing flows, by site.
@@ -74,11 +74,15 @@ class Held:
         return np.asarray(self.layers)[place % len(self.layers)], place >= len(self.layers)
 
 
-def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int, lorsas: Any = None) -> Held:
-    """Runs the prompt. Arguments and errors are those of `attribution_graph`."""
+def held(
+    f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int, at: int = -1, lorsas: Any = None
+) -> Held:
+    """Runs the prompt, of whose logits those at a position are kept. Arguments and errors: `attribution_graph`."""
     known = sites(f, model, tokens)
-    found = placed(transcoders, known)
-    heads = [] if lorsas is None else placed(lorsas, known)
+    # In bfloat16 what features write would not be what is told of them.
+    precise = lambda some: [one._replace(dictionary=one.dictionary.cast("float32")) for one in some]  # noqa: E731
+    found = precise(placed(transcoders, known))
+    heads = [] if lorsas is None else precise(placed(lorsas, known))
     where, layers = _sites(found, heads, known), known[found[0].written].layers or ()
     found = [*found, *heads]
     logits, acts = capture(f, list(dict.fromkeys((*where.read, *where.written, EMBED, END))))(model, tokens)
@@ -103,7 +107,7 @@ def held(f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_f
         (model, tokens),
         where,
         layers,
-        np.asarray(logits, np.float32),
+        np.asarray(logits[at], np.float32),
         acts[END],
         sources,
         there,
@@ -217,10 +221,10 @@ def _looks(run: Held, some: np.ndarray) -> np.ndarray:
     return np.stack(found)
 
 
-def of_ends(run: Held, at: int, vectors: Array, biases: Array, *, mesh: Any, n_edges: int | None) -> Block:
-    """The rows of directions `[target d_model]` of what the unembedding reads at a position."""
-    look = at_positions(run, np.full(len(vectors), at))
-    return rows_of(run, END, None, look, vectors, biases, FEW, mesh=mesh, n_edges=n_edges)
+def of_ends(run: Held, at: int, vectors: Array, biases: Array, size: int, *, mesh: Any, n_edges: int | None) -> Block:
+    """The rows of directions `[target d_model]` of what the unembedding reads at a position; as `of_features`."""
+    where = None, at_positions(run, np.full(len(vectors), at))
+    return rows_of(run, END, *where, vectors, biases, min(size, FEW), mesh=mesh, n_edges=n_edges)
 
 
 def directions(run: Held, at: int, combinations: np.ndarray) -> tuple[Array, Array]:

@@ -123,7 +123,7 @@ def largest(effects: FeatureNodes, n: int) -> FeatureNodes:
 def _node_effects(steps: int, arrays: Any, *args: Any, **kwargs: Any) -> FeatureNodes:
     (f, metric, dictionaries), (*before, clean, corrupted) = arrays, args
     check_pair("node_effects", clean, corrupted)
-    written = _written(f, dictionaries, *before, clean, **kwargs)
+    written = written_sites(f, dictionaries, *before, clean, **kwargs)
     g, examples = replace_mlps(f, dictionaries, error_gradient=True), jnp.shape(clean)[:-1]
     names = [f"{name}.{part}" for name in written for part in ("features", "error")]
     there, here = (capture(g, names, output=False)(*before, tokens, **kwargs) for tokens in (corrupted, clean))
@@ -151,7 +151,7 @@ def _node_effects(steps: int, arrays: Any, *args: Any, **kwargs: Any) -> Feature
 def _faithfulness(_: None, arrays: Any, *args: Any, **kwargs: Any) -> FeatureFaithfulness:
     (f, metric, dictionaries), (*before, clean, corrupted, circuit) = arrays, args
     check_pair("feature_faithfulness", clean, corrupted)
-    written = _written(f, dictionaries, *before, clean, **kwargs)
+    written = written_sites(f, dictionaries, *before, clean, **kwargs)
     g, examples = replace_mlps(f, dictionaries, error_gradient=True), jnp.shape(clean)[:-1]
     names = [f"{name}.{part}" for name in written for part in ("features", "error")]
     there = capture(g, names, output=False)(*before, corrupted, **kwargs)
@@ -171,7 +171,7 @@ def _faithfulness(_: None, arrays: Any, *args: Any, **kwargs: Any) -> FeatureFai
     return FeatureFaithfulness(share(lambda x: x), share(jnp.logical_not), full, empty)
 
 
-def _written(f: Any, dictionaries: Any, *args: Any, **kwargs: Any) -> dict[str, int]:
+def written_sites(f: Any, dictionaries: Any, *args: Any, **kwargs: Any) -> dict[str, int]:
     """The sites that dictionaries write, with how many layers each has; all of them have one."""
     known = sites(f, *args, **kwargs)
     found = placed(dictionaries, known)

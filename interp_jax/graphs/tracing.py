@@ -22,7 +22,7 @@ from interp_jax.graphs.targets import Target, chosen
 from interp_jax.progress import Progress
 
 BATCHES = 4  # of features, from one ranking of those that are left to the next
-AT_ONCE, MEMORY = 256, 2**28  # targets that go back together at most, and bytes of their slopes
+AT_ONCE, MEMORY = 256, 2**28  # targets that go back together at most, and bytes of their slopes and rows
 
 
 def attribution_graph(
@@ -37,7 +37,7 @@ def attribution_graph(
     tokenizer: Any = None,
     n_features: int | None = 7500,
     n_first: int = 1,
-    n_edges: int | None = None,
+    n_edges: int | None = 100_000,
     chunk: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Graph:
@@ -60,9 +60,9 @@ def attribution_graph(
       n_features: how many features become nodes, those with most influence; None: all that are active.
       n_first: positions from the first on whose features and errors are no nodes and count as constant, since models
         keep other things there: 1 for a beginning-of-sequence token, as the peers have it, 4 for Gemma 3's chat.
-      n_edges: keep only so many of the largest edges into a node, which bounds memory on long prompts; what the others
-        bring is in `Graph.rest`.
-      chunk: targets that go back together; by default as many as 256 MB hold.
+      n_edges: how many edges into a node are kept, the largest; only long prompts have more, and would take more memory
+        than there is. What the others bring is in `Graph.rest`. None: all.
+      chunk: targets that go back together; by default as many as 256 MB hold, at 6,000 tokens one.
       mesh: devices over which the targets of a chunk are spread.
 
     Returns:
@@ -90,15 +90,16 @@ def attribution_graph(
     if not -len(tokens) <= position < len(tokens):
         raise ValueError(f"position={position}: the prompt has {len(tokens)} tokens")
     at = position % len(tokens)
-    run = rows.held(f, transcoders, model, tokens, n_first, lorsas)
+    run = rows.held(f, transcoders, model, tokens, n_first, at, lorsas)
     active = run.active
-    goals = chosen(targets, run.logits[at], tokenizer, run.end.shape[-1])
+    goals = chosen(targets, run.logits, tokenizer, run.end.shape[-1])
     own = _own(goals, run)
     n = len(active) if n_features is None else max(min(n_features, len(active)), len(own))
-    size = chunk or max(1, min(AT_ONCE, bucket(n), MEMORY // run.sources.errors.nbytes))
+    of_target = run.sources.errors.nbytes + run.blocks.activation.nbytes  # its slopes, and its row
+    size = chunk or max(1, min(AT_ONCE, bucket(n), MEMORY // of_target))
     options = {"mesh": mesh, "n_edges": n_edges}
     ends = [goal for goal in goals if goal.feature is None]
-    found = [rows.of_ends(run, at, *_directions(run, ends, at), **options)] if ends else []
+    found = [rows.of_ends(run, at, *_directions(run, ends, at), size, **options)] if ends else []
     start, done = np.zeros(len(active)), np.zeros(0, int)
     np.add.at(start, own, [goal.weight for goal in goals if goal.feature is not None])
     with Progress("features of the graph", n) as progress:
@@ -111,8 +112,9 @@ def attribution_graph(
                 left = left[np.argsort(-influence[left], kind="stable")]
                 # Heads are one step of a way each: what is further from the end has no influence that is known yet.
                 n_next = min(n_next, int((influence[left] > 0).sum()) or n_next)
-            found.append(rows.of_features(run, left[:n_next], size, **options))
-            done = np.concatenate([done, left[:n_next]])
+            some = np.sort(left[:n_next])  # by layer, so that what goes back together begins at about the same one
+            found.append(rows.of_features(run, some, size, **options))
+            done = np.concatenate([done, some])
     return _assembled(run, goals, own, done, found, tokens, tokenizer, at)
 
 

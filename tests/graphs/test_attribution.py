@@ -36,6 +36,15 @@ def test_edges_add_up(name: str, scanned: bool) -> None:
     assert not made.rest.any() and len(made.find("feature")) > 50
 
 
+def test_transcoders_of_bfloat16_are_what_their_numbers_are() -> None:
+    short = [one.cast("bfloat16") for one in SETS["skip"]()]
+    made, same = (
+        graphs.attribution_graph(models.forward, model(scanned=True), some, TOKENS)
+        for some in (short, [one.cast("float32") for one in short])
+    )
+    assert made.ids == same.ids and abs(made.edges - same.edges).max() < 1e-6
+
+
 @pytest.mark.long
 def test_looped_is_scanned(name: str) -> None:
     one, other = graph(name), graph(name, scanned=True)
@@ -119,6 +128,20 @@ def test_fewer_features_and_edges() -> None:
     influence = whole.influence()[whole.find("feature")]
     kept = [place[few.ids[node]] for node in few.find("feature")]
     assert influence[kept].sum() > 0.9 * np.sort(influence)[-20:].sum()
+
+
+@pytest.mark.long
+def test_a_long_prompt() -> None:
+    """Its rows are as long as they may be, and add up with what is left out (memory: `bench/long_graphs.py`)."""
+    config = models.Config(n_layers=3, n_heads=2, d_model=D, d_mlp=32, d_vocab=11, n_ctx=1500, norm="rmsnorm")
+    f = models.Decoder.create(jax.random.key(0), config)
+    tokens = jax.random.randint(jax.random.key(1), (1500,), 0, 11)
+    options = {"n_features": 40, "n_edges": 1000}
+    made = graphs.attribution_graph(models.forward, f, SETS["per layer"](), tokens, **options)
+    nodes = made.find("feature")
+    assert len(nodes) == 40 and (np.diff(made.edges.indptr) <= 1001).all() and made.rest[nodes].all()
+    total = np.asarray(made.edges.sum(1)).ravel() + made.rest
+    assert total[nodes] == pytest.approx(made.activation[nodes], rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.long

@@ -1,8 +1,6 @@
 """Graphs as such: influence, pruning, scores, supernodes, and files that viewers read."""
 
 import json
-import os
-from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -123,20 +121,12 @@ def test_supernodes_and_merging() -> None:
         graphs.merge([])
 
 
-def schema() -> dict:
-    folder = os.environ.get("INTERP_JAX_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data"
-    file = Path(folder) / "neuronpedia" / "graph-schema.json"
-    if not file.exists():
-        pytest.skip(f"no {file}")
-    return json.loads(file.read_text())
-
-
-def test_files(tmp_path) -> None:
+def test_files(tmp_path, real_data) -> None:
     made = graph("cross").prune(0.9)
     made = graphs.cluster(made.named({int(made.find("error")[0]): "an <error>"}), similarity=0.1)
     path = made.to_json(tmp_path / "one.json", scan="tiny", pins=made.find("logit")[:1].tolist())
     told = json.loads(path.read_text())
-    jsonschema.validate(told, schema())
+    jsonschema.validate(told, json.loads((real_data / "neuronpedia" / "graph-schema.json").read_text()))
     again = graphs.from_json(path)
     assert again.ids == made.ids and abs(again.edges - made.edges).max() < 1e-6
     assert dict(again.groups) == dict(made.groups) and dict(again.names) == dict(made.names)

@@ -43,7 +43,7 @@ def test_a_query_is_what_its_features_put_there() -> None:
     assert float(there - here) == pytest.approx(part, abs=1e-4)
 
 
-def test_results_stand_in_the_file(tmp_path) -> None:
+def test_results_stand_in_the_file(tmp_path, real_data) -> None:
     """As the schema has them: every contributor is a node, or is described beside the nodes."""
     f, transcoders = model(scanned=False), SETS["per layer"]()
     found = graphs.trace_attention(models.forward, f, transcoders, TOKENS, 2, 0, 4, 2)
@@ -51,9 +51,8 @@ def test_results_stand_in_the_file(tmp_path) -> None:
     node = int(pruned.find("logit")[0])
     path = pruned.to_json(tmp_path / "g.json", looking={node: found})
     told = json.loads(path.read_text())
-    from tests.graphs.test_graph import schema
 
-    jsonschema.validate(told, schema())
+    jsonschema.validate(told, json.loads((real_data / "neuronpedia" / "graph-schema.json").read_text()))
     results = next(one for one in told["nodes"] if one["node_id"] == pruned.ids[node])["qk_tracing_results"]
     known = {one["node_id"] for one in told["nodes"]} | set(told["qk_only_nodes"])
     pairs = results["pair_wise_contributors"]

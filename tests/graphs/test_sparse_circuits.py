@@ -56,6 +56,69 @@ def test_a_circuit_is_what_its_nodes_do(scanned: bool) -> None:
         assert float(share) == pytest.approx(float((alone - empty) / (full - empty)), abs=1e-3)
 
 
+@pytest.mark.parametrize("some", ["stream", "per layer", pytest.param("cross", marks=pytest.mark.long)])
+def test_edges_that_leave_a_node_add_up(some: str) -> None:
+    """Over all nodes and the metric, to the node's effect by attribution: the chain rule."""
+    f, some = model(scanned=True), SAES if some == "stream" else SETS[some]()
+    method = models.forward, metric, some
+    site = SITE if some is SAES else "blocks.mlp_out"
+    g = graphs.replace_mlps(models.forward, some, error_gradient=True)
+    names = [f"{site}.features", f"{site}.error"]
+    there = ij.capture(g, names, output=False)(f, CORRUPTED)
+    _, here, slopes = ij.grads(g, lambda out: metric(out).mean(), names)(f, CLEAN)
+    effects = {name: np.asarray((there[name] - here[name]) * slopes[name]).sum(1) for name in names}
+    whole = graphs.FeatureNodes(
+        *({site: np.ones(x.shape, bool)} for x in (effects[names[0]], effects[names[1]][..., 0]))
+    )
+    found = graphs.feature_edges(*method)(f, CLEAN, CORRUPTED, whole)
+    assert len(found.nodes) == 3 * 4 * (N + 1) and found.weights.shape == (len(found.nodes) + 1, len(found.nodes))
+    want = [
+        effects[names[1]][layer, position].sum() if index < 0 else effects[names[0]][layer, position, index]
+        for _, layer, position, index in found.nodes
+    ]
+    assert found.weights.sum(0) == pytest.approx(np.array(want), abs=2e-5)
+    assert np.abs(want).max() > 0.01
+    layers = np.array([node.layer for node in found.nodes])
+    assert not found.weights[:-1][layers[:, None] <= layers].any()
+
+
+def test_an_edge_is_a_perturbation() -> None:
+    """Of one node, all others but the one that is looked at being held."""
+    f = model(scanned=True)
+    effects = graphs.node_effects(models.forward, metric, SAES, steps=5)(f, CLEAN, CORRUPTED)
+    found = graphs.feature_edges(models.forward, metric, SAES)(f, CLEAN, CORRUPTED, graphs.largest(effects, 25))
+    g = graphs.replace_mlps(models.forward, SAES, error_gradient=True)
+    names = [f"{SITE}.features", f"{SITE}.error"]
+    there, here = (ij.capture(g, names, output=False)(f, tokens) for tokens in (CORRUPTED, CLEAN))
+    slopes = ij.grads(g, lambda out: metric(out).mean(), names)(f, CLEAN)[2]
+    to, source = np.unravel_index(np.abs(found.weights[:-1]).argmax(), found.weights[:-1].shape)
+    d, u = found.nodes[to], found.nodes[source]
+    assert d.layer == u.layer + 1
+    part = names[u.index < 0]
+    change = (there[part] - here[part])[u.layer][:, u.position]
+    change = change if u.index < 0 else jnp.where(jnp.arange(N) == u.index, change, 0)
+    size = 1e-2
+
+    def perturbed(step: float):
+        moved = here[part][u.layer].at[:, u.position].add(step * change)
+        edits = {f"blocks.{u.layer}.resid_post.{part.rsplit('.')[-1]}": replace(moved)}
+        other = names[u.index >= 0]
+        edits[f"blocks.{u.layer}.resid_post.{other.rsplit('.')[-1]}"] = replace(here[other][u.layer])
+        return ij.capture(ij.intervene(g, edits), names, output=False)(f, CLEAN)
+
+    high, low = perturbed(size), perturbed(-size)
+    seen = names[d.index < 0]
+    moved = (high[seen] - low[seen])[d.layer][:, d.position] * slopes[seen][d.layer][:, d.position] / (2 * size)
+    moved = moved.sum() if d.index < 0 else moved[:, d.index].sum()
+    assert float(moved) == pytest.approx(found.weights[to, source], rel=2e-2)
+
+
+def test_a_circuit_of_nothing_has_no_edges() -> None:
+    empty = graphs.FeatureNodes({SITE: np.zeros((3, 4, N), bool)}, {SITE: np.zeros((3, 4), bool)})
+    with pytest.raises(ValueError, match="the circuit has no node"):
+        graphs.feature_edges(models.forward, metric, SAES)(model(scanned=True), CLEAN, CORRUPTED, empty)
+
+
 def _complement(circuit: graphs.FeatureNodes) -> graphs.FeatureNodes:
     return graphs.FeatureNodes(*({name: ~mask for name, mask in part.items()} for part in circuit))
 
