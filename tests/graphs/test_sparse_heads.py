@@ -183,14 +183,12 @@ def test_edges_are_perturbations_of_the_held_run() -> None:
         np.testing.assert_allclose(edges[targets, node] * 0.5, (out - out.mean())[made.index[targets]], atol=1e-4)
 
 
-def test_the_file_says_what_the_graph_says(tmp_path: Path) -> None:
-    from tests.graphs.test_graph import schema
-
+def test_the_file_says_what_the_graph_says(tmp_path: Path, real_data: Path) -> None:
     made = graph().prune(0.9)
     details = {"neuronpedia_source_set": "mine", "neuronpedia_lorsa_source_set": "my-heads"}
     path = made.to_json(tmp_path / "one.json", feature_details=details)
     told = json.loads(path.read_text())
-    jsonschema.validate(told, schema())
+    jsonschema.validate(told, json.loads((real_data / "neuronpedia" / "graph-schema.json").read_text()))
     assert told["metadata"]["feature_details"] == details
     node = next(one for one in told["nodes"] if one["feature_type"] == "lorsa")
     layer, _, index, position = node["node_id"].split("_")
@@ -244,10 +242,8 @@ def test_graphs_of_what_does_not_go_together(given: Any, message: str) -> None:
         graphs.attribution_graph(models.forward, model(scanned=True), transcoders, TOKENS, lorsas=lorsas)
 
 
-def test_why_a_sparse_head_looks(tmp_path: Path) -> None:
+def test_why_a_sparse_head_looks(tmp_path: Path, real_data: Path) -> None:
     """Its pairs of sources add up to its score, softmax of which is its pattern; the file has them at its node."""
-    from tests.graphs.test_graph import schema
-
     f, some = model(scanned=True), SETS["per layer"]()
     made = graph()
     node = made.find("lorsa", layer=2, position=2)[0]
@@ -262,7 +258,7 @@ def test_why_a_sparse_head_looks(tmp_path: Path) -> None:
     assert any("lor" in name for name in found[1].ids) and any("error_attn" in name for name in found[1].ids)
     pruned = made.take([node, *made.find("logit"), *made.find("embedding")])
     told = json.loads(pruned.to_json(tmp_path / "g.json", looking={0: found[1]}).read_text())
-    jsonschema.validate(told, schema())
+    jsonschema.validate(told, json.loads((real_data / "neuronpedia" / "graph-schema.json").read_text()))
     assert "qk_tracing_results" in told["nodes"][0] and told["nodes"][0]["feature_type"] == "lorsa"
     beside = {one["feature_type"] for one in told["qk_only_nodes"].values()}
     assert beside <= {"lorsa", "lorsa error", "cross layer transcoder", "mlp reconstruction error", "bias"}

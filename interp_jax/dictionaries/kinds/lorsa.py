@@ -139,7 +139,8 @@ class Lorsa(TopKTranscoder):
         """New heads that start where a model's own look, as the paper's do.
 
         Each group has the queries and keys of one of the model's heads. What a new head writes is a random direction of
-        what that one can write, and it carries how much of it that one writes there.
+        what that one can write, and it carries how much of it that one writes there. Norms of queries and keys, angles
+        of a part of them, windows and caps of scores are not taken over: there heads start near the model's.
 
         Args:
           key: for the directions.
