@@ -171,7 +171,7 @@ def main(cfg: IOIDAS) -> dict:
     n_steps = len(cfg.layers) * len(VARIABLES)
     found = runs.each(cfg.seeds, n_steps, "ioi_das, seed", partial(study, cfg, model, tokenizer), keep)
     about = (
-        f"{cfg.model}: share of swaps after which the answer is as the variable has it, of {cfg.n} prompts with pairs of "
+        f"{cfg.model}: swaps after which the answer is as the variable has it, of {cfg.n} prompts with pairs of "
         f"names not fitted to, less those not answered right; {cfg.n_directions} directions of DAS and the unlearned; "
         f"seeds {list(cfg.seeds)}, mean ± spread. Columns: the word, and after which layer. Doing nothing gets 0.33."
     )
