@@ -103,7 +103,7 @@ def pose(cfg: IOIDAS, model, tokenizer, seed: int, split: str) -> Prompts:
     place = np.where(task.attributes["order"] == "ABBA", 0, 1)
     targets = {"token": np.stack([same, other, other]), "position": np.stack([other, other, same])}
     values = {"token": targets["token"], "position": np.stack([1 - place, 1 - place, place])}
-    kept = jax.tree.map(lambda x: np.asarray(x)[right], task)
+    kept = jax.tree.map(lambda x: x[right], task)
     targets, values = ({name: x[:, right] for name, x in some.items()} for some in (targets, values))
     return Prompts(kept, targets, values, np.stack(states[1:], axis=1)[:, :, right])
 

@@ -8,7 +8,7 @@ from interp_jax import config, models
 
 pytestmark = pytest.mark.long
 
-SMALL = {"layers": (0,), "n": 24, "n_directions": 8, "batch_size": 16, "n_steps": 20, "seeds": (0,)}
+SMALL = {"layers": (0,), "n": 24, "batch_size": 16, "n_steps": 32, "seeds": (0,)}
 
 
 def test_the_giver_is_told_by_name_early_at_its_second_mention(run, capsys) -> None:
