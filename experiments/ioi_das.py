@@ -130,9 +130,10 @@ def features(cfg: IOIDAS, model, fitted: Prompts, variable: str, at: tuple[int, 
 
 
 def study(cfg: IOIDAS, model, tokenizer, seed: int, begin) -> dict[str, dict]:
-    """variable -> method -> accuracy `[layer word]`."""
+    """variable -> method -> accuracy `[layer word]`, and how many prompts are answered right."""
     fitted, judged = (pose(cfg, model, tokenizer, seed, split) for split in ("train", "heldout"))
-    rows = np.arange(3 * len(judged.task.clean))
+    right = {"fitted": len(fitted.task.clean), "judged": len(judged.task.clean)}
+    rows = np.arange(3 * right["judged"])
     told: dict = {variable: {} for variable in VARIABLES}
     for layer, variable in itertools.product(cfg.layers, VARIABLES):
         begin(f"layer {layer}, {variable}")
@@ -145,7 +146,8 @@ def study(cfg: IOIDAS, model, tokenizer, seed: int, begin) -> dict[str, dict]:
                 hits = np.asarray(run(model, jnp.asarray(filled), one)).argmax(-1) == one.target
                 told[variable].setdefault(name, []).append(hits.mean())
     shape = len(cfg.layers), len(WORDS)
-    return {variable: {name: np.reshape(x, shape) for name, x in found.items()} for variable, found in told.items()}
+    scores = {variable: {name: np.reshape(x, shape) for name, x in found.items()} for variable, found in told.items()}
+    return scores | {"right": right}
 
 
 def draw(cfg: IOIDAS, found: dict) -> go.Figure:
@@ -165,15 +167,16 @@ def draw(cfg: IOIDAS, found: dict) -> go.Figure:
 
 
 def main(cfg: IOIDAS) -> dict:
-    """variable -> method -> accuracy `[seed layer word]`."""
+    """As `study`, each number with the seed as its first axis."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
     keep = partial(runs.write, "ioi_das", cfg)
     n_steps = len(cfg.layers) * len(VARIABLES)
     found = runs.each(cfg.seeds, n_steps, "ioi_das, seed", partial(study, cfg, model, tokenizer), keep)
     about = (
-        f"{cfg.model}: swaps after which the answer is as the variable has it, of {cfg.n} prompts with pairs of "
-        f"names not fitted to, less those not answered right; {cfg.n_directions} directions of DAS and the unlearned; "
-        f"seeds {list(cfg.seeds)}, mean ± spread. Columns: the word, and after which layer. Doing nothing gets 0.33."
+        f"{cfg.model}: share of swaps after which the answer is as the variable has it. Of {cfg.n} prompts to fit to "
+        f"and {cfg.n} with other pairs of names, those answered right: {runs.cell(found['right']['fitted'], 0)} "
+        f"and {runs.cell(found['right']['judged'], 0)}. {cfg.n_directions} directions of DAS and the unlearned, seeds "
+        f"{list(cfg.seeds)}, mean ± spread. Columns: the word, and after which layer. Doing nothing gets 0.33."
     )
     text = [about]
     for variable in VARIABLES:
