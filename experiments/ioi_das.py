@@ -24,7 +24,8 @@ fitted logit difference; its other tasks are judged by accuracy at states, as he
 
     python experiments/ioi_das.py [--model SmolLM2.gguf] [--out DIR]
 
-Three minutes on two cores. It prints and draws the accuracies of each variable by word and layer.
+Three minutes on two cores, and some five of SmolLM2. It prints and draws the accuracies of each variable by word and
+layer.
 """
 
 from dataclasses import dataclass
