@@ -18,7 +18,8 @@ compile over many layers.
 
     python experiments/ioi_mib.py [--model gpt2] [--out DIR]
 
-Two and a half minutes on two cores, and some five of SmolLM2. It prints both areas by method, and draws the curves of the second.
+Two and a half minutes on two cores, and some five of SmolLM2. It prints both areas by method, and draws the curves of
+the second.
 """
 
 from dataclasses import dataclass
