@@ -6,7 +6,8 @@ take two areas of their faithfulness: CPR, under it, with the largest scores fir
 largest sizes first. The script does so on indirect objects, for
 
 - patching: of each edge itself, taken out of the clean run; and of each node put into the corrupted one
-- AtP*, of nodes; EAP, the slope at the corrupted prompts; EAP-IG along inputs and along activations
+- AtP*, of nodes; EAP, by the slopes at the clean prompts, as published, and at the corrupted ones
+- EAP-IG along inputs and along activations
 - edge pruning: a mask over edges that is learned
 - a random order, which is what these have to beat
 
@@ -17,7 +18,8 @@ compile over many layers.
 
     python experiments/ioi_mib.py [--model gpt2] [--out DIR]
 
-Some minutes on two cores. It prints both areas by method, and draws the curves of the second.
+Two and a half minutes on two cores, and some five of SmolLM2. It prints both areas by method, and draws the curves of
+the second.
 """
 
 from dataclasses import dataclass
@@ -65,7 +67,9 @@ def score(cfg: MIB, problem: Problem, key: jax.Array, begin: Begin) -> Scores:
         heads, mlps = (method(f, metric, where, axes)(*args) for where, axes in over.items())
         found[name] = heads, mlps
     begin("EAP")
-    found["EAP"] = edges = patching.edge_attribution(f, metric)(*args)
+    slopes, (model, clean, corrupted) = patching.edge_attribution(f, metric), args
+    found["EAP"] = jax.tree.map(jnp.negative, slopes(model, corrupted, clean))  # what is lost from clean to corrupted
+    found["EAP, at corrupted"] = edges = slopes(*args)
     for along in ("inputs", "activations"):
         begin(f"EAP-IG, {along}")
         ways = patching.edge_attribution(f, metric, steps=cfg.steps, along=along)

@@ -2,10 +2,13 @@
 
     CPR = area under f(k),    CMD = area under |1 - f(k)|,    f the faithfulness of the circuit of a fraction k of edges
 
-by the trapezoid rule over k from 0.001 to 1. Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark",
-arXiv:2504.13151. CPR, the higher the better, asks for what raises the metric, and takes the largest scores; CMD, the
-lower the better, for what the model does, and takes the largest sizes of scores.
-Caveat: half of either area is of circuits of half of the edges and more.
+by the trapezoid rule over k from 0.001 to 1, on a linear axis. Mueller et al. 2025, "MIB: A Mechanistic
+Interpretability Benchmark", arXiv:2504.13151, as its code has it (`evaluate_area_under_curve` and `print_results.py` of
+https://github.com/hannamw/MIB-circuit-track): a circuit has int(k n) of the n edges, or of the n nodes, each with all
+that it sends. CPR, the higher the better, asks for what raises the metric, and takes the largest scores; CMD, the lower
+the better, for what the model does, and takes the largest sizes of scores.
+Caveat: half of either area is of circuits of half of the edges and more. MIB counts a key or value head once for each
+query head that it serves, here it is one receiver, so a fraction of a model with shared heads is of fewer edges.
 """
 
 from typing import NamedTuple

@@ -3,10 +3,11 @@
     score(u -> v) = sum over positions of (clean_u - corrupted_u) . d metric / d input_v
 
 u writes to the residual stream (the embeddings, a head, an MLP), v reads from it (a head's query, key or value, an MLP,
-the logits). EAP: Syed et al. 2023, arXiv:2310.10348, the slope at the corrupted run. EAP-IG: Hanna et al. 2024,
-arXiv:2403.17806, its mean over runs whose embeddings go from corrupted to clean in `steps` steps. MIB (Mueller et al.
-2025, arXiv:2504.13151) has it along activations, too: the mean over clean runs in which only what u's own layer writes,
-all its heads or its MLP, goes from corrupted to clean. What a layer's edges score then adds up to its exact effect.
+the logits). EAP: Syed et al. 2023, arXiv:2310.10348, here the slope at the corrupted run; theirs, at the clean one, is
+minus the scores of `g(model, corrupted, clean)`. EAP-IG: Hanna et al. 2024, arXiv:2403.17806, its mean over runs whose
+embeddings go from corrupted to clean in `steps` steps. MIB (Mueller et al. 2025, arXiv:2504.13151) has it along
+activations, too: the mean over clean runs in which only what u's own layer writes, all its heads or its MLP, goes from
+corrupted to clean. What a layer's edges score then adds up to its exact effect.
 Caveat: first order, and blind to edges that act only together. Sequential pre-norm decoders only.
 """
 

@@ -3,6 +3,7 @@
 from interp_jax.probes.baselines import mass_mean, pca, ridge
 from interp_jax.probes.controls import OnlineCode, control_task, online_code
 from interp_jax.probes.das import Interchange, Swap, class_subspace, orthonormal, swap, swapped, train_das
+from interp_jax.probes.dbm import train_dbm
 from interp_jax.probes.depth import converged_layer, jump_layer
 from interp_jax.probes.edge import (
     EdgeProbe,
@@ -59,6 +60,7 @@ __all__ = [
     "swap",
     "swapped",
     "train_das",
+    "train_dbm",
     "train_edges",
     "unit_auc",
 ]

@@ -16,13 +16,14 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax import Array
+from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Array as Typed
 from jaxtyping import Float, Key
+import numpy as np
 import optax
 
-from interp_jax.core import Context, Intervention, intervene, place
+from interp_jax.core import Context, Intervention, intervene, place, transform
 from interp_jax.interventions import at
 from interp_jax.probes.examples import examples
 
@@ -120,7 +121,7 @@ def train_das(
     optimizer: optax.GradientTransformation | None = None,
     start: Basis | None = None,
 ) -> tuple[Basis, Float[Typed, "step"]]:
-    """Searches for the subspace whose swap makes outputs what they should be, one step for each batch.
+    """Searches for the subspace whose swap makes outputs what they should be, one step for each batch, in one program.
 
     Args:
       key: a `jax.random.key`, for the first subspace.
@@ -152,37 +153,68 @@ def train_das(
       >>> round(float(abs(basis[1, 0])), 2)
       1.0
     """
+    stacked, _ = stack("train_das", batches)
+    d_in = stacked.source.shape[-1]
+    if start is None and not 1 <= n_directions <= d_in:
+        raise ValueError(f"train_das: n_directions={n_directions} of a site of {d_in}: give 1 to {d_in}")
+    free: Any = jax.random.normal(key, (d_in, n_directions)) / d_in**0.5 if start is None else start
     optimizer = optax.adam(1e-2) if optimizer is None else optimizer
+    free, losses = transform(descend, where, (f, loss, optimizer, _rotated))(model, free, stacked)
+    check_finite("train_das", losses)
+    return orthonormal(free), losses
+
+
+def _rotated(free: Array) -> tuple[Basis, float]:
+    return orthonormal(free), 0.0
+
+
+def stack(name: str, batches: Iterable[Interchange]) -> tuple[Interchange, int]:
+    """All batches as one, with steps as the first axis, and their number. Raises ValueError where there is none."""
+    batches = list(batches)
+    if not batches:
+        raise ValueError(f"{name}: there is no batch; give interchanges")
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *batches), len(batches)
+
+
+def check_finite(name: str, losses: Float[Typed, "step"]) -> None:
+    """Raises FloatingPointError where a loss is not finite."""
+    if not bool(jnp.isfinite(losses).all()):
+        bad = int(jnp.argmin(jnp.isfinite(losses)))
+        raise FloatingPointError(f"{name}: step {bad}: the loss is not finite; look at the values to swap in")
+
+
+def descend(where: str, arrays: Any, model: Any, free: Array, batches: Interchange, *more: Array) -> Any:
+    """Descends the mean loss of swaps by what a subspace is made of, for `transform`.
+
+    Args:
+      where: as in `swapped`.
+      arrays: `(f, loss, optimizer, subspace)`, the last a function `(free, *more) -> (basis, penalty)`.
+      model: the model.
+      free: the parameters at first.
+      batches: with steps as the first axis.
+      more: what `subspace` takes besides, with steps as the first axis.
+
+    Returns:
+      The parameters in the end, and the losses `[step]`, without the penalty.
+    """
+    f, loss, optimizer, subspace = arrays
     run = swapped(f, where)
 
-    @jax.jit
-    def step(model: Any, free: Array, state: Any, batch: Interchange) -> Any:
-        def mean_loss(free: Array) -> Array:
-            return loss(run(model, orthonormal(free), batch), batch.target).astype(jnp.float32).mean()
+    def step(carry: Any, given: Any) -> Any:
+        (free, state), (batch, more) = carry, given
 
-        value, gradient = jax.value_and_grad(mean_loss)(free)
+        def total(free: Array) -> tuple[Array, Array]:
+            basis, penalty = subspace(free, *more)
+            value = loss(run(model, basis, batch), batch.target).astype(jnp.float32).mean()
+            return value + penalty, value
+
+        gradient, value = jax.grad(total, has_aux=True)(free)
         with jax.numpy_dtype_promotion("standard"):  # optax is not strict about dtypes
             updates, state = optimizer.update(gradient, state, free)
-            return optax.apply_updates(free, updates), state, value
+            return (optax.apply_updates(free, updates), state), value
 
-    free: Any = start
-    state, losses = None, []
-    for batch in batches:
-        if state is None:
-            d_in = jnp.shape(batch.source)[-1]
-            if start is None and not 1 <= n_directions <= d_in:
-                raise ValueError(f"train_das: n_directions={n_directions} of a site of {d_in}: give 1 to {d_in}")
-            free = jax.random.normal(key, (d_in, n_directions)) / d_in**0.5 if start is None else start
-            state = optimizer.init(free)
-        free, state, value = step(model, free, state, batch)
-        losses.append(value)
-    if state is None:
-        raise ValueError("train_das: there is no batch; give interchanges")
-    found = jnp.stack(losses)
-    if not bool(jnp.isfinite(found).all()):
-        bad = int(jnp.argmin(jnp.isfinite(found)))
-        raise FloatingPointError(f"train_das: step {bad}: the loss is not finite; look at the values to swap in")
-    return orthonormal(free), found
+    (free, _), losses = lax.scan(step, (free, optimizer.init(free)), (batches, more))
+    return free, losses
 
 
 def orthonormal(columns: Float[Typed, "d_in k"]) -> Basis:

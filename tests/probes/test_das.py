@@ -35,39 +35,65 @@ def test_a_swap_of_everything_is_a_patch_and_of_a_part_is_that_part() -> None:
     np.testing.assert_allclose(np.asarray(read)[others], np.asarray(before)[others], atol=1e-4)
 
 
-def test_the_search_finds_what_carries_a_variable_and_nothing_else() -> None:
-    """Two variables along known directions; a question asks for one. Only the first is to come from the source."""
-    d, n = 6, 64
-    first, second = probes.orthonormal(jax.random.normal(jax.random.key(5), (d, 2))).T
+D, N = 6, 64
 
-    def f(reads, x, *, asked):
+
+class Known:
+    """Two variables along known directions; a question asks for one. Only the first is to come from the source."""
+
+    def __init__(self, basis: jax.Array):
+        self.first, self.second = basis.T
+        self.reads, self.traces = basis.T, 0
+        self.test = self.batch(jax.random.key(9))
+
+    def f(self, reads, x, *, asked):
+        self.traces += 1
         x = ij.site(x, "x", axes=("batch", "position", "d_model"))[:, -1]
         return 4 * jnp.where(asked, x @ reads[0], x @ reads[1])
 
-    def batch(key):
+    def batch(self, key):
         k_values, k_noise, k_asked = jax.random.split(key, 3)
-        a, b = jax.random.rademacher(k_values, (2, 2, n), jnp.float32)  # of base and source
-        x = a[..., None] * first + b[..., None] * second + 0.3 * jax.random.normal(k_noise, (2, n, d))
-        asked = jax.random.bernoulli(k_asked, 0.5, (n,))
+        a, b = jax.random.rademacher(k_values, (2, 2, N), jnp.float32)  # of base and source
+        x = a[..., None] * self.first + b[..., None] * self.second + 0.3 * jax.random.normal(k_noise, (2, N, D))
+        asked = jax.random.bernoulli(k_asked, 0.5, (N,))
         target = jnp.where(asked, a[1], b[0])
-        return probes.Interchange(x[0][:, None], jnp.zeros(n, jnp.int32), x[1], target, {"asked": asked})
+        return probes.Interchange(x[0][:, None], jnp.zeros(N, jnp.int32), x[1], target, {"asked": asked})
 
-    def loss(logit, target):
-        return optax.sigmoid_binary_cross_entropy(logit, (target + 1) / 2)
+    def batches(self, n):
+        return [self.batch(key) for key in jax.random.split(jax.random.key(0), n)]
 
-    def right(basis):
-        logits = probes.swapped(f, "x")(reads, basis, test)
-        found, asked = np.asarray((logits > 0) == (test.target > 0)), np.asarray(test.kwargs["asked"])
+    def right(self, basis):
+        logits = probes.swapped(self.f, "x")(self.reads, basis, self.test)
+        found, asked = np.asarray((logits > 0) == (self.test.target > 0)), np.asarray(self.test.kwargs["asked"])
         return found[asked].mean(), found[~asked].mean()
 
-    reads, test = jnp.stack([first, second]), batch(jax.random.key(9))
-    batches = map(batch, jax.random.split(jax.random.key(0), 400))
-    basis, losses = probes.train_das(jax.random.key(1), f, loss, "x", reads, batches)
+
+def loss(logit, target):
+    return optax.sigmoid_binary_cross_entropy(logit, (target + 1) / 2)
+
+
+def test_the_search_finds_what_carries_a_variable_and_nothing_else() -> None:
+    known = Known(probes.orthonormal(jax.random.normal(jax.random.key(5), (D, 2))))
+    basis, losses = probes.train_das(jax.random.key(1), known.f, loss, "x", known.reads, known.batches(400))
     assert losses[-20:].mean() < losses[:20].mean() / 2
-    assert abs(float(first @ basis[:, 0])) > 0.97 and abs(float(second @ basis[:, 0])) < 0.1
-    cause, isolate = right(basis)
+    assert abs(float(known.first @ basis[:, 0])) > 0.97 and abs(float(known.second @ basis[:, 0])) < 0.1
+    cause, isolate = known.right(basis)
     assert cause > 0.95 and isolate > 0.95
-    assert right(second[:, None])[0] < 0.75 and right(jnp.eye(d))[1] < 0.75  # the wrong variable, and all of them
+    assert known.right(known.second[:, None])[0] < 0.75 and known.right(jnp.eye(D))[1] < 0.75  # another, and all
+    traces = known.traces
+    again, _ = probes.train_das(jax.random.key(2), known.f, loss, "x", known.reads, known.batches(400)[::-1])
+    assert again.shape == (D, 1) and known.traces == traces  # another search is no other compilation
+
+
+def test_a_mask_finds_the_features_that_carry_a_variable() -> None:
+    known = Known(jnp.eye(D)[:, jnp.array([3, 1])])  # along neurons
+    kept, losses = probes.train_dbm(known.f, loss, "x", known.reads, known.batches(200), jnp.eye(D), sparsity=0.01)
+    assert kept.tolist() == [False, False, False, True, False, False] and losses[-1] < losses[0] / 2
+    assert min(known.right(jnp.eye(D)[:, kept])) > 0.95
+    turned = probes.orthonormal(jax.random.normal(jax.random.key(5), (D, D)))
+    known = Known(turned[:, jnp.array([0, 4])])  # no neuron carries it, the first of these directions does
+    kept, _ = probes.train_dbm(known.f, loss, "x", known.reads, known.batches(200), turned, sparsity=0.01)
+    assert kept.tolist() == [True] + [False] * 5
 
 
 def test_the_difference_of_means_is_a_subspace() -> None:
@@ -101,3 +127,11 @@ def test_what_cannot_be_searched_is_told() -> None:
         probes.train_das(key, f, loss, "x", 0.0, [one, bad])
     with pytest.raises(ValueError, match=r"class_subspace: n_directions=2: give 1 to 1"):
         probes.class_subspace(np.eye(4, dtype=np.float32), np.arange(4) % 2, n_directions=2)
+    with pytest.raises(ValueError, match=r"train_dbm: there is no batch; give interchanges"):
+        probes.train_dbm(f, loss, "x", 0.0, [], jnp.eye(3))
+    with pytest.raises(ValueError, match=r"train_dbm: basis is \[4, 4\], the site has 3 dimensions: give \[3 k\]"):
+        probes.train_dbm(f, loss, "x", 0.0, [one], jnp.eye(4))
+    with pytest.raises(ValueError, match=r"train_dbm: sparsity=-1.0 is negative"):
+        probes.train_dbm(f, loss, "x", 0.0, [one], jnp.eye(3), sparsity=-1.0)
+    with pytest.raises(FloatingPointError, match=r"train_dbm: step 1: the loss is not finite"):
+        probes.train_dbm(f, loss, "x", 0.0, [one, bad], jnp.eye(3))
