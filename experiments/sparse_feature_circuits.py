@@ -10,7 +10,8 @@ of a small circuit: through which others its nodes act.
     python experiments/sparse_feature_circuits.py [--model GGUF --dictionaries FOLDER --data FILE] [--out DIR]
 
 Two minutes on two cores with the microworld's transcoders and sentences. Else a folder of dictionaries of all layers,
-transcoders (see `train_transcoders.py`) or autoencoders, and pairs as the paper publishes them, a JSON object a line.
+transcoders (see `train_transcoders.py`) or autoencoders, and pairs as the paper publishes them, a JSON object a line;
+four minutes with SmolLM2-135M.
 Nodes are ranked on some pairs and measured on others; all have as many tokens, so that places mean the same.
 """
 
