@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from interp_jax.data import microworld
+from interp_jax.data.world import World
+from interp_jax.data.worlds import WORLDS
 
 LINES = 2000  # of a file that are one document: one at a time would be slow, and a token seldom spans lines
 SEEDS = 1 << 20  # seeds of the microworld's text that one seed of a corpus has for itself
@@ -41,11 +43,12 @@ def read(
     n_positions: int = 128,
     seed: int = 0,
 ) -> Corpus:
-    """Reads a text file, or the microworld's own text if there is none, as rows of tokens.
+    """Reads a text file, or a microworld's own text if there is none, as rows of tokens.
 
     Args:
       tokenizer: from `models.load`.
-      file: a UTF-8 text file, read as a stream; None for the microworld's own text.
+      file: a UTF-8 text file, read as a stream; None for a microworld's own text: that of the world whose words the
+        tokenizer has, or of the first one.
       n_tokens: how many tokens are read at most; no text is tokenised beyond them.
       n_positions: the width of a row, the bos token included.
       seed: seed of the microworld's text; every seed has other documents.
@@ -65,7 +68,7 @@ def read(
       (32, True)
     """
     file = None if file is None else Path(file)
-    documents = itertools.tee(_microworld(seed) if file is None else _blocks(file))
+    documents = itertools.tee(_texts(_world(tokenizer), seed) if file is None else _blocks(file))
     tokens, real = pack(tokenizer, documents[0], n_tokens=n_tokens, n_positions=n_positions)
     special = tuple(token for token in (tokenizer.bos_id, tokenizer.eos_id) if token is not None)
     mask = real & ~np.isin(tokens, special)
@@ -137,10 +140,16 @@ def _blocks(file: Path) -> Iterator[str]:
         yield "".join(block["text"])
 
 
-def _microworld(seed: int) -> Iterator[str]:
-    """Documents of the microworld without end."""
+def _world(tokenizer: Any) -> World:
+    """The world whose vocabulary a tokenizer has; the first one where it has none's."""
+    words = tuple(word.strip() for word in tokenizer.to_str_tokens(range(tokenizer.d_vocab)))
+    return next((world for world in WORLDS.values() if world.vocabulary == words), microworld.WORLD)
+
+
+def _texts(world: World, seed: int) -> Iterator[str]:
+    """Documents of a world without end."""
     for part in itertools.count(seed * SEEDS):
-        yield from microworld.text(part, 512)
+        yield from world.text(part, 512)
 
 
 def _openings(documents: Iterable[str], n_words: int = 5) -> Iterator[str]:

@@ -45,3 +45,11 @@ def test_what_is_no_text_is_refused(tmp_path) -> None:
     for n in (0, 1):
         with pytest.raises(ValueError, match=f"n_positions={n}: a row has no place for text; give at least 2"):
             corpus.read(tokenizer, n_positions=n)
+
+
+@pytest.mark.parametrize("world", ["microworld-chat", "microworld-context"])
+def test_a_world_is_read_by_its_own_tokenizer(world: str) -> None:
+    """Without a file: no word of the text is unknown, as those of another world are."""
+    _, tokenizer = models.load(world)
+    text = corpus.read(tokenizer, n_tokens=1000, n_positions=32)
+    assert not (text.tokens == tokenizer.encode("xyzzy", bos=False)[0]).any()
