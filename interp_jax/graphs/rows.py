@@ -78,6 +78,8 @@ def held(
     f: Callable[..., Any], transcoders: Any, model: Any, tokens: Array, n_first: int, at: int = -1, lorsas: Any = None
 ) -> Held:
     """Runs the prompt, of whose logits those at a position are kept. Arguments and errors: `attribution_graph`."""
+    if n_first < 0:
+        raise ValueError(f"n_first={n_first}: give 0 or more")
     known = sites(f, model, tokens)
     found = placed(transcoders, known)
     heads = [] if lorsas is None else placed(lorsas, known)

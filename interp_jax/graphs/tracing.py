@@ -20,6 +20,7 @@ from interp_jax.graphs.format import ERRORS, FEATURES, KINDS
 from interp_jax.graphs.graph import Graph
 from interp_jax.graphs.targets import Target, chosen
 from interp_jax.progress import Progress
+from interp_jax.runs import check_counts
 
 BATCHES = 4  # of features, from one ranking of those that are left to the next
 AT_ONCE, MEMORY = 256, 2**28  # targets that go back together at most, and bytes of their slopes and rows
@@ -72,8 +73,8 @@ def attribution_graph(
 
     Raises:
       TypeError: `transcoders` or `targets` of no known form.
-      ValueError: tokens that are not one prompt, transcoders that do not fit the model, a model that does not say what
-        is held, targets that are not there, no active feature.
+      ValueError: tokens that are not one prompt, counts below 1, transcoders that do not fit the model, a model that
+        does not say what is held, targets that are not there, no active feature.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -87,6 +88,7 @@ def attribution_graph(
       True
     """
     tokens = rows.one_prompt(tokens)
+    check_counts(n_features=n_features, n_edges=n_edges, chunk=chunk)
     if not -len(tokens) <= position < len(tokens):
         raise ValueError(f"position={position}: the prompt has {len(tokens)} tokens")
     at = position % len(tokens)

@@ -183,6 +183,10 @@ def test_targets() -> None:
         ({"targets": []}, "none is given"),
         ({"position": 9}, "the prompt has 5 tokens"),
         ({"n_first": 5}, "no feature is active"),
+        ({"n_edges": 0}, "n_edges=0: it must be at least 1"),
+        ({"n_features": -1}, "n_features=-1: it must be at least 1"),
+        ({"chunk": 0}, "chunk=0: it must be at least 1"),
+        ({"n_first": -1}, "n_first=-1: give 0 or more"),
     ],
 )
 def test_bad_requests(options: dict, message: str) -> None:
