@@ -22,6 +22,7 @@ MEMBERS = {
     "crosscoder": [(24, {"n_sites": 2}), (40, {"n_sites": 2})],
     "gated": [(24, {}), (40, {})],
     "jumprelu": [(24, {"threshold": 0.3, "bandwidth": 0.3}), (40, {"threshold": 0.3, "bandwidth": 0.3})],
+    "lorsa": [(24, {"k": k, "n_groups": 4, "d_qk": 4, "rope_theta": 100.0}) for k in (2, 5)],
     "matryoshka": [(24, {"k": 2, "widths": (8, 24)}), (24, {"k": 5, "widths": (8, 24)})],
     "panneal": [(24, {}), (40, {})],
     "relu": [(24, {}), (40, {})],
@@ -45,7 +46,8 @@ def batches(kind):
     for i in range(N_STEPS):
         x = jnp.asarray(X[10 * i : 10 * i + 60])
         x = jnp.stack([x, -x], axis=1) if kind in ("clt", "crosscoder") else x
-        yield (x, x) if kind == "clt" or "transcoder" in kind else x
+        x = x.reshape(6, 10, D_IN) if kind == "lorsa" else x
+        yield (x, x) if kind in ("clt", "lorsa") or "transcoder" in kind else x
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,13 @@ def other_start(kind="topk", d_in=D_IN, **settings):
 def test_what_one_program_cannot_hold_is_named(other, message):
     with pytest.raises(ValueError, match=message):
         dictionaries.train_many([start("topk", 0), other()], batches("topk"))
+
+
+def test_heads_whose_groups_are_told_by_their_number_are_of_one_width():
+    """Padded, a head would look where another's group does."""
+    with pytest.raises(ValueError, match="differ in W_enc, b_enc, W_dec; only k may"):
+        other = ARCHITECTURES["lorsa"].create(jax.random.key(0), D_IN, 40, **MEMBERS["lorsa"][0][1])
+        dictionaries.train_many([start("lorsa", 0), TrainState.create(other, N_STEPS)], batches("lorsa"))
 
 
 def test_a_run_that_diverges_is_named():

@@ -36,6 +36,7 @@ class Dictionary(Past):
       reads_later: whether its features read sites that come after one that they write, so that it can only be spliced
         in with the values of a run that was captured before.
       reads_sequence: whether its features are of whole sequences, `[*batch position d_in]`, and not of one token each.
+      pads: whether features of zeros at its end change nothing, so that `train_many` takes it in several widths.
       is_trained: whether training makes it, and not `create` at once.
       event: the names of the axes of one input.
       in_units: the arrays that are measured in the units of the inputs, such as biases and thresholds.
@@ -71,6 +72,7 @@ class Dictionary(Past):
     reads_pair: ClassVar[bool] = False
     reads_later: ClassVar[bool] = False
     reads_sequence: ClassVar[bool] = False
+    pads: ClassVar[bool] = True
     is_trained: ClassVar[bool] = True
     in_units: ClassVar[tuple[str, ...]] = ("b_enc", "b_dec")
     precise: ClassVar[tuple[str, ...]] = ()

@@ -65,6 +65,7 @@ class Lorsa(TopKTranscoder):
 
     architecture: ClassVar[str] = "lorsa"
     reads_sequence: ClassVar[bool] = True
+    pads: ClassVar[bool] = False  # a head's group is told by its number
 
     @classmethod
     def create(
@@ -284,7 +285,8 @@ class Lorsa(TopKTranscoder):
             indices = lax.top_k(lax.stop_gradient(jnp.where(dead, pre, -jnp.inf)), self.k_aux)[1]
             values = jnp.take_along_axis(pre, indices, axis=-1)
             values = jnp.where(dead[indices], values, jnp.zeros_like(values))  # fewer dead heads than k_aux
-            return mean_square(at_indices(values, indices, self.d_sae) @ self.W_dec - residual)
+            error = at_indices(values, indices, self.d_sae) @ self.W_dec - residual
+            return jnp.where(jnp.any(dead), mean_square(error), 0.0)  # another's may be dead, under vmap
 
         args = pre, residual, context.dead
         return lax.cond(any_of_all(context.dead), revive, lambda *_: jnp.zeros(()), *args)

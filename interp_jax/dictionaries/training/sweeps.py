@@ -154,7 +154,12 @@ def _check(states: Sequence[TrainState]) -> None:
         different += [name] * any(
             count not in (max(each_count for _, each_count in each), d_sae) for d_sae, count in each
         )
+    if not made[0].pads:
+        columns = zip(*(jax.tree.leaves_with_path(dictionary) for dictionary in made), strict=True)
+        apart = [column[0][0] for column in columns if len({array.shape for _, array in column}) > 1]
+        different += [jax.tree_util.keystr(path, simple=True) for path in apart]
     if len({(jax.tree.structure(state.hyperparameters), state.optimizer) for state in states}) > 1:
         different.append("optimizer or schedule")
     if different:
-        raise ValueError(f"train_many: dictionaries that differ in {', '.join(different)}; only k and d_sae may")
+        may = "k and d_sae" if made[0].pads else "k"
+        raise ValueError(f"train_many: dictionaries that differ in {', '.join(different)}; only {may} may")
