@@ -84,8 +84,11 @@ def held(
     found = placed(transcoders, known)
     heads = [] if lorsas is None else placed(lorsas, known)
     where, layers = _sites(found, heads, known), known[found[0].written].layers or ()
-    # In bfloat16 what features write would not be what is told of them.
-    found = [one._replace(dictionary=one.dictionary.cast("float32")) for one in (*found, *heads)]
+    # In bfloat16 what features write, and where heads look, would not be what is told of them.
+    found, heads = (
+        [one._replace(dictionary=one.dictionary.cast("float32")) for one in some] for some in (found, heads)
+    )
+    found = [*found, *heads]
     logits, acts = capture(f, list(dict.fromkeys((*where.read, *where.written, EMBED, END))))(model, tokens)
     acts = {name: value.astype(jnp.float32) for name, value in acts.items()}
     active = find_active(found, where.written, layers, acts, n_first)
@@ -210,7 +213,9 @@ def of_features(run: Held, some: np.ndarray, size: int, *, mesh: Any, n_edges: i
 
 def at_positions(run: Held, position: Any) -> np.ndarray:
     """The weights of targets that are each at one position, int `[target]`: float32 `[target position]`."""
-    return np.eye(run.shape[1], dtype=np.float32)[position]
+    weights = np.zeros((len(position), run.shape[1]), np.float32)
+    weights[np.arange(len(position)), position] = 1
+    return weights
 
 
 def _looks(run: Held, some: np.ndarray) -> np.ndarray:

@@ -266,3 +266,11 @@ def test_why_a_sparse_head_looks(tmp_path: Path, real_data: Path) -> None:
         graphs.trace_attention(models.forward, f, some, TOKENS, 2, 24, 4, 1, lorsas=heads())
     with pytest.raises(ValueError, match="layer=1 has no sparse heads"):
         graphs.trace_attention(models.forward, f, some, TOKENS, 1, 0, 4, 1, lorsas={0: heads()[0]})
+
+
+def test_edges_into_heads_of_bfloat16_add_up() -> None:
+    """Where they look is computed as what they carry is."""
+    short = [one.cast("bfloat16") for one in heads()]
+    made = graphs.attribution_graph(models.forward, model(scanned=True), SETS["per layer"](), TOKENS, lorsas=short)
+    nodes, total = made.find("lorsa"), np.asarray(made.edges.sum(1)).ravel() + made.rest
+    np.testing.assert_allclose(total[nodes], made.activation[nodes], atol=1e-4)
