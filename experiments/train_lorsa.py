@@ -27,7 +27,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import plotly.graph_objects as go
 import runs
 import train_transcoders
 import transcoder_scores
@@ -138,24 +137,10 @@ def story(found: dict[str, Any], *, both: bool) -> list[str]:
     return lines
 
 
-def draw(cfg: SparseHeads, found: dict[str, Any]) -> go.Figure:
-    figure = go.Figure()
-    for name in ("fvu", "dead"):
-        runs.curve(figure, found[name], name=name)
-    kept = f"{100 * found['kept'].mean():.0f} % of answers kept"
-    title = f"{Path(cfg.model).stem}, {cfg.d_sae} sparse heads a layer, {cfg.k} active: {kept}"
-    figure.update_xaxes(title_text="layer", dtick=1 if found["fvu"].shape[1] <= 12 else 5)
-    return figure.update_yaxes(title_text="share", rangemode="tozero").update_layout(title=title)
-
-
 def main(cfg: SparseHeads) -> dict[str, Any]:
     """By layer fvu, l0 and dead `[seed layer]`; of the whole model kept, recovered and cross-entropies `[seed]`."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    text = train_transcoders.rows(cfg, model, tokenizer)
-    seen, held = (
-        replace(text, **{name: getattr(text, name)[part] for name in ("tokens", "mask", "real")})
-        for part in (slice(-cfg.n_scored), slice(-cfg.n_scored, None))
-    )
+    seen, held = train_transcoders.parted(train_transcoders.rows(cfg, model, tokenizer), cfg.n_scored)
     others, layers = (), None
     if cfg.transcoders:
         layers = dictionaries.load_layers(cfg.transcoders, dtype="float32")
@@ -172,8 +157,9 @@ def main(cfg: SparseHeads) -> dict[str, Any]:
         found = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         runs.write("train_lorsa", cfg, found)
     about = f"{cfg.model}, {cfg.d_sae} sparse heads a layer in {cfg.n_groups} groups, {cfg.n_tokens:,} tokens"
+    what = f"{Path(cfg.model).stem}, {cfg.d_sae} sparse heads a layer, {cfg.k} active"
     told = train_transcoders.table(found), *story(found, both=bool(others))
-    runs.finish("train_lorsa", cfg, found, draw(cfg, found), about, *told)
+    runs.finish("train_lorsa", cfg, found, train_transcoders.draw(what, found), about, *told)
     return found
 
 

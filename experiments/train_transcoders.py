@@ -76,6 +76,12 @@ def rows(cfg: Transcoders, model, tokenizer) -> corpus.Corpus:
     return corpus.Corpus(tokens, ~np.isin(tokens, special), real, special, ())
 
 
+def parted(text: corpus.Corpus, n_scored: int) -> list[corpus.Corpus]:
+    """The rows to train on, and the last ones, which are held out."""
+    names, parts = ("tokens", "mask", "real"), (slice(-n_scored), slice(-n_scored, None))
+    return [replace(text, **{name: getattr(text, name)[part] for name in names}) for part in parts]
+
+
 def where(cfg: Transcoders, name: str) -> tuple[str, str]:
     """The sites that a transcoder reads and writes; a cross-layer one those of every layer."""
     layer = name.removeprefix("layer_")
@@ -157,32 +163,29 @@ def story(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def draw(cfg: Transcoders, found: dict[str, Any]) -> go.Figure:
+def draw(what: str, found: dict[str, Any]) -> go.Figure:
+    """By layer what is not reconstructed and what is dead, under what was trained."""
     figure = go.Figure()
     for name in ("fvu", "dead"):
         runs.curve(figure, found[name], name=name)
     kept = f"{100 * found['kept'].mean():.0f} % of answers kept"
-    title = f"{Path(cfg.model).stem}, {cfg.kind}, {cfg.d_sae} features: {kept}"
     figure.update_xaxes(title_text="layer", dtick=1 if found["fvu"].shape[1] <= 12 else 5)
-    return figure.update_yaxes(title_text="share", rangemode="tozero").update_layout(title=title)
+    return figure.update_yaxes(title_text="share", rangemode="tozero").update_layout(title=f"{what}: {kept}")
 
 
 def main(cfg: Transcoders) -> dict[str, Any]:
     """By layer fvu, l0 and dead `[seed layer]`; of the whole model kept, recovered and cross-entropies `[seed]`."""
     model, tokenizer = models.load(cfg.model, dtype="float32")
-    text = rows(cfg, model, tokenizer)
-    seen, held = (
-        replace(text, **{name: getattr(text, name)[part] for name in ("tokens", "mask", "real")})
-        for part in (slice(-cfg.n_scored), slice(-cfg.n_scored, None))
-    )
+    seen, held = parted(rows(cfg, model, tokenizer), cfg.n_scored)
     parts = []
     for seed in cfg.seeds:
         folder = cfg.out if seed == cfg.seeds[0] else cfg.out / "seeds" / str(seed)
         parts.append(transcoder_scores.scores(cfg.read, model, trained(cfg, model, seen, seed, folder), seen, held))
         found = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         runs.write("train_transcoders", cfg, found)
+    figure = draw(f"{Path(cfg.model).stem}, {cfg.kind}, {cfg.d_sae} features", found)
     about = f"{cfg.model}, {cfg.kind} from {cfg.read}: {cfg.d_sae} features a layer, {cfg.n_tokens:,} tokens"
-    runs.finish("train_transcoders", cfg, found, draw(cfg, found), about, table(found), *story(found))
+    runs.finish("train_transcoders", cfg, found, figure, about, table(found), *story(found))
     return found
 
 

@@ -10,7 +10,6 @@ import interp_jax as ij
 from interp_jax import graphs, models, report
 from interp_jax.cli import subject
 from interp_jax.data import corpus
-from interp_jax.progress import Progress
 
 N_TOKENS, N_POSITIONS = 60_000, 64  # of the text that is read
 
@@ -50,21 +49,15 @@ def _firings(some: subject.Subject, transcoders: Any, found: list[tuple[int, int
     replaced = graphs.replace_mlps(models.forward, transcoders)
     site = next(name for name in ij.sites(replaced, some.model, read.tokens[:1]) if name.endswith(".features"))
     run = ij.capture(replaced, {site: lambda x: x[..., wanted]}, output=False)
-    places, values, n = [], [], subject.BATCH
-    with Progress("what features fire on", -(-len(read.tokens) // n)) as progress:
-        for start in range(0, len(read.tokens), n):
-            progress.begin()
-            at = max(0, min(start, len(read.tokens) - n))  # the last batch overlaps: one shape, one compilation
-            part = slice(at, at + n)
-            acts = run(some.model, jnp.asarray(read.tokens[part]), attention_mask=jnp.asarray(read.real[part]))[site]
-            dense = np.asarray(acts, np.float32)[layers, ..., column] * read.mask[part]
-            feature, row, position = np.nonzero(dense[:, start - at :])
-            places.append(np.stack([feature, (row + start) * read.tokens.shape[1] + position]))
-            values.append(dense[:, start - at :][feature, row, position])
-    (feature, place), value = np.concatenate(places, 1), np.concatenate(values)
-    order = np.lexsort((place, feature))
-    starts = np.searchsorted(feature[order], np.arange(len(found) + 1))
-    return report.Firings(place[order].astype(np.int32), value[order], starts, read.tokens.shape, int(read.mask.sum()))
+    parts = []
+    for start, rows in subject.batches("what features fire on", read.tokens):
+        tokens, real = (jnp.asarray(part[rows]) for part in (read.tokens, read.real))
+        acts = run(some.model, tokens, attention_mask=real)[site]
+        dense = (np.asarray(acts, np.float32)[layers, ..., column] * read.mask[rows])[:, start - rows.start :]
+        feature, row, position = np.nonzero(dense)
+        place = ((row + start) * read.tokens.shape[1] + position).astype(np.int32)
+        parts.append((feature, place, dense[feature, row, position]))
+    return report.Firings.of_batches(parts, len(found), read.mask)
 
 
 def _written(transcoders: Any, layer: int, index: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The model and the site that a command works on, and the activations there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,13 +86,22 @@ def activations(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown
     """
     read = ij.capture(models.forward, subject.site, output=False)
     out = np.empty((*tokens.shape, subject.d_in), np.float32)
-    with Progress("running the model", -(-len(tokens) // BATCH), shown=shown) as progress:
+    for _, rows in batches("running the model", tokens, shown=shown):
+        some, real = (jnp.asarray(part[rows]) for part in (tokens, mask))
+        out[rows] = read(subject.model, some, attention_mask=real)[subject.site]
+    return out
+
+
+def batches(what: str, tokens: np.ndarray, *, shown: bool = True) -> Iterator[tuple[int, slice]]:
+    """Where each batch of sequences starts, and the rows that it reads, with progress.
+
+    The last batch overlaps with the one before: one shape, one compilation.
+    """
+    with Progress(what, -(-len(tokens) // BATCH), shown=shown) as progress:
         for start in range(0, len(tokens), BATCH):
             progress.begin(f"{start * tokens.shape[1]:,} tokens")
-            at = max(0, min(start, len(tokens) - BATCH))  # the last batch overlaps: one shape, one compilation
-            some, real = (jnp.asarray(part[at : at + BATCH]) for part in (tokens, mask))
-            out[at : at + BATCH] = read(subject.model, some, attention_mask=real)[subject.site]
-    return out
+            at = max(0, min(start, len(tokens) - BATCH))
+            yield start, slice(at, at + BATCH)
 
 
 def logit_effects(subject: Subject, rows: Any) -> np.ndarray | None:

@@ -6,7 +6,7 @@ All slopes are those of the clean run, so that the edges that leave a node add u
 to the node's effect by attribution. Marks et al. 2024, Sparse feature circuits, https://arxiv.org/abs/2403.19647.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -17,10 +17,10 @@ from jax import Array, lax
 import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.core import Context, Intervention, capture, grads, intervene, transform
+from interp_jax.core import Context, Intervention, capture, freeze, grads, intervene, transform
 from interp_jax.graphs.replacement import replace_mlps
-from interp_jax.graphs.sparse_circuits import FeatureNodes, written_sites
-from interp_jax.runs import check_pair, per_example
+from interp_jax.graphs.sparse_circuits import FeatureNodes, mean_of, node_sites, of_nodes, written_sites
+from interp_jax.runs import check_pair
 
 CHUNK = 8  # nodes of a layer whose edges are found together
 
@@ -85,10 +85,10 @@ def feature_edges(
         rows = []
         for (site, _), some in groupby(nodes, lambda node: node[:2]):
             targets = np.array([node[1:] for node in some], np.int32)
+            onto = transform(_onto_nodes, site, (f, dictionaries))
             for start in range(0, len(targets), CHUNK):
                 chunk = targets[start : start + CHUNK]
                 filled = jnp.asarray(np.resize(chunk, (CHUNK, 3)))  # one size, one program
-                onto = transform(_onto_nodes, site, (f, dictionaries))
                 found = onto(known, filled, *before, **kwargs)
                 rows.append(_picked(found, nodes)[: len(chunk)])
         last = transform(_onto_metric, None, (f, metric, dictionaries))(known, *before, **kwargs)
@@ -123,10 +123,9 @@ def _slopes(_: None, arrays: Any, *args: Any, **kwargs: Any) -> tuple[dict[str, 
     (f, metric, dictionaries), (*before, clean, corrupted) = arrays, args
     check_pair("feature_edges", clean, corrupted)
     written = written_sites(f, dictionaries, *before, clean, **kwargs)
-    names = [f"{site}.{part}" for site in written for part in ("features", "error")]
-    g = replace_mlps(f, dictionaries, error_gradient=True)
+    g, names = replace_mlps(f, dictionaries, error_gradient=True), node_sites(written)
     there = capture(g, names, output=False)(*before, corrupted, **kwargs)
-    _, here, slopes = grads(g, _score(metric, clean), names)(*before, clean, **kwargs)
+    _, here, slopes = grads(g, mean_of(metric, clean), names)(*before, clean, **kwargs)
     return slopes, {name: there[name] - here[name] for name in names}
 
 
@@ -135,8 +134,9 @@ def _onto_nodes(site: str, arrays: Any, known: Any, targets: Array, *args: Any, 
     (f, dictionaries), (*before, clean, _) = arrays, args
     (slopes, change), layer = known, targets[0, 0]  # one for all, so that the run is one for all
     own = [f"{site}.features", f"{site}.error"]
-    held = _held(replace_mlps(f, dictionaries, error_gradient=True), change, dict.fromkeys(own, layer))
-    read = capture(held, own, output=False)
+    others = [name for name in change if name not in own]
+    held = freeze(replace_mlps(f, dictionaries, error_gradient=True), others)
+    read = capture(intervene(held, dict.fromkeys(own, _HoldBut(layer))), own, output=False)
 
     def effects(target: Array) -> FeatureNodes:
         _, position, index = target
@@ -148,10 +148,10 @@ def _onto_nodes(site: str, arrays: Any, known: Any, targets: Array, *args: Any, 
             parts = [jnp.vdot(found[name][layer][..., position, :], told[name]) for name in own]
             return jnp.stack(parts).sum()
 
-        found = grads(read, through, list(change))(*before, clean, **kwargs)[2]
+        found = grads(read, through, change)(*before, clean, **kwargs)[2]
         # What is read is not held, and its slope at itself is no edge.
         found |= {name: found[name].at[layer].set(0) for name in own}
-        return _summed(found, change, clean)
+        return of_nodes({name: slope * change[name] for name, slope in found.items()}, clean)
 
     return jax.vmap(effects)(targets)
 
@@ -160,35 +160,18 @@ def _onto_metric(_: None, arrays: Any, known: Any, *args: Any, **kwargs: Any) ->
     """Effects of all nodes on the metric, `[1 ...]`."""
     (f, metric, dictionaries), (*before, clean, _) = arrays, args
     change = known[1]
-    held = _held(replace_mlps(f, dictionaries, error_gradient=True), change, {})
-    found = grads(held, _score(metric, clean), list(change))(*before, clean, **kwargs)[2]
-    return jax.tree.map(lambda x: x[None], _summed(found, change, clean))
-
-
-def _score(metric: Callable[[Any], Array], clean: Array) -> Callable[[Any], Array]:
-    return lambda out: per_example(metric(out), jnp.shape(clean)[:-1]).mean()
-
-
-def _held(g: Callable[..., Any], names: Iterable[str], read: Mapping[str, Any]) -> Callable[..., Any]:
-    """All nodes held in value, but for a layer of those that are read: what flows on is from where it is changed."""
-    return intervene(g, {name: _Hold(read.get(name)) for name in names})
-
-
-def _summed(found: Mapping[str, Array], change: Mapping[str, Array], clean: Array) -> FeatureNodes:
-    """Slopes times changes, over the examples, and of errors over their numbers."""
-    over = tuple(range(1, jnp.ndim(clean)))
-    each = {name: (slope * change[name]).astype(jnp.float32).sum(over) for name, slope in found.items()}
-    features = {name.removesuffix(".features"): x for name, x in each.items() if name.endswith(".features")}
-    return FeatureNodes(features, {site: each[f"{site}.error"].sum(-1) for site in features})
+    held = freeze(replace_mlps(f, dictionaries, error_gradient=True), change)
+    found = grads(held, mean_of(metric, clean), change)(*before, clean, **kwargs)[2]
+    effects = of_nodes({name: slope * change[name] for name, slope in found.items()}, clean)
+    return jax.tree.map(lambda x: x[None], effects)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["but"], meta_fields=[])
 @dataclass(frozen=True)
-class _Hold(Intervention):
+class _HoldBut(Intervention):
     """A value through which no slope goes, but at one layer."""
 
-    but: Any  # the layer, or None
+    but: Array
 
     def __call__(self, value: Array, ctx: Context) -> Array:
-        held = lax.stop_gradient(value)
-        return held if self.but is None else jnp.where(ctx.layer == self.but, value, held)
+        return jnp.where(ctx.layer == self.but, value, lax.stop_gradient(value))

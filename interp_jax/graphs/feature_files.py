@@ -123,8 +123,8 @@ def _told(layer: int, one: FeatureDetails) -> dict[str, Any]:
 def _record(listed: Path, layer: int, index: int) -> tuple[Path, bytes]:
     """The record of a feature, by the offsets in an index."""
     told = json.loads(gzip.decompress(listed.read_bytes()))
-    here = told[layer] if isinstance(told, list) and layer < len(told) else {}
-    here = told.get(str(layer), {}) if isinstance(told, dict) else here
+    layers = {str(i): one for i, one in enumerate(told)} if isinstance(told, list) else told
+    here = layers.get(str(layer), {})
     offsets = here.get("offsets", [])
     if index + 1 >= len(offsets):
         raise FileNotFoundError(f"{listed}: has no feature {index} of layer {layer}")

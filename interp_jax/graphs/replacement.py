@@ -171,9 +171,11 @@ def _replaced(error_gradient: bool, arrays: Any, *args: Any, **kwargs: Any) -> A
 
 def _parted(frozen: Mapping[str, Array], known: Mapping[str, SiteInfo]) -> tuple[dict[str, Array], dict[str, Array]]:
     """What is held of sites that are there, and of others."""
-    there = {address for address in frozen if split_address(address)[0] in known}
-    mine, others = ({name: x for name, x in frozen.items() if (name in there) == own} for own in (True, False))
-    return mine, others
+    there, others = (
+        {address: x for address, x in frozen.items() if (split_address(address)[0] in known) == here}
+        for here in (True, False)
+    )
+    return there, others
 
 
 def _held(_: None, arrays: Any, *args: Any, **kwargs: Any) -> Held:

@@ -8,7 +8,7 @@ run: faithfulness is the share of the metric that is left, completeness that of 
 Marks et al. 2024, Sparse feature circuits, https://arxiv.org/abs/2403.19647.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -124,11 +124,9 @@ def _node_effects(steps: int, arrays: Any, *args: Any, **kwargs: Any) -> Feature
     (f, metric, dictionaries), (*before, clean, corrupted) = arrays, args
     check_pair("node_effects", clean, corrupted)
     written = written_sites(f, dictionaries, *before, clean, **kwargs)
-    g, examples = replace_mlps(f, dictionaries, error_gradient=True), jnp.shape(clean)[:-1]
-    names = [f"{name}.{part}" for name in written for part in ("features", "error")]
+    g, names = replace_mlps(f, dictionaries, error_gradient=True), node_sites(written)
     there, here = (capture(g, names, output=False)(*before, tokens, **kwargs) for tokens in (corrupted, clean))
     shares = (jnp.arange(steps, dtype=jnp.float32) + 0.5) / steps
-    score = lambda out: per_example(metric(out), examples).mean()  # noqa: E731
     found: dict[str, Array] = {}
     for name, n_layers in written.items():
         own = [f"{name}.features", f"{name}.error"]
@@ -137,23 +135,21 @@ def _node_effects(steps: int, arrays: Any, *args: Any, **kwargs: Any) -> Feature
             layer, share = place[0].astype(jnp.int32), place[1]
             mixed = {x: here[x] + share.astype(here[x].dtype) * (there[x] - here[x]) for x in own}
             edits = {x: at(replace(mixed[x]), layer=layer) for x in own}
-            return [grads(intervene(g, edits), score, own)(*before, clean, **kwargs)[2][x][layer] for x in own]
+            told = grads(intervene(g, edits), mean_of(metric, clean), own)(*before, clean, **kwargs)[2]
+            return [told[x][layer] for x in own]
 
         places = jnp.stack([jnp.repeat(jnp.arange(n_layers, dtype=jnp.float32), steps), jnp.tile(shares, n_layers)], 1)
         for x, slope in zip(own, lax.map(slopes, places), strict=True):
             mean = slope.reshape(n_layers, steps, *slope.shape[1:]).astype(jnp.float32).mean(1)
-            effect = (there[x] - here[x]).astype(jnp.float32) * mean
-            effect = effect.sum(-1) if x.endswith("error") else effect
-            found[x] = effect.sum(tuple(range(1, 1 + len(examples))))
-    return FeatureNodes(*({name: found[f"{name}.{part}"] for name in written} for part in ("features", "error")))
+            found[x] = (there[x] - here[x]).astype(jnp.float32) * mean
+    return of_nodes(found, clean)
 
 
 def _faithfulness(_: None, arrays: Any, *args: Any, **kwargs: Any) -> FeatureFaithfulness:
     (f, metric, dictionaries), (*before, clean, corrupted, circuit) = arrays, args
     check_pair("feature_faithfulness", clean, corrupted)
     written = written_sites(f, dictionaries, *before, clean, **kwargs)
-    g, examples = replace_mlps(f, dictionaries, error_gradient=True), jnp.shape(clean)[:-1]
-    names = [f"{name}.{part}" for name in written for part in ("features", "error")]
+    g, names = replace_mlps(f, dictionaries, error_gradient=True), node_sites(written)
     there = capture(g, names, output=False)(*before, corrupted, **kwargs)
 
     def score(kept: Callable[[Array], Array]) -> Array:
@@ -161,14 +157,32 @@ def _faithfulness(_: None, arrays: Any, *args: Any, **kwargs: Any) -> FeatureFai
         for name in written:
             each = ("features", circuit.features[name]), ("error", circuit.errors[name][..., None])
             for part, mask in each:
-                wide = kept(jnp.asarray(mask)).reshape(mask.shape[0], *(1,) * len(examples), *mask.shape[1:])
+                wide = kept(jnp.asarray(mask)).reshape(mask.shape[0], *(1,) * (jnp.ndim(clean) - 1), *mask.shape[1:])
                 wide = jnp.broadcast_to(wide, there[f"{name}.{part}"].shape)
                 edits[f"{name}.{part}"] = per_layer(_Keep(wide, there[f"{name}.{part}"]))
-        return per_example(metric(intervene(g, edits)(*before, clean, **kwargs)), examples).mean()
+        return mean_of(metric, clean)(intervene(g, edits)(*before, clean, **kwargs))
 
     full, empty = score(jnp.ones_like), score(jnp.zeros_like)
     share = lambda kept: (score(kept) - empty) / (full - empty)  # noqa: E731
     return FeatureFaithfulness(share(lambda x: x), share(jnp.logical_not), full, empty)
+
+
+def node_sites(written: Iterable[str]) -> list[str]:
+    """The sites of the nodes of sites that are written."""
+    return [f"{name}.{part}" for name in written for part in ("features", "error")]
+
+
+def mean_of(metric: Callable[[Any], Array], clean: Array) -> Callable[[Any], Array]:
+    """The metric as one number, the mean over the examples of `clean`."""
+    return lambda out: per_example(metric(out), jnp.shape(clean)[:-1]).mean()
+
+
+def of_nodes(found: Mapping[str, Array], clean: Array) -> FeatureNodes:
+    """Numbers by site of nodes, `[layer *batch position d]`, summed over the examples, and of errors over theirs."""
+    over = tuple(range(1, jnp.ndim(clean)))
+    each = {name: x.astype(jnp.float32).sum(over) for name, x in found.items()}
+    features = {name.removesuffix(".features"): x for name, x in each.items() if name.endswith(".features")}
+    return FeatureNodes(features, {site: each[f"{site}.error"].sum(-1) for site in features})
 
 
 def written_sites(f: Any, dictionaries: Any, *args: Any, **kwargs: Any) -> dict[str, int]:

@@ -4,6 +4,7 @@ A dictionary with k active features fires k times a token, so that a million tok
 `[token d_sae]` would not. Of any kind: features of several layers are numbered one after the other, layer by layer.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 import math
 from typing import Any
@@ -30,6 +31,18 @@ class Firings:
     starts: np.ndarray
     shape: tuple[int, int]
     n_tokens: int
+
+    @classmethod
+    def of_batches(cls, batches: Iterable[tuple[np.ndarray, ...]], n_features: int, mask: np.ndarray) -> "Firings":
+        """Firings of batches in the order of the text, `(features, places, values)` each.
+
+        `mask`, bool `[sequence position]`, says which tokens count.
+        """
+        features, places, values = (np.concatenate(column) for column in zip(*batches, strict=True))
+        order = np.argsort(features, kind="stable")
+        starts = np.searchsorted(features[order], np.arange(n_features + 1))
+        n_sequences, n_positions = mask.shape
+        return cls(places[order], values[order], starts, (n_sequences, n_positions), int(mask.sum()))
 
     @property
     def counts(self) -> np.ndarray:
@@ -85,20 +98,10 @@ def firings(dictionary: Any, activations: Any, mask: Any = None, *, batch_size: 
         raise ValueError(f"firings: a mask of shape {mask.shape} for tokens {activations.shape[:2]}; they must be one")
     encode = jax.jit(lambda dictionary, x: dictionary.encode(x).reshape(*x.shape[:2], -1))
     n_sequences, n_positions = mask.shape
-    places, features, values = [], [], []
+    batches = []
     for start in range(0, n_sequences, batch_size):
         dense = np.asarray(encode(dictionary, jnp.asarray(activations[start : start + batch_size])), np.float32)
         found = np.nonzero((dense > 0) & mask[start : start + batch_size, :, None])
-        places.append(((found[0] + start) * n_positions + found[1]).astype(np.int32))
-        features.append(found[2])
-        values.append(dense[found])
-    feature = np.concatenate(features)
-    order = np.argsort(feature, kind="stable")
-    starts = np.searchsorted(feature[order], np.arange(math.prod(dictionary.feature_shape) + 1))
-    return Firings(
-        np.concatenate(places)[order],
-        np.concatenate(values)[order],
-        starts,
-        (n_sequences, n_positions),
-        int(mask.sum()),
-    )
+        places = ((found[0] + start) * n_positions + found[1]).astype(np.int32)
+        batches.append((found[2], places, dense[found]))
+    return Firings.of_batches(batches, math.prod(dictionary.feature_shape), mask)
