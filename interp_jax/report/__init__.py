@@ -1,10 +1,9 @@
 """Reports: pages of what features fire on, where heads look and what they do over a corpus, what layers would say."""
 
-from interp_jax.report.activity import Firings, firings
+from interp_jax.explain import Excerpt, Firings, Label, Words, firings, label, telling, words
 from interp_jax.report.attention import attention_page
-from interp_jax.report.dashboard import Excerpt, Feature, describe, page
+from interp_jax.report.dashboard import Feature, describe, page
 from interp_jax.report.heads import Head, HeadExample, describe_head, heads_page
-from interp_jax.report.labels import Label, Words, label, telling, words
 from interp_jax.report.lens import lens_page
 
 __all__ = [

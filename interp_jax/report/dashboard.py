@@ -12,21 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from interp_jax.report.activity import Firings
-from interp_jax.report.labels import Label
+from interp_jax.explain import Excerpt, Firings, Label
 from interp_jax.report.rendering import render
 
 N_INTERVALS = 5
 BEFORE, AFTER = 70, 30  # letters shown around the token that fires
-
-
-@dataclass(frozen=True)
-class Excerpt:
-    """A stretch of text: its tokens, the feature's activation on each, and which one it was chosen for."""
-
-    tokens: tuple[str, ...]
-    values: tuple[float, ...]
-    focus: int
 
 
 @dataclass(frozen=True)

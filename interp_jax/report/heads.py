@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from interp_jax.explain import Excerpt
 from interp_jax.heads import Examples, Survey
-from interp_jax.report.dashboard import Excerpt, share
+from interp_jax.report.dashboard import share
 from interp_jax.report.rendering import render
 
 NEAR, AROUND = 4, 2  # tokens shown on each side of the one that looks, and of those that it looks at

@@ -81,10 +81,10 @@ def firings(dictionary: Any, activations: Any, mask: Any = None, *, batch_size: 
 
     Example:
       >>> import jax, numpy as np
-      >>> from interp_jax import dictionaries, report
+      >>> from interp_jax import dictionaries, explain
       >>> dictionary = dictionaries.ReLU.create(jax.random.key(0), d_in=8, d_sae=32)
       >>> x = np.random.default_rng(0).normal(size=(2, 5, 8)).astype(np.float32)
-      >>> found = report.firings(dictionary, x)
+      >>> found = explain.firings(dictionary, x)
       >>> found.shape, len(found.counts), int(found.counts.sum()) == int((dictionary.encode(x) > 0).sum())
       ((2, 5), 32, True)
     """

@@ -1,0 +1,7 @@
+"""Explaining units, features and neurons, in words: where they fire, what that is about, and whether the words hold."""
+
+from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.firings import Firings, firings
+from interp_jax.explain.labels import Label, Words, label, telling, words
+
+__all__ = ["Excerpt", "Firings", "Label", "Words", "firings", "label", "telling", "words"]
