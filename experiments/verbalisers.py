@@ -1,10 +1,10 @@
 """A verbaliser and a reconstructor of the microworld's activations: their warm start, and their training by reward.
 
-Both begin as copies of the subject. Warm start: the verbaliser learns to write the texts of contexts where an activation
-stands in a token's place, the reconstructor to make the activation of the text. By reward: the verbaliser writes several
-texts for each activation, and learns of each in proportion to how much better it does than its group (GRPO, Shao et al.
-2024, https://arxiv.org/abs/2402.03300, one step per group), while a penalty holds its words near the warm start's; the
-reconstructor learns from the same texts.
+Both begin as copies of the subject. Warm start: the verbaliser learns to write the texts of contexts where an
+activation stands in a token's place, the reconstructor to make the activation of the text. By reward: the verbaliser
+writes several texts for each activation, and learns of each in proportion to how much better it does than its group
+(GRPO, Shao et al. 2024, https://arxiv.org/abs/2402.03300, one step a group), while a penalty holds its words near the
+warm start's; the reconstructor learns from the same texts.
 """
 
 from collections.abc import Callable
@@ -76,8 +76,8 @@ def vectors_of(reconstructor: Reconstructor, place: Place, tokens: jax.Array, ma
     return reconstruct(models.forward, place.site)(reconstructor, tokens, attention_mask=keep)
 
 
-def begun(model: Any, place: Place, n_steps: int, some: Contexts, x: jax.Array, cfg: Any, rng: Any) -> Speech:
-    """The warm start, on the texts of contexts."""
+def begun(model: Any, place: Place, some: Contexts, x: jax.Array, cfg: Any, rng: Any) -> Speech:
+    """The warm start, on the texts of contexts and their activations; `cfg` has the sizes."""
     tokens, mask = rows(place, some.texts)
     d = x.shape[1]
     first = Speech(model, Reconstructor(model, jnp.eye(d), jnp.zeros(d)))
@@ -87,16 +87,16 @@ def begun(model: Any, place: Place, n_steps: int, some: Contexts, x: jax.Array, 
         words = -(each * mask[:, START:]).sum() / mask[:, START:].sum()
         return words - reward(x, vectors_of(speech.reconstructor, place, tokens, mask)).mean()
 
-    step = _step(loss, optax.adam(optax.cosine_decay_schedule(cfg.learning_rate, n_steps)))
+    step = _step(loss, optax.adam(optax.cosine_decay_schedule(cfg.learning_rate, cfg.n_steps)))
     speech, state = first, step.init(first)
-    for _ in range(n_steps):
+    for _ in range(cfg.n_steps):
         at = rng.integers(len(x), size=cfg.batch_size)
         speech, state, _ = step.take(speech, state, tokens[at], mask[at], x[at])
     return speech
 
 
 def rewarded(
-    speech: Speech, place: Place, n_steps: int, x: jax.Array, cfg: Any, rng: Any, key: jax.Array
+    speech: Speech, place: Place, x: jax.Array, cfg: Any, rng: Any, key: jax.Array
 ) -> tuple[Speech, np.ndarray]:
     """The speech after steps by reward, and the mean reward of each."""
     begin = speech.verbaliser
@@ -112,7 +112,7 @@ def rewarded(
     step = _step(loss, optax.adam(cfg.learning_rate_reward))
     heard = jax.jit(partial(vectors_of, place=place))
     state, told = step.init(speech), []
-    for i in range(n_steps):
+    for i in range(cfg.n_steps_reward):
         at = np.repeat(rng.integers(len(x), size=cfg.batch_size // cfg.n_samples), cfg.n_samples)
         tokens, mask = said(speech.verbaliser, place, x[at], jax.random.fold_in(key, i))
         value = reward(x[at], heard(speech.reconstructor, tokens=tokens, mask=mask))

@@ -1,6 +1,6 @@
 """Natural-language autoencoders: a vector is put in the place of a token, words are written, and made a vector again.
 
-    text = verbaliser(.. v ..),   v' = W h_K(text) + b,   reward = -2 (1 - cos(v, v')),   FVE = 1 - E|v - v'|^2 / E|v - m|^2
+    text = verbaliser(.. v ..)    v' = W h_K(text) + b  reward = -2 (1 - cos(v, v'))  FVE = 1 - E|v - v'|^2 / E|v - m|^2
 
 h_K is what layer K of a language model, the reconstructor, holds at the end of the text: its first K + 1 layers are
 run. The reward is minus the squared distance of the two directions. "Natural language autoencoders", 2026. Caveat:
@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Num
 
 from interp_jax.core import Intervention, capture
 from interp_jax.interventions import at, replace
@@ -117,7 +117,7 @@ def reconstruct(f: Callable[..., Any], where: str) -> Callable[..., Float[Array,
     return g
 
 
-def reward(vectors: Float[Array, "*batch d"], reconstructed: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+def reward(vectors: Num[ArrayLike, "*batch d"], reconstructed: Num[ArrayLike, "*batch d"]) -> Float[Array, "*batch"]:
     """-2 (1 - cos): minus the squared distance of the directions, from -4 to 0.
 
     Example:
@@ -130,7 +130,7 @@ def reward(vectors: Float[Array, "*batch d"], reconstructed: Float[Array, "*batc
 
 
 def fve(
-    vectors: Float[Array, "batch d"], reconstructed: Float[Array, "batch d"], mean: Float[Array, " d"]
+    vectors: Num[ArrayLike, "batch d"], reconstructed: Num[ArrayLike, "batch d"], mean: Num[ArrayLike, " d"]
 ) -> Float[Array, ""]:
     """The fraction of the variance that is explained: 1 where all is the same, 0 of the mean, below 0 where worse.
 
@@ -148,14 +148,14 @@ def fve(
       >>> float(fve(x, 0.5 * x, jnp.zeros(2)))
       0.75
     """
-    x, y = vectors.astype(jnp.float32), reconstructed.astype(jnp.float32)
-    return 1 - ((x - y) ** 2).sum() / ((x - mean) ** 2).sum()
+    x, y, m = (jnp.asarray(values, jnp.float32) for values in (vectors, reconstructed, mean))
+    return 1 - ((x - y) ** 2).sum() / ((x - m) ** 2).sum()
 
 
 def _last(x: Array) -> Array:
     return x[..., -1, :]
 
 
-def _unit(x: Array) -> Array:
-    x = x.astype(jnp.float32)
+def _unit(x: Any) -> Array:
+    x = jnp.asarray(x, jnp.float32)
     return x / jnp.sqrt(jnp.maximum((x * x).sum(-1, keepdims=True), 1e-12))
