@@ -3,7 +3,7 @@
 An explanation says what texts of one class have. Token statistics propose words that tell the classes apart; a language
 model proposes whatever it sees in a few texts of each class, and says of each text whether it has that. An explanation
 is faithful to a process that labels texts if the process changes its mind as told when what the explanation names is
-deleted, and more than when other words are.
+deleted, further than it moves, either way, when as many other words are.
 """
 
 from collections import Counter, defaultdict
@@ -35,13 +35,12 @@ class Explanation(NamedTuple):
 
 
 class Check(NamedTuple):
-    """How far a process moves as told: under deletion of what is named, of others; the difference, its interval."""
+    """How far a process moves when words are deleted; it does as told where the whole interval is above 0."""
 
     n: int  # texts
-    named: float
-    others: float
-    difference: float
-    low: float
+    named: float  # as told, where the named words go
+    others: float  # either way, where as many others go
+    low: float  # the interval of the difference, 95 % over texts
     high: float
 
 
@@ -96,13 +95,10 @@ def present(explanations: Sequence[Explanation], texts: Texts) -> np.ndarray:
     return np.array([[float(bool(own & one.words)) for one in explanations] for own in words])
 
 
-def asked(
-    log_probs: Callable[[Sequence[str], Sequence[str]], np.ndarray], explanations: Sequence[Explanation], texts: Texts
-) -> np.ndarray:
-    """A language model's log odds that texts have properties, `[text explanation]`."""
+def asked(odds: Callable[[Sequence[str]], np.ndarray], explanations: Sequence[Explanation], texts: Texts) -> np.ndarray:
+    """How much rather a language model says Yes than No when it is asked for each property, `[text explanation]`."""
     prompts = [ASKED.format(text=text, property=one.text) for text in texts for one in explanations]
-    yes, no = np.asarray(log_probs(prompts, ("Yes", "No"))).T
-    return (yes - no).reshape(len(texts), len(explanations))
+    return odds(prompts).reshape(len(texts), len(explanations))
 
 
 def without(text: str, words: frozenset[str]) -> str:
@@ -135,10 +131,11 @@ def checked(process: Judge, texts: Texts, named: Sequence[frozenset[str]], towar
         others.append(without(text, frozenset(rng.choice(rest, n, replace=False).tolist() if rest else [])))
     before = process(texts)
     after = process([without(text, words) for text, words in zip(texts, named, strict=True)])
-    by_named, by_others = ((before - x) * np.sign(towards) for x in (after, process(others)))
+    by_named = (before - after) * np.sign(towards)
+    by_others = np.abs(before - process(others))
     each = by_named - by_others
     low = high = float(each.mean())
     if np.ptp(each) > 0:
-        found = bootstrap((each,), np.mean, method="percentile", rng=rng, n_resamples=1000)
-        low, high = found.confidence_interval
-    return Check(len(texts), *map(float, (by_named.mean(), by_others.mean(), each.mean(), low, high)))
+        told = bootstrap((each,), np.mean, method="percentile", rng=rng, n_resamples=1000)
+        low, high = map(float, told.confidence_interval)
+    return Check(len(texts), float(by_named.mean()), float(by_others.mean()), low, high)

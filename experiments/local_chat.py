@@ -58,6 +58,16 @@ def at_hand(model: Any, tokenizer: Any, n_tokens: int, temperature: float = 0.7)
     return Speaker(said, sample, log_probs)
 
 
+def odds(speaker: Speaker, prompts: Sequence[str], yes: str, no: str) -> np.ndarray:
+    """How much rather an answer begins with one word than with another, `[prompt]`: in nats, or 1, -1 and, where it
+    begins with neither, 0 of a speaker without log probabilities."""
+    if speaker.log_probs is not None:
+        told = np.asarray(speaker.log_probs(prompts, (yes, no)))
+        return told[:, 0] - told[:, 1]
+    answers = [speaker.ask(prompt).strip().lower() for prompt in prompts]
+    return np.array([float(one.startswith(yes.lower())) - one.startswith(no.lower()) for one in answers])
+
+
 def speaker(model: str, base_url: str, n_tokens: int) -> Speaker:
     """The model of this name behind an endpoint where one is given, or else the one that `models.load` finds."""
     if base_url:
