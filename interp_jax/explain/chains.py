@@ -1,4 +1,4 @@
-"""Chains of prompts as models that can partly be looked into: each step's answer is a value that can be read and replaced.
+"""Chains of prompts as models that can be looked into in part: each step's answer is a value to read and to replace.
 
 A step asks with what was given and with what earlier steps answered. Reading all answers is what `capture` is to a
 model, replacing one is what `intervene` is: a chain that says it rests on an answer, and goes on as before when that is
@@ -24,8 +24,8 @@ class Chain:
 
     Example:
       >>> from interp_jax.explain import Chain
-      >>> chain = Chain(("person",), {"city": "Where does {person} live?", "land": "In which land is {city}?"})
-      >>> known = {"Where does Ann live?": "Rome", "In which land is Rome?": "Italy", "In which land is Oslo?": "Norway"}
+      >>> chain = Chain(("person",), {"city": "Where does {person} live?", "land": "Where is {city}?"})
+      >>> known = {"Where does Ann live?": "Rome", "Where is Rome?": "Italy", "Where is Oslo?": "Norway"}
       >>> chain(known.__getitem__, {"person": "Ann"})
       {'city': 'Rome', 'land': 'Italy'}
       >>> chain(known.__getitem__, {"person": "Ann"}, {"city": "Oslo"})["land"]
@@ -62,9 +62,10 @@ class Chain:
         """
         if set(given) != set(self.given):
             raise ValueError(f"Chain: given {sorted(given)}, wanted {sorted(self.given)}")
-        if unknown := set(replaced or {}) - set(self.steps):
+        known = replaced or {}
+        if unknown := set(known) - set(self.steps):
             raise ValueError(f"Chain: no step {sorted(unknown)} to replace; it has {', '.join(self.steps)}")
         values: dict[str, str] = {}
         for name, prompt in self.steps.items():
-            values[name] = (replaced or {}).get(name) or ask(prompt.format(**given, **values))
+            values[name] = known[name] if name in known else ask(prompt.format(**given, **values))
         return values

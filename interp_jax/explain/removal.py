@@ -2,10 +2,10 @@
 
     removal = |s(x) - s(x without the named parts)| - mean over draws of |s(x) - s(x without as many other parts)|
 
-s: how strongly the answer is given, such as its log probability; parts: words of a prompt, steps of a thought, passages
-that were retrieved. It is above 0 where the named parts decide more than others do. After the erasure tests of DeYoung
-et al. 2020, "ERASER", https://arxiv.org/abs/1911.03429, with other parts as the control. Caveat: where two parts say the
-same, taking one of them away changes nothing, though the answer rests on it.
+s: how strongly the answer is given, such as its log probability; parts: words of a prompt, steps of a thought,
+passages that were retrieved. It is above 0 where the named parts decide more than others do. After the erasure tests of
+DeYoung et al. 2020, "ERASER", https://arxiv.org/abs/1911.03429, with other parts as the control. Caveat: where two
+parts say the same, taking one of them away changes nothing, though the answer rests on it.
 """
 
 from collections.abc import Callable, Collection, Sequence
