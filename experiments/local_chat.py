@@ -58,14 +58,19 @@ def at_hand(model: Any, tokenizer: Any, n_tokens: int, temperature: float = 0.7)
     return Speaker(said, sample, log_probs)
 
 
-def odds(speaker: Speaker, prompts: Sequence[str], yes: str, no: str) -> np.ndarray:
-    """How much rather an answer begins with one word than with another, `[prompt]`: in nats, or 1, -1 and, where it
-    begins with neither, 0 of a speaker without log probabilities."""
+def chances(speaker: Speaker, prompts: Sequence[str], options: Sequence[str]) -> np.ndarray:
+    """How likely an answer begins with each option, `[prompt option]`: in nats; of a speaker without log probabilities
+    1 where its answer does and 0 where not."""
     if speaker.log_probs is not None:
-        told = np.asarray(speaker.log_probs(prompts, (yes, no)))
-        return told[:, 0] - told[:, 1]
+        return np.asarray(speaker.log_probs(prompts, options))
     answers = [speaker.ask(prompt).strip().lower() for prompt in prompts]
-    return np.array([float(one.startswith(yes.lower())) - one.startswith(no.lower()) for one in answers])
+    return np.array([[float(answer.startswith(one.lower())) for one in options] for answer in answers])
+
+
+def odds(speaker: Speaker, prompts: Sequence[str], yes: str, no: str) -> np.ndarray:
+    """How much rather an answer begins with one word than with another, `[prompt]`."""
+    told = chances(speaker, prompts, (yes, no))
+    return told[:, 0] - told[:, 1]
 
 
 def speaker(model: str, base_url: str, n_tokens: int) -> Speaker:

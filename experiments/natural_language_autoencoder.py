@@ -4,8 +4,8 @@ A verbaliser takes an activation of the microworld in the place of one token and
 the activation of the text ("Natural language autoencoders", 2026): the fraction of variance explained (FVE) is what the
 words keep of its direction. Both are trained on texts of contexts, then by reward, -2 (1 - cos). Each context has
 planted facts (who, where, with what, ...), so what a text states can be checked: a stated fact that the context does
-not have is a confabulation. Beside them: the true text as the upper bound, its last word alone, the text of another
-activation, and a linear probe that is told how many facts there are.
+not have is a confabulation. Beside them: the true text as the upper bound, the same with each fact exchanged for
+another, its last word alone, the text of another activation, and a linear probe that is told how many facts there are.
 
     python experiments/natural_language_autoencoder.py [--model microworld-narrow] [--out DIR]
 
@@ -15,6 +15,7 @@ Six minutes on two cores. Contexts that are measured hold out combinations of wo
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+import random
 from typing import Any
 
 import jax
@@ -91,7 +92,7 @@ def study(cfg: Autoencoder, model: Any, seed: int, begin: Any) -> dict:
     begin("reward")
     tuned, told = verbalisers.rewarded(warm, place, x, cfg, rng, key)
     found: dict[str, Any] = {"reward": told}
-    true = [set(facts) for facts in test.facts]
+    true = test.facts
 
     def tell(name: str, speech: verbalisers.Speech, tokens: jax.Array, mask: jax.Array) -> jax.Array:
         """Puts down how texts do, and gives the reward of each."""
@@ -120,6 +121,8 @@ def study(cfg: Autoencoder, model: Any, seed: int, begin: Any) -> dict:
         tell(f"{stage}, best of {cfg.n_samples}", speech, tokens, mask)
     begin("bounds")
     tell("the true text", warm, *verbalisers.rows(place, test.texts))
+    wrong = [contexts.exchanged(text, WORLD, random.Random(f"{seed} {i}")) for i, text in enumerate(test.texts)]
+    tell("with other facts", warm, *verbalisers.rows(place, wrong))
     tell("its last word", warm, *verbalisers.rows(place, [text[-3:] for text in test.texts]))
     found["probe"] = {"FVE": np.nan, **contexts.judged(probe(cfg, x, y, train.facts, true), true)}
     return found

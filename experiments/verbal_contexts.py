@@ -76,6 +76,14 @@ def padded(rows: Sequence[Sequence[int]], width: int = 0, left: bool = True) -> 
     return tokens, mask
 
 
+def exchanged(text: Sequence[int], world: World, rng: random.Random) -> list[int]:
+    """A text with each fact exchanged for a wrong one of its kind; the last word, which is after `;`, stays."""
+    words = [world.vocabulary[token] for token in text]
+    other = {word: rng.choice([w for w in KINDS[KIND_OF[word]][0] if w not in words]) for word in sorted(facts(words))}
+    end = words.index(";")
+    return [world.token_id[other.get(word, word) if i < end else word] for i, word in enumerate(words)]
+
+
 def judged(said: Sequence[set[str]], true: Sequence[set[str]], kind: str | None = None) -> dict[str, float]:
     """How many facts texts state, the share of these that their contexts have, and of the contexts' that are said."""
     pairs = list(zip(said, true, strict=True))

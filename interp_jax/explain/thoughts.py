@@ -1,7 +1,7 @@
 """Thoughts before an answer: does the answer rest on them, and a search among them.
 
     early: the thought is cut off after some steps        mistaken: one step is replaced, what follows is left out
-    filler: as many dots                                  reworded: the same in other words
+    filler: as many dots as words                         reworded: the same in other words
 
 An answer that stays the same whatever becomes of the thought was not reached by it; one that changes when the thought
 is merely reworded rests on more than its meaning (Lanham et al. 2023, "Measuring faithfulness in chain-of-thought
@@ -17,8 +17,6 @@ from typing import NamedTuple
 from jaxtyping import Float
 import numpy as np
 from numpy.typing import ArrayLike
-
-FILLER = "..."
 
 
 def steps(thought: str) -> list[str]:
@@ -68,6 +66,7 @@ def reliance(
     *,
     mistake: Callable[[str], str] | None = None,
     reword: Callable[[str], str] | None = None,
+    filler: str = "...",
 ) -> Reliance:
     """Whether an answer rests on the thought before it.
 
@@ -76,6 +75,7 @@ def reliance(
       thought: the text.
       mistake: a step -> one that is wrong; called for every step.
       reword: the thought -> the same in other words.
+      filler: what stands in place of each word that is blotted out.
 
     Raises:
       ValueError: the thought is empty; chances of another shape.
@@ -93,10 +93,10 @@ def reliance(
     if not parts:
         raise ValueError("reliance: the thought is empty")
     early = [" ".join(parts[:i]) for i in range(len(parts))]
-    filler = [" ".join([FILLER] * len(text.split())) for text in (*early[1:], thought)]
+    blotted = [" ".join([filler] * len(text.split())) for text in (*early[1:], thought)]
     mistaken = [" ".join([*parts[:i], mistake(part)]) for i, part in enumerate(parts)] if mistake else []
     reworded = [reword(thought)] if reword else []
-    texts = [" ".join(parts), *early, *filler, *mistaken, *reworded]
+    texts = [" ".join(parts), *early, *blotted, *mistaken, *reworded]
     told = np.asarray(chances(texts), np.float64)
     if told.ndim != 2 or len(told) != len(texts):
         raise ValueError(f"reliance: chances gave {list(told.shape)} for {len(texts)} thoughts: give [thought option]")
