@@ -65,7 +65,9 @@ def reviews(cfg: Any, seed: int, speaker: local_chat.Speaker | None) -> Source:
         return Source(train, test, bag(others).decision_function)
 
     def process(texts: explaining.Texts) -> np.ndarray:
-        return local_chat.odds(speaker, [REVIEW.format(text) for text in texts], "positive", "negative")
+        return local_chat.odds(
+            speaker, [REVIEW.format(text) for text in texts], "positive", "negative", "The review is"
+        )
 
     return Source(train, test, process)
 

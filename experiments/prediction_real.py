@@ -63,7 +63,7 @@ def words(speaker: Speaker, rng: random.Random, n: int) -> Told:
         review = " ".join(parts)
 
         def strength(texts: Sequence[str]) -> np.ndarray:
-            return odds(speaker, [REVIEW.format(text) for text in texts], "positive", "negative")
+            return odds(speaker, [REVIEW.format(text) for text in texts], "positive", "negative", "The review is")
 
         take = partial(removal, strength, parts, n_draws=4, seed=rng.randrange(1 << 30))
         told.faithful.append(take([3, 8]).score)
@@ -100,7 +100,7 @@ def passages(speaker: Speaker, rng: random.Random, n: int) -> Told:
         rng.shuffle(parts)
 
         def said(texts: Sequence[str], person: str = person) -> np.ndarray:
-            return chances(speaker, [GROUNDED.format(text, person) for text in texts], jobs)
+            return chances(speaker, [GROUNDED.format(text, person) for text in texts], jobs, f"{person} works as a")
 
         answer = int(said([" ".join(parts)])[0].argmax())
 
@@ -152,7 +152,8 @@ def thinking(speaker: Speaker, rng: random.Random, n: int) -> Told:
         story = form.format(name, a, b, name)
 
         def said(some: Sequence[str], story: str = story) -> np.ndarray:
-            return chances(speaker, [SUM.format(story, f"Reasoning: {text}" if text else "") for text in some], DIGITS)
+            prompts = [SUM.format(story, f"Reasoning: {text}" if text else "") for text in some]
+            return chances(speaker, prompts, DIGITS, "The answer is")
 
         def mistake(step: str) -> str:
             return re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), step)

@@ -113,8 +113,22 @@ def test_a_grounded_speaker_without_log_probs(experiment) -> None:
     for kind, beside in (("passages", "follows a changed passage"), ("chains", "follows the replaced answer")):
         told = real.KINDS[kind](speaker, random.Random(0), 5)
         assert min(told.faithful) > max(told.unfaithful) and told.beside[beside] == 1
-    with pytest.raises(ValueError, match="begin with the same token"):
-        from interp_jax import models
 
-        model, tokenizer = models.load("microworld-chat")
-        chat.at_hand(model, tokenizer, 4).log_probs(["hello"], ["yes", "yes"])
+
+def test_chances_of_options(experiment) -> None:
+    """Of the first token in which they differ, whatever else is asked at the same time; words where there are none."""
+    from interp_jax import models
+
+    chat = experiment("local_chat")
+    model, tokenizer = models.load("microworld-chat", dtype="float32")
+    speaker = chat.at_hand(model, tokenizer, 4)
+    prompts = ["what is the capital of France ?", "hello"]
+    told = chat.chances(speaker, prompts, ("Paris", "Rome"), "it is")
+    text = tokenizer.render([{"role": "user", "content": prompts[0]}]) + "it is"
+    logits = models.forward(model, tokenizer.to_tokens(text, bos=False))[-1]
+    ids = [tokenizer.token_id(word) for word in ("Paris", "Rome")]
+    np.testing.assert_allclose(told[0, 0] - told[0, 1], logits[ids[0]] - logits[ids[1]], atol=1e-4)
+    with pytest.raises(ValueError, match="begin with the same token"):
+        chat.chances(speaker, prompts, ("Paris", "Paris"))
+    plain = chat.Speaker(lambda prompt: "Not Rome, but Paris." if "?" in prompt else "", lambda prompt, seed: "", None)
+    assert chat.chances(plain, prompts, ("Paris", "Rome"), "it is").tolist() == [[0, 1], [0, 0]]
