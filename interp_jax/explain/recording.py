@@ -33,8 +33,8 @@ Effects = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """How much is kept of a unit."""
+class Kept:
+    """How much is kept: of a unit, `n_held` of all."""
 
     window: int
     n_top: int
@@ -55,7 +55,7 @@ class _Site:
     def n_waiting(self) -> int:
         return sum(len(values) for _, _, values in self.waiting)
 
-    def gather(self, tokens: np.ndarray, contexts: np.ndarray, kept: _Kept) -> None:
+    def gather(self, tokens: np.ndarray, contexts: np.ndarray, kept: Kept) -> None:
         """Adds what waits to what is known."""
         if not self.waiting:
             return
@@ -131,7 +131,7 @@ def record(
     def g(model: Any, tokens: Any, *, mask: Any = None, skip: Any = ()) -> dict[str, Records]:
         tokens, real, counts = _corpus(tokens, mask, skip, dictionaries)
         options = attending("record", f, real)
-        kept = _Kept(min(window, tokens.shape[1]), n_top, n_sampled, n_held, seed)
+        kept = Kept(min(window, tokens.shape[1]), n_top, n_sampled, n_held, seed)
         size = min(batch_size, len(tokens))
         struct = jax.ShapeDtypeStruct((size, tokens.shape[1]), jnp.int32)
         shapes = [x.shape[:-1] for x in jax.eval_shape(run, model, struct, options(real[:size]), counts[:size])]
@@ -200,6 +200,20 @@ def _contexts(tokens: np.ndarray) -> np.ndarray:
             out *= np.uint64(0x100000001B3)
             out[:, back:] += tokens[:, : tokens.shape[1] - back].astype(np.uint64) + np.uint64(1)
     return out.reshape(-1)
+
+
+def of_firings(
+    name: str,
+    shape: tuple[int, ...],
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    fired: tuple[np.ndarray, np.ndarray, np.ndarray],
+    kept: Kept,
+) -> Records:
+    """Records of firings that are known already: units, places and values, sorted by unit and then by place."""
+    site = _Site(Tally.none(math.prod(shape), kept.window), Held.none(mask, kept.n_held, kept.seed), [fired])
+    site.gather(tokens, _contexts(tokens), kept)
+    return _records({name: shape}, [site], (None,), tokens, mask, None)[name]
 
 
 def _records(
