@@ -44,7 +44,7 @@ class Kept:
 
 
 @dataclass
-class _Site:
+class Site:
     """What has been gathered at one site, and the firings that wait to be."""
 
     tally: Tally
@@ -139,7 +139,7 @@ def record(
         begun = Unfinished(folder, (names, kept), (model, dictionaries, tokens, counts))
         nothing = [(Tally.none(math.prod(shape), kept.window), Held.none(counts, n_held, seed)) for shape in shapes]
         at, parts = begun.load(nothing)
-        sites, contexts = [_Site(*part) for part in parts], _contexts(tokens)
+        sites, contexts = [Site(*part) for part in parts], _contexts(tokens)
         saved = time.monotonic()
         for start, rows, here in _batches(counts, size, at, tokens.shape[1], shown):
             found = run(model, jnp.asarray(tokens[rows]), options(real[rows]), jnp.asarray(here))
@@ -211,14 +211,14 @@ def of_firings(
     kept: Kept,
 ) -> Records:
     """Records of firings that are known already: units, places and values, sorted by unit and then by place."""
-    site = _Site(Tally.none(math.prod(shape), kept.window), Held.none(mask, kept.n_held, kept.seed), [fired])
+    site = Site(Tally.none(math.prod(shape), kept.window), Held.none(mask, kept.n_held, kept.seed), [fired])
     site.gather(tokens, _contexts(tokens), kept)
     return _records({name: shape}, [site], (None,), tokens, mask, None)[name]
 
 
 def _records(
     shapes: Mapping[str, tuple[int, ...]],
-    sites: list[_Site],
+    sites: list[Site],
     dictionaries: tuple[Any, ...],
     tokens: np.ndarray,
     counts: np.ndarray,
