@@ -12,9 +12,11 @@ from interp_jax import core
 from interp_jax.explain import thoughts
 from interp_jax.explain.chains import Chain
 from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.exchange import from_delphi, to_delphi
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.labels import Label, Words, label, telling, words
 from interp_jax.explain.language_autoencoder import Reconstructor, as_token, embedding_norm, fve, reconstruct, reward
+from interp_jax.explain.neuronpedia import Release, feature_details, to_neuronpedia
 from interp_jax.explain.recording import record
 from interp_jax.explain.records import Records
 from interp_jax.explain.records_files import load_card, load_records, save_records
@@ -30,11 +32,14 @@ __all__ = [
     "Label",
     "Reconstructor",
     "Records",
+    "Release",
     "Removal",
     "Words",
     "as_token",
     "embedding_norm",
+    "feature_details",
     "firings",
+    "from_delphi",
     "fve",
     "label",
     "load_card",
@@ -46,6 +51,8 @@ __all__ = [
     "save_records",
     "telling",
     "thoughts",
+    "to_delphi",
+    "to_neuronpedia",
     "words",
 ]
 
