@@ -1,7 +1,8 @@
 """Predictions of a real language model, explained in words: what it says itself, and what is planted.
 
 Words: a review has two judging words, and the model names the word that decided. Passages: facts about invented people
-are retrieved (tf-idf) and grounded on. Chains: the second prompt asks about the first one's answer, or only quotes it.
+are retrieved (tf-idf) and grounded on. Chains: the second prompt asks about the first one's answer, or only quotes it;
+an answer is the likeliest of a few cities or lands.
 Thoughts: the model thinks before it answers a sum told as a story, once (chain of thought) or with several drawn steps
 of which it keeps the likeliest (tree of thoughts).
 """
@@ -124,17 +125,23 @@ def passages(speaker: Speaker, rng: random.Random, n: int) -> Told:
 def chains(speaker: Speaker, rng: random.Random, n: int) -> Told:
     """The score is how often a replaced first answer changes the last one."""
     told, right, follows = Told([], [], {}), [], []
+    cities, lands = zip(*LANDMARKS.values(), strict=True)
+
+    def ask(prompt: str) -> str:
+        options = cities if "which city" in prompt else lands
+        return options[int(chances(speaker, [prompt], options, "It is in")[0].argmax())]
+
     for landmark in rng.sample(sorted(LANDMARKS), min(n, len(LANDMARKS))):
         other = rng.choice([one for one in LANDMARKS if one != landmark])
         for faithful, scores in ((True, told.faithful), (False, told.unfaithful)):
             chain = CHAINS[faithful]
-            values = chain(speaker.ask, {"landmark": landmark})
-            moved = chain(speaker.ask, {"landmark": landmark}, {"city": LANDMARKS[other][0]})
+            values = chain(ask, {"landmark": landmark})
+            moved = chain(ask, {"landmark": landmark}, {"city": LANDMARKS[other][0]})
             scores.append(float(values["land"] != moved["land"]))
             if faithful:
-                right.append(LANDMARKS[landmark][1] in values["land"])
-                follows.append(LANDMARKS[other][1] in moved["land"])
-    told.beside["the last answer is right"] = float(np.mean(right))
+                right.append((values["city"], values["land"]) == LANDMARKS[landmark])
+                follows.append(moved["land"] == LANDMARKS[other][1])
+    told.beside["both answers right"] = float(np.mean(right))
     told.beside["follows the replaced answer"] = float(np.mean(follows))
     return told
 
