@@ -1,7 +1,58 @@
 """Explaining units, features and neurons, in words: where they fire, what that is about, and whether the words hold."""
 
+from interp_jax.explain import judges, scores, simulators
+from interp_jax.explain.ablation import ablation
+from interp_jax.explain.asking import Cost, Question, ask, cost
+from interp_jax.explain.estimates import Score
+from interp_jax.explain.examples import Examples, levels, marked
 from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.explainers import by_activations, by_contrast, by_marks
+from interp_jax.explain.explanations import Explanation, load_explanations, save_explanation
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.labels import Label, Words, label, telling, words
+from interp_jax.explain.methods import Explained, Method, TooFew, by_model, cost_of, explain_units, offline
+from interp_jax.explain.revision import revise, revised, sentences
+from interp_jax.explain.scores import Scored
+from interp_jax.explain.token_statistics import TokenStatistics, by_statistics
 
-__all__ = ["Excerpt", "Firings", "Label", "Words", "firings", "label", "telling", "words"]
+__all__ = [
+    "Cost",
+    "Examples",
+    "Excerpt",
+    "Explained",
+    "Explanation",
+    "Firings",
+    "Label",
+    "Method",
+    "Question",
+    "Score",
+    "Scored",
+    "TokenStatistics",
+    "TooFew",
+    "Words",
+    "ablation",
+    "ask",
+    "by_activations",
+    "by_contrast",
+    "by_marks",
+    "by_model",
+    "by_statistics",
+    "cost",
+    "cost_of",
+    "explain_units",
+    "firings",
+    "judges",
+    "label",
+    "levels",
+    "load_explanations",
+    "marked",
+    "offline",
+    "revise",
+    "revised",
+    "save_explanation",
+    "scores",
+    "sentences",
+    "simulators",
+    "telling",
+    "words",
+]

@@ -85,7 +85,9 @@ def ask(chat: Chat | None, question: Question[T], *, what: str = "asking", shown
             assert chat is not None
             got = chat(some)
             if len(got) != len(some):
-                raise ValueError(f"{what}: the chat model gave {len(got)} replies to {len(some)} requests; give each one")
+                raise ValueError(
+                    f"{what}: the chat model gave {len(got)} replies to {len(some)} requests; give each one"
+                )
             replies += got
     return question.read(replies)
 

@@ -2,8 +2,8 @@
 
     interval: the 2.5th and 97.5th percentile of the score over 1,000 draws of as many texts, with replacement
 
-Texts are drawn, not tokens, since tokens of one text are alike; and those that should be active apart from the others, as
-they were chosen. A score of two classes is of what was judged, and what could not be judged is counted beside it.
+Texts are drawn, not tokens, since tokens of one text are alike; and those that should be active apart from the others,
+as they were chosen. A score of two classes is of what was judged; what could not be judged is counted beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def correlation(simulated: Sequence[np.ndarray], real: Sequence[np.ndarray], str
     for x, y in rows:
         u, v = (x - mean_x) / scale_x, (y - mean_y) / scale_y
         sums.append((len(u), u.sum(), v.sum(), u @ u, v @ v, u @ v))
-    return _of_sums(np.array(sums), _pearson, strata)
+    return of_sums(np.array(sums), _pearson, strata)
 
 
 def balanced_accuracy(said: np.ndarray, active: np.ndarray) -> Score | None:
@@ -120,10 +120,10 @@ def _of_two_classes(said: np.ndarray, active: np.ndarray, statistic: Callable[..
     if not active.any() or active.all():
         return None
     counts = np.stack([active & said, active & ~said, ~active & said, ~active & ~said], axis=1)
-    return _of_sums(counts.astype(np.float64), statistic, active.astype(int).tolist())
+    return of_sums(counts.astype(np.float64), statistic, active.astype(int).tolist())
 
 
-def _of_sums(sums: np.ndarray, statistic: Callable[..., np.ndarray], strata: Sequence[int]) -> Score:
+def of_sums(sums: np.ndarray, statistic: Callable[..., np.ndarray], strata: Sequence[int]) -> Score:
     """A statistic of sums over texts, `[text number]`, and of sums over texts drawn anew within each stratum."""
     kinds = np.asarray(strata)
     drawn = np.zeros((N_DRAWS, sums.shape[1]))
@@ -131,7 +131,7 @@ def _of_sums(sums: np.ndarray, statistic: Callable[..., np.ndarray], strata: Seq
         of_kind = sums[kinds == kind]
         drawn += _draws(len(of_kind), int(kind)) @ of_kind
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may have a statistic that is not defined
-        return Score(float(statistic(sums.sum(0))), *_interval(statistic(drawn)))
+        return Score(float(statistic(sums.sum(0)[None])[0]), *_interval(statistic(drawn)))
 
 
 def _draws(n: int, seed: int) -> np.ndarray:

@@ -11,7 +11,8 @@
     embedding    is the explanation nearer to texts on which the unit fires? area of the cosine
                  Paulo et al. 2024, https://arxiv.org/abs/2410.13928; Paulo and Belrose 2025 (intruders)
 
-What could not be judged is left out and counted. Where there is nothing to judge, or a score is not defined, it is absent.
+What could not be judged is left out and counted. A score that is not defined, as where there is nothing to judge, is
+absent.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,7 +47,7 @@ class Scored:
 
 
 def simulation(simulate: Simulator, examples: Examples, n_strongest: int = N_STRONGEST) -> Question[Scored]:
-    """`simulation` over the strongest texts of the test and all random ones, and `simulation_random` over these alone."""
+    """`simulation`, over the strongest texts of the test and all random ones; `simulation_random`, over these alone."""
     top = strongest(examples.test)[:n_strongest]
     shown = (*top, *examples.random)
     strata = [0] * len(top) + [1] * len(examples.random)

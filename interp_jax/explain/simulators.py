@@ -5,9 +5,9 @@
     as_written     the model writes the levels, and the expected number at each that it wrote is taken
     one_by_one     the model is asked for the level of each token by itself
 
-Bills et al. 2023: https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html. Caveats: the first needs
-log probabilities of a text that the model has not written, which few endpoints give (`io.chat.Request.answer`); a level of
-10 is one token for some tokenizers and two for others, for which `most=9` is the right scale.
+Bills et al. 2023: https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html. Caveats: the first
+needs log probabilities of a text that the model has not written, which few endpoints give (`io.chat.Request.answer`); a
+level of 10 is one token for some tokenizers and two for others, for which `most=9` is the right scale.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ from interp_jax.io.chat import Reply, Request, says
 
 Texts = Sequence[tuple[str, ...]]  # of tokens
 Simulated = list[np.ndarray | None]
-# A text's levels, float `[token]` from 0 to 10, nan at tokens of which nothing usable was said; None for a text of which
-# nothing was.
+# Of each text its levels, float `[token]` from 0 to 10, nan at tokens of which nothing usable was said; None where
+# nothing was said of the whole text.
 Simulator = Callable[[Texts], Question[Simulated]]
 TOP = 20  # likeliest tokens that are asked for: endpoints give no more
 UNKNOWN = "unknown"

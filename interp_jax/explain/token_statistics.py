@@ -1,8 +1,8 @@
 """An explanation without a language model: the words on which a unit fires, or before or after which, and how strongly.
 
-It is the honest baseline of all others, and what is done offline: a text, and a simulator that does what the text says.
-Caveat: it knows words and their neighbours. A unit that is about the context is described by the words that are commonest
-there, and its scores say so.
+It is the honest baseline of all others, and what is done offline: a text, and a simulator that does what it says.
+Caveat: it knows words and their neighbours. A unit that is about the context is described by the words that are
+commonest there, and its scores say so.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,8 @@ def by_statistics(examples: Examples) -> Question[TokenStatistics | None]:
       >>> from interp_jax import explain
       >>> fires = explain.Excerpt((" the", " old", " cat"), (0.0, 0.0, 2.0), 2)
       >>> silent = explain.Excerpt((" a", " dog", " ran", " to", " me"), (0.0,) * 5, 0)
-      >>> found = explain.ask(None, explain.by_statistics(explain.Examples((fires,) * 9, (), (), background=(silent,) * 9)))
+      >>> examples = explain.Examples((fires,) * 9, (), (), background=(silent,) * 9)
+      >>> found = explain.ask(None, explain.by_statistics(examples))
       >>> str(found), found.simulate([(" my", " cat")]).read(())[0].tolist()
       ('on: cat 10', [0.0, 10.0])
     """
