@@ -4,20 +4,20 @@ from interp_jax.explain import judges, scores, simulators
 from interp_jax.explain.ablation import ablation
 from interp_jax.explain.asking import Cost, Question, ask, cost
 from interp_jax.explain.estimates import Score
-from interp_jax.explain.examples import Examples, levels, marked
+from interp_jax.explain.evidence import Evidence, TooFew, gather, hard, levels, marked
 from interp_jax.explain.excerpts import Excerpt
 from interp_jax.explain.explainers import by_activations, by_contrast, by_marks
 from interp_jax.explain.explanations import Explanation, load_explanations, save_explanation
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.labels import Label, Words, label, telling, words
-from interp_jax.explain.methods import Explained, Method, TooFew, by_model, cost_of, explain_units, offline
+from interp_jax.explain.methods import Explained, Method, by_model, cost_of, explain_units, offline
 from interp_jax.explain.revision import revise, revised, sentences
 from interp_jax.explain.scores import Scored
 from interp_jax.explain.token_statistics import TokenStatistics, by_statistics
 
 __all__ = [
     "Cost",
-    "Examples",
+    "Evidence",
     "Excerpt",
     "Explained",
     "Explanation",
@@ -41,6 +41,8 @@ __all__ = [
     "cost_of",
     "explain_units",
     "firings",
+    "gather",
+    "hard",
     "judges",
     "label",
     "levels",

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 from interp_jax.explain.answers import explanation
 from interp_jax.explain.asking import Question
-from interp_jax.explain.examples import Examples, levels, marked, on_one_line, strong
+from interp_jax.explain.evidence import Evidence, levels, marked, on_one_line, strong
 from interp_jax.explain.excerpts import Excerpt
 from interp_jax.io.chat import says
 
-Explainer = Callable[[Examples], Question[str | None]]
+Explainer = Callable[[Evidence], Question[str | None]]
 N_STRONGEST = 5  # texts that are shown with a level at each token
 SPARSE = 0.2  # where fewer tokens fire, they are listed a second time without the others
 MARK = "Explanation:"
@@ -46,17 +46,17 @@ _SHOT_MARKS = (
 )
 
 
-def by_activations(examples: Examples, n: int = N_STRONGEST) -> Question[str | None]:
+def by_activations(evidence: Evidence, n: int = N_STRONGEST) -> Question[str | None]:
     """Shows the `n` strongest texts as lists of tokens and levels; where few tokens fire, once more without zeros.
 
     Example:
       >>> from interp_jax import explain
       >>> one = explain.Excerpt((" a", " cat"), (0.0, 2.0), 1)
-      >>> question = explain.by_activations(explain.Examples((one,), (one,), ()))
+      >>> question = explain.by_activations(explain.Evidence((one,), (one,), ()))
       >>> print(question.requests[0].messages[-1]["content"].splitlines()[-3:])
       [' cat\\t10', '</example>', 'Explanation:']
     """
-    shown, maximum = examples.strongest[:n], examples.maximum
+    shown, maximum = evidence.strongest[:n], evidence.maximum
     parts = ["Unit 2", *(_table(one, maximum) for one in shown)]
     values = [value for one in shown for value in levels(one.values, maximum)]
     if sum(value > 0 for value in values) < SPARSE * len(values):
@@ -64,21 +64,21 @@ def by_activations(examples: Examples, n: int = N_STRONGEST) -> Question[str | N
     return _explained(f"{_TASK}\n\n{_LEVELS}", _SHOT_LEVELS, "\n".join(parts))
 
 
-def by_marks(examples: Examples) -> Question[str | None]:
+def by_marks(evidence: Evidence) -> Question[str | None]:
     """Shows all texts that explain, with their strong tokens between marks and the levels of these."""
-    return _explained(f"{_TASK}\n\n{_MARKS}", _SHOT_MARKS, "Unit 2\n" + _list(examples.train, examples.maximum))
+    return _explained(f"{_TASK}\n\n{_MARKS}", _SHOT_MARKS, "Unit 2\n" + _list(evidence.train, evidence.maximum))
 
 
-def by_contrast(examples: Examples) -> Question[str | None]:
+def by_contrast(evidence: Evidence) -> Question[str | None]:
     """Shows those, and hard texts on which the unit does not fire; without any such it is `by_marks`."""
-    if not examples.hard:
-        return by_marks(examples)
+    if not evidence.hard:
+        return by_marks(evidence)
     told = (
         f"{_TASK}\n\n{_MARKS} After them stand counterexamples, to which the unit does not react at all, though they "
         "are like the others: what you say must not be true of them."
     )
-    quiet = "\n".join(f"Counterexample {i}: {_text(one)}" for i, one in enumerate(examples.hard, 1))
-    return _explained(told, _SHOT_MARKS, f"Unit 2\n{_list(examples.train, examples.maximum)}\n{quiet}")
+    quiet = "\n".join(f"Counterexample {i}: {_text(one)}" for i, one in enumerate(evidence.hard, 1))
+    return _explained(told, _SHOT_MARKS, f"Unit 2\n{_list(evidence.train, evidence.maximum)}\n{quiet}")
 
 
 def _explained(system: str, shot: tuple[str, str], shown: str) -> Question[str | None]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from interp_jax.explain.answers import entries
 from interp_jax.explain.asking import Question, together
-from interp_jax.explain.examples import MOST, marked, on_one_line
+from interp_jax.explain.evidence import MOST, marked, on_one_line
 from interp_jax.explain.simulators import Simulated, Simulator
 from interp_jax.io.chat import Reply, says
 

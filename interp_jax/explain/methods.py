@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from interp_jax.explain import judges, scores, simulators
 from interp_jax.explain.asking import Cost, Question, ask, cost, known, together
-from interp_jax.explain.examples import Examples
+from interp_jax.explain.evidence import Evidence, TooFew
 from interp_jax.explain.explainers import by_activations, by_contrast, by_marks
 from interp_jax.explain.explanations import Explanation, load_explanations, save_explanation
 from interp_jax.explain.scores import Scored
@@ -30,11 +30,7 @@ _LIKELY = (
     "words of a kind, which stand before or after something that is said about them"  # as long as explanations are
 )
 
-Scorer = Callable[[Any, Examples], Question[Scored]]
-
-
-class TooFew(ValueError):
-    """There are too few texts on which a unit fires to explain it by; it is skipped."""
+Scorer = Callable[[Any, Evidence], Question[Scored]]
 
 
 class Method(NamedTuple):
@@ -47,7 +43,7 @@ class Method(NamedTuple):
     """
 
     name: str
-    explain: Callable[[Examples], Question[Any]]
+    explain: Callable[[Evidence], Question[Any]]
     scorers: Mapping[str, Scorer]
 
 
@@ -74,9 +70,9 @@ def offline(wanted: Sequence[str] = OFFLINE) -> Method:
     """
     _check(wanted, OFFLINE, "without a language model")
     made: dict[str, Scorer] = {
-        "simulation": lambda found, examples: scores.simulation(found.simulate, examples),
-        "detection": lambda found, examples: scores.detection(judges.by_simulator(found.simulate), examples),
-        "fuzzing": lambda found, examples: scores.fuzzing(judges.by_simulator(found.simulate), examples),
+        "simulation": lambda found, evidence: scores.simulation(found.simulate, evidence),
+        "detection": lambda found, evidence: scores.detection(judges.by_simulator(found.simulate), evidence),
+        "fuzzing": lambda found, evidence: scores.fuzzing(judges.by_simulator(found.simulate), evidence),
     }
     return Method("statistics", by_statistics, {name: made[name] for name in wanted})
 
@@ -108,12 +104,12 @@ def by_model(
         raise ValueError('by_model: the score "embedding" needs embed=, a function from texts to their vectors')
     simulate: Any = SIMULATORS[simulator]
     made: dict[str, Scorer] = {
-        "simulation": lambda text, examples: scores.simulation(simulate(text, most=most), examples),
-        "detection": lambda text, examples: scores.detection(judges.by_chat(text), examples),
-        "fuzzing": lambda text, examples: scores.fuzzing(judges.by_chat(text), examples),
-        "intruder": lambda text, examples: scores.intruder(examples),
+        "simulation": lambda text, evidence: scores.simulation(simulate(text, most=most), evidence),
+        "detection": lambda text, evidence: scores.detection(judges.by_chat(text), evidence),
+        "fuzzing": lambda text, evidence: scores.fuzzing(judges.by_chat(text), evidence),
+        "intruder": lambda text, evidence: scores.intruder(evidence),
         "surprisal": scores.surprisal,
-        "embedding": lambda text, examples: known(scores.embedding(embed, text, examples)),  # type: ignore[arg-type]
+        "embedding": lambda text, evidence: known(scores.embedding(embed, text, evidence)),  # type: ignore[arg-type]
     }
     return Method(explainer, EXPLAINERS[explainer], {name: made[name] for name in wanted})
 
@@ -122,7 +118,7 @@ def explain_units(
     method: Method,
     records: str,
     units: Iterable[int],
-    examples: Callable[[int], Examples],
+    evidence: Callable[[int], Evidence],
     *,
     chat: Chat | None = None,
     path: str | Path | None = None,
@@ -137,7 +133,7 @@ def explain_units(
       method: `offline()`, `by_model(...)`, or one's own.
       records: the name of the records that the units are of.
       units: their numbers.
-      examples: from a unit to its texts; it raises `TooFew` where there are too few, and the unit is skipped.
+      evidence: from a unit to its texts; it raises `TooFew` where there are too few, and the unit is skipped.
       chat: the language model, where the method asks one.
       path: `explanations.jsonl`, or the folder that it is in; None keeps nothing.
       shown: whether progress is shown.
@@ -159,10 +155,10 @@ def explain_units(
             open_.append(unit)
     used = unusable = 0
     for start in range(0, len(open_), UNITS):
-        some: dict[int, Examples] = {}
+        some: dict[int, Evidence] = {}
         for unit in open_[start : start + UNITS]:
             try:
-                some[unit] = examples(unit)
+                some[unit] = evidence(unit)
             except TooFew as few:
                 skipped[unit] = str(few)
         texts = ask(chat, together([method.explain(one) for one in some.values()]), what="explaining", shown=shown)
@@ -182,7 +178,7 @@ def explain_units(
     return Explained(tuple(done[unit] for unit in wanted if unit in done), skipped, used, unusable)
 
 
-def cost_of(method: Method, some: Sequence[Examples], n: int) -> Cost:
+def cost_of(method: Method, some: Sequence[Evidence], n: int) -> Cost:
     """What it takes to explain `n` units, from the texts of some of them, before anything is asked."""
     total = Cost(0, 0, 0)
     for one in some:

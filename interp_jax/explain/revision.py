@@ -11,7 +11,7 @@ import re
 
 from interp_jax.explain.answers import explanation, refuses
 from interp_jax.explain.asking import Question, ask
-from interp_jax.explain.examples import Examples, levels, marked, on_one_line, strong
+from interp_jax.explain.evidence import Evidence, levels, marked, on_one_line, strong
 from interp_jax.explain.excerpts import Excerpt
 from interp_jax.explain.explainers import MARK
 from interp_jax.io.chat import Chat, Reply, says
@@ -42,10 +42,10 @@ def sentences(text: str, n: int = N_SENTENCES) -> Question[list[str]]:
     return Question((request,), read)
 
 
-def revised(text: str, examples: Examples, tried: Sequence[Excerpt]) -> Question[str | None]:
+def revised(text: str, evidence: Evidence, tried: Sequence[Excerpt]) -> Question[str | None]:
     """Asks for a better explanation, beside the first one's texts and what the unit did on those that were tried."""
-    maximum = examples.maximum
-    shown = [_shown(one, maximum) for one in (*examples.strongest[:5], *tried)]
+    maximum = evidence.maximum
+    shown = [_shown(one, maximum) for one in (*evidence.strongest[:5], *tried)]
     request = says(
         "You study one unit of a neural network that reads text. Somebody has said what it reacts to, and the examples "
         "show what it does: the tokens to which it reacts stand between << and >>, with their strengths, from 0 to 10. "
@@ -61,7 +61,7 @@ def revised(text: str, examples: Examples, tried: Sequence[Excerpt]) -> Question
 def revise(
     chat: Chat,
     text: str,
-    examples: Examples,
+    evidence: Evidence,
     fire: Callable[[Sequence[str]], Sequence[Excerpt]],
     *,
     shown: bool = False,
@@ -71,7 +71,7 @@ def revise(
     Args:
       chat: a chat model.
       text: the explanation.
-      examples: those that it was made from.
+      evidence: those that it was made from.
       fire: from sentences to what the unit does on each, in the model itself.
       shown: whether progress is shown.
 
@@ -82,7 +82,7 @@ def revise(
     tried = tuple(fire(asked)) if asked else ()
     if not tried:
         return text, ()
-    return ask(chat, revised(text, examples, tried), what="revising", shown=shown) or text, tried
+    return ask(chat, revised(text, evidence, tried), what="revising", shown=shown) or text, tried
 
 
 def _shown(one: Excerpt, maximum: float) -> str:

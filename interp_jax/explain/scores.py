@@ -26,7 +26,7 @@ from interp_jax.explain import estimates
 from interp_jax.explain.answers import number
 from interp_jax.explain.asking import Question, known
 from interp_jax.explain.estimates import Score
-from interp_jax.explain.examples import Examples, marked, on_one_line, strong, strongest
+from interp_jax.explain.evidence import Evidence, marked, on_one_line, strong, strongest
 from interp_jax.explain.excerpts import Excerpt
 from interp_jax.explain.judges import Judge, Shown, Verdict
 from interp_jax.explain.simulators import Simulated, Simulator
@@ -46,11 +46,11 @@ class Scored:
     unusable: int
 
 
-def simulation(simulate: Simulator, examples: Examples, n_strongest: int = N_STRONGEST) -> Question[Scored]:
+def simulation(simulate: Simulator, evidence: Evidence, n_strongest: int = N_STRONGEST) -> Question[Scored]:
     """`simulation`, over the strongest texts of the test and all random ones; `simulation_random`, over these alone."""
-    top = strongest(examples.test)[:n_strongest]
-    shown = (*top, *examples.random)
-    strata = [0] * len(top) + [1] * len(examples.random)
+    top = strongest(evidence.test)[:n_strongest]
+    shown = (*top, *evidence.random)
+    strata = [0] * len(top) + [1] * len(evidence.random)
 
     def read(simulated: Simulated) -> Scored:
         usable = [(i, levels) for i, levels in enumerate(simulated) if levels is not None]
@@ -66,25 +66,25 @@ def simulation(simulate: Simulator, examples: Examples, n_strongest: int = N_STR
     return simulate([one.tokens for one in shown]).then(read)
 
 
-def detection(judge: Judge, examples: Examples, seed: int = 0) -> Question[Scored]:
+def detection(judge: Judge, evidence: Evidence, seed: int = 0) -> Question[Scored]:
     """`detection`, `detection_f1` and `detection_auc`, over all texts of the test and all quiet ones, mixed."""
-    shown = [Shown(one.tokens) for one in (*examples.test, *examples.quiet)]
-    return _classified("detection", judge, shown, len(examples.test), seed)
+    shown = [Shown(one.tokens) for one in (*evidence.test, *evidence.quiet)]
+    return _classified("detection", judge, shown, len(evidence.test), seed)
 
 
-def fuzzing(judge: Judge, examples: Examples, seed: int = 0) -> Question[Scored]:
+def fuzzing(judge: Judge, evidence: Evidence, seed: int = 0) -> Question[Scored]:
     """`fuzzing`, `fuzzing_f1` and `fuzzing_auc`, over the same texts with marks."""
     rng = random.Random(seed)
-    n = _mean_marks(examples.test)
-    shown = [Shown(one.tokens, strong(one)) for one in examples.test]
-    shown += [Shown(one.tokens, _random_marks(one, n, rng)) for one in examples.quiet]
-    return _classified("fuzzing", judge, shown, len(examples.test), seed)
+    n = _mean_marks(evidence.test)
+    shown = [Shown(one.tokens, strong(one)) for one in evidence.test]
+    shown += [Shown(one.tokens, _random_marks(one, n, rng)) for one in evidence.quiet]
+    return _classified("fuzzing", judge, shown, len(evidence.test), seed)
 
 
-def intruder(examples: Examples, seed: int = 0, n_shown: int = N_SHOWN) -> Question[Scored]:
+def intruder(evidence: Evidence, seed: int = 0, n_shown: int = N_SHOWN) -> Question[Scored]:
     """`intruder`: the share of silent texts that are found among `n_shown` - 1 of about one strength."""
     rng = random.Random(seed)
-    by_strength, n, trials = strongest(examples.test), _mean_marks(examples.test), []
+    by_strength, n, trials = strongest(evidence.test), _mean_marks(evidence.test), []
     if len(by_strength) < n_shown - 1:
         return known(Scored({}, 0, 0))
     system = (
@@ -92,8 +92,8 @@ def intruder(examples: Examples, seed: int = 0, n_shown: int = N_SHOWN) -> Quest
         "common: a meaning, a kind of words, a place in the sentence. Find the one that does not belong with the "
         "others. Answer with its number alone."
     )
-    for i, one in enumerate(examples.quiet):
-        start = round(i * (len(by_strength) - n_shown + 1) / max(len(examples.quiet) - 1, 1))
+    for i, one in enumerate(evidence.quiet):
+        start = round(i * (len(by_strength) - n_shown + 1) / max(len(evidence.quiet) - 1, 1))
         texts = [marked(x.tokens, strong(x)) for x in by_strength[start : start + n_shown - 1]]
         place = rng.randrange(n_shown)
         texts.insert(place, marked(one.tokens, _random_marks(one, n, rng)))
@@ -108,9 +108,9 @@ def intruder(examples: Examples, seed: int = 0, n_shown: int = N_SHOWN) -> Quest
     return Question(tuple(request for request, _ in trials), read)
 
 
-def surprisal(explanation: str, examples: Examples) -> Question[Scored]:
+def surprisal(explanation: str, evidence: Evidence) -> Question[Scored]:
     """`surprisal`: by how much less a model is surprised by a text, in nats, when it is told the explanation."""
-    texts = [on_one_line("".join(one.tokens)).strip() for one in (*examples.test, *examples.quiet)]
+    texts = [on_one_line("".join(one.tokens)).strip() for one in (*evidence.test, *evidence.quiet)]
 
     def told(about: str, text: str) -> Request:
         return says("The user describes a text, and you write it.", f"It has: {about}", top=1)._replace(answer=text)
@@ -119,23 +119,23 @@ def surprisal(explanation: str, examples: Examples) -> Question[Scored]:
 
     def read(replies: Sequence[Reply]) -> Scored:
         logs = np.array([sum(token.log_prob for token in one.tokens) if one.tokens else np.nan for one in replies])
-        return _areas("surprisal", logs[: len(texts)] - logs[len(texts) :], len(examples.test))
+        return _areas("surprisal", logs[: len(texts)] - logs[len(texts) :], len(evidence.test))
 
     return Question(tuple(requests), read)
 
 
-def embedding(embed: Callable[[Sequence[str]], Any], explanation: str, examples: Examples) -> Scored:
+def embedding(embed: Callable[[Sequence[str]], Any], explanation: str, evidence: Evidence) -> Scored:
     """`embedding`: the area of the cosine of the explanation and the texts.
 
     Args:
       embed: from texts to their vectors, `[text d]`, of any norm.
       explanation: what the unit reacts to.
-      examples: those of the test are used, and the quiet ones.
+      evidence: those of the test are used, and the quiet ones.
     """
-    texts = ["".join(one.tokens).strip() for one in (*examples.test, *examples.quiet)]
+    texts = ["".join(one.tokens).strip() for one in (*evidence.test, *evidence.quiet)]
     vectors = np.asarray(embed([explanation, *texts]), np.float64)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return _areas("embedding", vectors[1:] @ vectors[0], len(examples.test))
+    return _areas("embedding", vectors[1:] @ vectors[0], len(evidence.test))
 
 
 def _classified(name: str, judge: Judge, shown: Sequence[Shown], n_active: int, seed: int) -> Question[Scored]:

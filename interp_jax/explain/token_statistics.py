@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from interp_jax.explain.asking import Question, known
-from interp_jax.explain.examples import MOST, Examples
+from interp_jax.explain.evidence import MOST, Evidence
 from interp_jax.explain.excerpts import Excerpt
 from interp_jax.explain.firings import Firings
 from interp_jax.explain.labels import RELATIONS, Words, label, words
@@ -46,7 +46,7 @@ class TokenStatistics:
         return number[related]
 
 
-def by_statistics(examples: Examples) -> Question[TokenStatistics | None]:
+def by_statistics(evidence: Evidence) -> Question[TokenStatistics | None]:
     """Explains a unit by the words of the texts that explain it, beside those of the background.
 
     Where the text is split into words as `explain.words` does it, and the choice of words and of the relation is that
@@ -60,12 +60,12 @@ def by_statistics(examples: Examples) -> Question[TokenStatistics | None]:
       >>> from interp_jax import explain
       >>> fires = explain.Excerpt((" the", " old", " cat"), (0.0, 0.0, 2.0), 2)
       >>> silent = explain.Excerpt((" a", " dog", " ran", " to", " me"), (0.0,) * 5, 0)
-      >>> examples = explain.Examples((fires,) * 9, (), (), background=(silent,) * 9)
-      >>> found = explain.ask(None, explain.by_statistics(examples))
+      >>> evidence = explain.Evidence((fires,) * 9, (), (), background=(silent,) * 9)
+      >>> found = explain.ask(None, explain.by_statistics(evidence))
       >>> str(found), found.simulate([(" my", " cat")]).read(())[0].tolist()
       ('on: cat 10', [0.0, 10.0])
     """
-    return known(fit((*examples.train, *examples.background), examples.maximum))
+    return known(fit((*evidence.train, *evidence.background), evidence.maximum))
 
 
 def fit(excerpts: Sequence[Excerpt], maximum: float) -> TokenStatistics | None:

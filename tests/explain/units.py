@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from interp_jax.explain import Examples, Excerpt
+from interp_jax.explain import Evidence, Excerpt
 
 WORDS = tuple(f" {word}" for word in "the a cat dog king queen ran sat old new red hat in on by".split())
 Rule = Callable[[Sequence[str]], Sequence[float]]
@@ -15,7 +15,7 @@ def excerpt(tokens: Sequence[str], rule: Rule) -> Excerpt:
     return Excerpt(tuple(tokens), values, int(np.argmax(values)))
 
 
-def examples(rule: Rule, *, seed: int = 0, n: int = 10, length: int = 12, n_random: int = 30) -> Examples:
+def examples(rule: Rule, *, seed: int = 0, n: int = 10, length: int = 12, n_random: int = 30) -> Evidence:
     """`n` texts each to explain and to test by, and as many on which it is silent."""
     rng = np.random.default_rng(seed)
     firing, silent = [], []
@@ -23,7 +23,7 @@ def examples(rule: Rule, *, seed: int = 0, n: int = 10, length: int = 12, n_rand
         one = excerpt([WORDS[i] for i in rng.integers(len(WORDS), size=length)], rule)
         (firing if max(one.values) > 0 else silent).append(one)
     some = [excerpt([WORDS[i] for i in rng.integers(len(WORDS), size=length)], rule) for _ in range(2 * n_random)]
-    return Examples(
+    return Evidence(
         tuple(firing[:n]), tuple(firing[n : 2 * n]), tuple(silent[:n]), tuple(some[:n_random]), tuple(some[n_random:])
     )
 
