@@ -6,7 +6,7 @@ over all tokens; simulated: the unit has its simulated activation, mapped to the
 it has its mean. 1: the model does what it did; 0: no better than without the unit. JSD: the Jensen-Shannon divergence
 of the next-token distributions.
 Bills et al. 2023, https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html.
-Caveat: where the unit hardly matters both divergences are rounding errors, and the interval is wide.
+Caveat: where the unit hardly matters, both divergences are close to rounding errors, and the interval is wide.
 """
 
 from collections.abc import Callable
@@ -22,6 +22,8 @@ from interp_jax.core import intervene, transform
 from interp_jax.explain.estimates import Score, of_sums
 from interp_jax.interventions import add
 
+ROUNDING = 1e-6  # nats a token: what a divergence may be of two outputs that are the same
+
 
 def ablation(f: Callable[..., Any], where: str) -> Callable[..., Score | None]:
     """The ablation score of one unit, over texts.
@@ -35,7 +37,7 @@ def ablation(f: Callable[..., Any], where: str) -> Callable[..., Score | None]:
       `g(model, tokens, direction, real, simulated, mask=None) -> score`: `direction` `[d]` is what one of the unit's
       activation is at the site: a row of the dictionary's `W_dec`, or for a neuron 1 at its number and 0 elsewhere;
       `real` and `simulated` are float `[text position]`, `mask` is False at tokens that do not count. None where the
-      unit does nothing: its ablation changes nothing.
+      unit does nothing: its ablation changes no more than rounding does.
 
     Raises:
       ValueError: (when called) activations of another shape than the tokens.
@@ -71,7 +73,7 @@ def ablation(f: Callable[..., Any], where: str) -> Callable[..., Score | None]:
         change = np.where(counted, np.stack(changes), 0).astype(np.float32)
         found = np.asarray(run(model, jnp.asarray(tokens), jnp.asarray(direction, jnp.float32), jnp.asarray(change)))
         sums = np.where(counted, found, 0).sum(-1).T.astype(np.float64)  # [text simulated-or-ablated]
-        if sums[:, 1].sum() <= 0:
+        if sums[:, 1].sum() <= ROUNDING * counted.sum():
             return None
         return of_sums(sums, lambda n: 1 - n[..., 0] / n[..., 1], [0] * len(sums))
 

@@ -7,6 +7,7 @@ as they were chosen. A score of two classes is of what was judged; what could no
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +135,7 @@ def of_sums(sums: np.ndarray, statistic: Callable[..., np.ndarray], strata: Sequ
         return Score(float(statistic(sums.sum(0)[None])[0]), *_interval(statistic(drawn)))
 
 
+@lru_cache(maxsize=64)  # most scores are of as many texts as the one before
 def _draws(n: int, seed: int) -> np.ndarray:
     """How often each of n is drawn, float `[draw n]`."""
     return np.random.default_rng((seed, n)).multinomial(n, np.full(n, 1 / n), N_DRAWS).astype(np.float64)

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from interp_jax import explain
+from interp_jax.explain import methods
 from interp_jax.io.endpoint import Endpoint
 from tests.chat_server import Server, completion, serving
 from tests.explain import units
@@ -66,12 +67,12 @@ def test_a_model_that_knows_has_the_best_scores(serve, tmp_path) -> None:
 
 def test_what_it_takes_is_told_before(serve, tmp_path) -> None:
     server = serve(lambda body, _: completion(knowing(body)))
-    before = explain.cost_of(explain.by_model("marks", WANTED), [examples(0), examples(2)], 4)
+    before = explain.cost_of(explain.by_model("marks", WANTED), [examples(0)], 2)
     assert not server.asked
-    run(server, tmp_path, n=4)
+    run(server, tmp_path, n=2)
     assert before.requests == len(server.asked)
     sent = sum(len(m["content"]) for body in server.asked for m in body["messages"]) / 4
-    assert before.read == pytest.approx(sent, rel=0.1)  # explanations are about as long as was thought
+    assert before.read == pytest.approx(sent, rel=0.2)  # explanations are about as long as was thought
 
 
 def test_one_bad_answer_voids_nothing_else(serve, tmp_path) -> None:
@@ -103,18 +104,19 @@ def test_an_explanation_that_is_refused_is_told(serve, tmp_path) -> None:
     assert found.explanations == () and found.skipped == dict.fromkeys([0, 2], "the language model gave no explanation")
 
 
-def test_an_endpoint_that_dies_half_way(serve, tmp_path) -> None:
+def test_an_endpoint_that_dies_half_way(serve, tmp_path, monkeypatch) -> None:
     """What was explained stands in the file, what was answered is not paid again, and a second run ends it all."""
+    monkeypatch.setattr(methods, "UNITS", 1)
     total = serve(lambda body, _: completion(knowing(body)))
-    run(total, tmp_path / "whole", n=10)
+    run(total, tmp_path / "whole", n=3)
     n_all = len(total.asked)
-    server = serve(lambda body, n: completion(knowing(body)) if n < n_all - 20 else (503, "down"))
+    server = serve(lambda body, n: completion(knowing(body)) if n < n_all - 12 else (503, "down"))
     with pytest.raises(ConnectionError, match="status 503"):
-        run(server, tmp_path / "cut", n=10, max_retries=0, at_once=2)
+        run(server, tmp_path / "cut", n=3, max_retries=0, at_once=2)
     kept = explain.load_explanations(tmp_path / "cut")
-    assert 0 < len(kept) < 10
+    assert 0 < len(kept) < 3
     server.answer = lambda body, _: completion(knowing(body))
     before = len(server.asked)
-    again = run(server, tmp_path / "cut", n=10)
-    assert len(again.explanations) == 10 and len(server.asked) - before == 20
+    again = run(server, tmp_path / "cut", n=3)
+    assert len(again.explanations) == 3 and len(server.asked) - before == 12
     assert explain.load_explanations(tmp_path / "cut") == explain.load_explanations(tmp_path / "whole")
