@@ -246,8 +246,11 @@ def _read(client: Any, model: str, request: Request) -> tuple[Reply, tuple[int, 
         model=model, prompt=before + (request.answer or ""), echo=True, max_tokens=0, logprobs=max(request.top, 1)
     )
     logs = answer.choices[0].logprobs
-    rows = zip(logs.tokens, logs.token_logprobs, logs.top_logprobs, logs.text_offset, strict=True)
-    tokens = tuple(Token(text, log, dict(top or {})) for text, log, top, start in rows if start >= len(before))
+    first = next((i for i, start in enumerate(logs.text_offset) if start >= len(before)), len(logs.text_offset))
+    cuts = [0, *(start - len(before) for start in logs.text_offset[first + 1 :]), len(request.answer or "")]
+    texts = [(request.answer or "")[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+    rows = zip(texts, logs.token_logprobs[first:], logs.top_logprobs[first:], strict=False)
+    tokens = tuple(Token(text, log, dict(top or {})) for text, log, top in rows)
     return Reply(request.answer or "", tokens), _usage(answer, request, "")
 
 

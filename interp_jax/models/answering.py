@@ -99,8 +99,8 @@ def _read(model: Any, tokenizer: Tokenizer, prompt: str, request: Request) -> Re
     tokens[0, : len(ids)] = ids
     logits = forward(model, tokens, attention_mask=np.arange(tokens.shape[1])[None] < len(ids))
     found = _likeliest(logits, np.roll(tokens, -1, axis=1), max(request.top, 1))
-    ends = [*starts[first + 1 :], len(text)]
-    strings = [text[start:end] for start, end in zip(starts[first:], ends, strict=True)]
+    cuts = [len(prompt), *starts[first + 1 :], len(text)]  # a space before a token may be of none
+    strings = [text[start:end] for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
     return Reply(request.answer or "", _tokens(tokenizer, strings, *(x[0, first - 1 :] for x in found)))
 
 
