@@ -1,5 +1,14 @@
-"""Explaining units, features and neurons, in words: where they fire, what that is about, and whether the words hold."""
+"""Explaining units, features and neurons, in words: where they fire, what that is about, and whether the words hold.
 
+The name is also that of a function: `interp_jax.explain(g, *args)` says what a transformed function does, see
+`interp_jax.core.explain`.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from interp_jax import core
 from interp_jax.explain import judges, scores, simulators
 from interp_jax.explain.ablation import ablation
 from interp_jax.explain.asking import Cost, Question, ask, cost
@@ -11,13 +20,19 @@ from interp_jax.explain.explanations import Explanation, load_explanations, save
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.labels import Label, Words, label, telling, words
 from interp_jax.explain.methods import Explained, Method, by_model, cost_of, explain_units, offline
+from interp_jax.explain.recording import record
+from interp_jax.explain.records import Records
+from interp_jax.explain.records_files import load_card, load_records, save_records
 from interp_jax.explain.revision import revise, revised, sentences
 from interp_jax.explain.scores import Scored
+from interp_jax.explain.tallies import EDGES, Examples
 from interp_jax.explain.token_statistics import TokenStatistics, by_statistics
 
 __all__ = [
     "Cost",
+    "EDGES",
     "Evidence",
+    "Examples",
     "Excerpt",
     "Explained",
     "Explanation",
@@ -25,6 +40,7 @@ __all__ = [
     "Label",
     "Method",
     "Question",
+    "Records",
     "Score",
     "Scored",
     "TokenStatistics",
@@ -46,15 +62,29 @@ __all__ = [
     "judges",
     "label",
     "levels",
+    "load_card",
     "load_explanations",
+    "load_records",
     "marked",
     "offline",
+    "record",
     "revise",
     "revised",
     "save_explanation",
+    "save_records",
     "scores",
     "sentences",
     "simulators",
     "telling",
     "words",
 ]
+
+
+class _Room(ModuleType):
+    """This room, which is a function besides: a package has one attribute of a name."""
+
+    def __call__(self, g: Any, *args: Any, **kwargs: Any) -> core.Explanation:
+        return core.explain(g, *args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Room
