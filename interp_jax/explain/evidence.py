@@ -8,11 +8,11 @@ https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.records import Records
 
 LEAST, WIDTH = 200, 32  # firings of a unit; tokens of a text
 N_TRAIN, N_TEST, N_QUIET, N_RANDOM = 40, 50, 50, 50
@@ -57,7 +57,7 @@ class TooFew(ValueError):
 
 
 def gather(
-    records: Any, unit: int, strings: Sequence[str], *, least: int = LEAST, width: int = WIDTH, seed: int = 22
+    records: Records, unit: int, strings: Sequence[str], *, least: int = LEAST, width: int = WIDTH, seed: int = 22
 ) -> Evidence:
     """The evidence of one unit of records, of delphi's sizes: as much of each as there is.
 
@@ -78,8 +78,9 @@ def gather(
     both = records.sampled(unit, strings, N_TRAIN + N_TEST, seed, width=width)
     if len(both) < 2:
         raise TooFew(f"unit {unit} fires in one text alone")
-    # Strongest first, and every other one tests: both have all of the range. Texts that are the same do not test.
-    explains = [i * N_TRAIN % len(both) < N_TRAIN * len(both) // (N_TRAIN + N_TEST) for i in range(len(both))]
+    # Strongest first, they are dealt out, so that both have all of the range. A text that explains does not test.
+    dealt = [-(-i * N_TRAIN // (N_TRAIN + N_TEST)) for i in range(len(both) + 1)]
+    explains = [after > before for before, after in zip(dealt[:-1], dealt[1:], strict=True)]
     train = tuple(one for one, first in zip(both, explains, strict=True) if first)
     known = {one.tokens for one in train}
     test = tuple(one for one, first in zip(both, explains, strict=True) if not first and one.tokens not in known)
@@ -89,7 +90,7 @@ def gather(
 
 
 def hard(
-    records: Any, unit: int, strings: Sequence[str], n: int = N_HARD, *, width: int = WIDTH, seed: int = 22
+    records: Records, unit: int, strings: Sequence[str], n: int = N_HARD, *, width: int = WIDTH, seed: int = 22
 ) -> tuple[Excerpt, ...]:
     """Texts on which a unit is silent though one could think that it fires.
 
@@ -106,13 +107,9 @@ def hard(
     silent = records.held.dense(records.check(unit)) <= 0
     rows = records.held_rows
     counted, tokens = records.mask[rows], records.tokens[rows]
-    near = [] if records.nearest is None else records.nearest[0][unit].tolist()
-    near += [i for name, (found, _) in records.correlated.items() if name == records.name for i in found[unit].tolist()]
     frequent = records.fired_on(unit)[0][:N_WORDS]
     places = [np.flatnonzero(np.isin(tokens, frequent) & counted & silent)]
-    places += [
-        np.flatnonzero((records.held.dense(other) > 0) & counted) for other in dict.fromkeys(near) if other != unit
-    ]
+    places += [np.flatnonzero((records.held.dense(other) > 0) & counted) for other in _neighbours(records, unit)]
     drawn: list[Excerpt] = []
     seen: set[int] = set()
     queues = [rng.permutation(some).tolist() for some in places]
@@ -131,6 +128,13 @@ def hard(
             shown = tuple(strings[int(token)] for token in tokens[row, here][kept])
             drawn.append(Excerpt(shown, (0.0,) * len(shown), int(kept[: at - first].sum())))
     return tuple(drawn)
+
+
+def _neighbours(records: Records, unit: int) -> list[int]:
+    """Units of the same records with a like decoder row, then those that fire alike."""
+    ranked = [one for one in (records.nearest, records.correlated.get(records.name)) if one is not None]
+    near = [int(other) for found, likeness in ranked for other in found[unit][likeness[unit] > 0]]
+    return [other for other in dict.fromkeys(near) if other != unit]
 
 
 def strongest(excerpts: Sequence[Excerpt]) -> tuple[Excerpt, ...]:
