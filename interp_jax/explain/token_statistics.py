@@ -89,7 +89,8 @@ def fit(excerpts: Sequence[Excerpt], maximum: float) -> TokenStatistics | None:
     index = {word: i for i, word in enumerate(said.strings)}
     named = [index[word] for word in found.words[:N_WORDS]]
     levels = {said.strings[i]: float(MOST * sums[i] / counts[i]) for i in named if counts[i]}
-    return TokenStatistics(found.relation, levels)
+    told = {word: level for word, level in levels.items() if round(level)}
+    return TokenStatistics(found.relation, told or dict(list(levels.items())[:1]))
 
 
 def _words(texts: Sequence[tuple[str, ...]]) -> Words:
