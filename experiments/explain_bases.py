@@ -2,7 +2,7 @@
 
 The bases are a trained TopK dictionary, neurons of the stream, random directions, PCA and ICA, each with k active units
 a token, so that none is told by being denser. Planted units are on a text whose words stand in an order by chance: a
-unit of tokens fires on three words, a contextual one a few tokens after three words, which no word there or beside tells.
+unit of tokens fires on three words, a contextual one a few tokens after three, which no word there or beside tells.
 """
 
 from collections.abc import Mapping, Sequence

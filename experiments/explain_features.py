@@ -114,8 +114,8 @@ def story(cfg: ExplainFeatures, found: list[dict]) -> str:
     wrong = max(abs(mean(of_basis(cfg, found, basis)[:, -1])) for basis in BASES)
     return (
         f"By simulation: {', '.join(f'{basis} {means[basis]:.2f}' for basis in order)}. Of planted units, those of "
-        f"words have {words:.2f}, and those of the context {context:.2f}: what these statistics do not tell is not shown "
-        f"to have no explanation. The explanation of another unit of the same basis has {wrong:.2f} at most in size."
+        f"words have {words:.2f}, and those of the context {context:.2f}: what these statistics do not tell may have "
+        f"an explanation all the same. That of another unit of the same basis has {wrong:.2f} at most in size."
     )
 
 
