@@ -65,18 +65,22 @@ def activations(of: Read, layers: Sequence[int]) -> dict[int, np.ndarray]:
     return {layer: np.concatenate([part[f"blocks.{layer}.resid_post"] for part in parts]) for layer in layers}
 
 
+def trained(cfg: Training, x: np.ndarray, seed: int) -> dictionaries.TopK:
+    """A TopK dictionary for activations `[token d_model]`."""
+    scaling = dictionaries.Scaling.fit(x)
+    new = dictionaries.TopK.create(jax.random.key(seed), x.shape[-1], cfg.d_sae, cfg.k, b_dec=scaling(x.mean(0)))
+    batches = dictionaries.shuffled(x, min(cfg.batch_size, len(x)), seed=seed).map(scaling)
+    return scaling.fold(dictionaries.train(dictionaries.TrainState.create(new, cfg.n_steps), batches).dictionary)
+
+
 def bases(cfg: Training, x: np.ndarray, seed: int) -> dict[str, Any]:
     """The five bases for activations `[token d_model]`."""
     key, d, mean = jax.random.key(seed), x.shape[-1], x.mean(0)
-    scaling = dictionaries.Scaling.fit(x)
-    new = dictionaries.TopK.create(key, d, cfg.d_sae, cfg.k, b_dec=scaling(mean))
-    batches = dictionaries.shuffled(x, min(cfg.batch_size, len(x)), seed=seed).map(scaling)
-    state = dictionaries.train(dictionaries.TrainState.create(new, cfg.n_steps), batches)
     some = x[:: max(1, len(x) // cfg.n_fit)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 200 iterations have to do
         return {
-            "dictionary": scaling.fold(state.dictionary),
+            "dictionary": trained(cfg, x, seed),
             "neurons": dictionaries.NeuronBasis.create(key, d, k=cfg.k, b_dec=mean),
             "random": dictionaries.RandomDirections.create(key, d, d, k=cfg.k, b_dec=mean),
             "PCA": dictionaries.PCA.create(key, d, d, x=x, k=cfg.k),
@@ -133,3 +137,9 @@ def drawn(records: explain.Records, strings: list[str], n: int, least: int, seed
     often = np.flatnonzero(records.counts >= least)
     units = np.random.default_rng(seed).permutation(often)[:n]
     return {int(unit): explain.gather(records, int(unit), strings, least=least) for unit in units}
+
+
+def mean(values: np.ndarray) -> float:
+    """Over the units for which a score is defined; nan without any."""
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if len(kept) else float("nan")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explain_bases import BASES, Training, activations, bases, drawn, planted, read, record
+from explain_bases import BASES, Training, activations, bases, drawn, mean, planted, read, record
 import numpy as np
 import plotly.graph_objects as go
 import runs
@@ -88,12 +88,6 @@ def row(found: list[dict], name: str) -> dict[str, str]:
     cells = {column: runs.cell([mean(x[:, i, 0]) for x in each]) for i, column in enumerate(COLUMNS)}
     width = np.nanmean(np.concatenate([x[:, 0, 2] - x[:, 0, 1] for x in each]))
     return {"units": str(sum(len(x) for x in each))} | cells | {"width": f"{width:.2f}"}
-
-
-def mean(values: np.ndarray) -> float:
-    """Over the units for which a score is defined; nan without any."""
-    kept = values[np.isfinite(values)]
-    return float(kept.mean()) if len(kept) else float("nan")
 
 
 def interval(values: np.ndarray) -> str:
