@@ -1,12 +1,12 @@
 """The records that a command works on: those of a folder, or those of a dictionary, which are made if need be."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from interp_jax.explain import Records
 
-FOLDER = "records"  # in that of the dictionary
+HELD = 50_000  # tokens whose firings are all kept, as `interp-jax records` does
 
 
 class Recorded(NamedTuple):
@@ -30,41 +30,21 @@ def recorded(target: Path, text: Path | None, n_tokens: int | None) -> Recorded:
       ValueError: records or a dictionary that do not say their model, or a text for records that there are.
     """
     from interp_jax import explain
+    from interp_jax.cli import output, records
     from interp_jax.cli.subject import open_model
-
-    folder = target if (target / "card.json").is_file() else target / FOLDER
-    if not (folder / "card.json").is_file():
-        return _made(target, folder, text, n_tokens)
-    if text is not None or n_tokens is not None:
-        raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
-    about = explain.load_card(folder)
-    _, tokenizer = open_model(_said(about, "model", folder))
-    return Recorded(explain.load_records(folder), folder, tokenizer.to_str_tokens(range(tokenizer.d_vocab)))
-
-
-def _made(target: Path, folder: Path, text: Path | None, n_tokens: int | None) -> Recorded:
-    from interp_jax import dictionaries, explain, models
-    from interp_jax.cli import output, sizes, subject
-    from interp_jax.data import corpus
 
     if not target.is_dir():
         raise FileNotFoundError(f"{target}: no such folder; give one of a dictionary or of records")
-    dictionary, about = dictionaries.load(target), dictionaries.load_metadata(target)
-    some = subject.load(_said(about, "model", target), _said(about, "site", target))
-    output.check_writable(folder)
-    planned = sizes.plan(sizes.Sizes(tokens=n_tokens), some.model, some.d_in)
-    read = corpus.read(some.tokenizer, text, n_tokens=planned.tokens, n_positions=planned.positions)
-    source = "the microworld's text" if text is None else str(text)
-    print(f"no records in {folder}: reading {read.mask.sum():,} tokens of {source} (--tokens, --text)", flush=True)
-    effects = lambda rows: subject.logit_effects(some, rows)  # noqa: E731
-    record = explain.record(models.forward, {some.site: dictionary}, effects=effects, folder=folder, shown=True)
-    found = record(some.model, read.tokens, mask=read.real, skip=read.special)
-    explain.save_records(folder, found, model=some.name, text=source)
-    return Recorded(found, folder, some.tokenizer.to_str_tokens(range(some.tokenizer.d_vocab)))
-
-
-def _said(about: dict[str, Any], what: str, folder: Path) -> str:
-    found = about.get(what)
-    if not isinstance(found, str):
-        raise ValueError(f"{folder}: does not say its {what}; make it with interp-jax, or by explain.save_records")
-    return found
+    folder = target if (target / "card.json").is_file() else target / records.FOLDER
+    if (folder / "card.json").is_file():
+        if text is not None or n_tokens is not None:
+            raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
+        name = explain.load_card(folder).get("model")
+        if not isinstance(name, str):
+            raise ValueError(f"{folder}: does not say its model; save_records(folder, records, model=...) does")
+        found, tokenizer = explain.load_records(folder), open_model(name)[1]
+    else:
+        some, where = records.opened((target,), None, None)
+        output.check_writable(folder)
+        found, tokenizer = records.make(some, where, folder, text, n_tokens, HELD), some.tokenizer
+    return Recorded(found, folder, tokenizer.to_str_tokens(range(tokenizer.d_vocab)))

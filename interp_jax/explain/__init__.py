@@ -15,11 +15,13 @@ from interp_jax.explain.asking import Cost, Question, ask, cost
 from interp_jax.explain.estimates import Score
 from interp_jax.explain.evidence import Evidence, TooFew, gather, hard, levels, marked
 from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.exchange import from_delphi, to_delphi
 from interp_jax.explain.explainers import by_activations, by_contrast, by_marks
 from interp_jax.explain.explanations import Explanation, load_explanations, save_explanation
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.labels import Label, Words, label, telling, words
 from interp_jax.explain.methods import Explained, Method, by_model, cost_of, explain_units, offline
+from interp_jax.explain.neuronpedia import Release, feature_details, to_neuronpedia
 from interp_jax.explain.recording import record
 from interp_jax.explain.records import Records
 from interp_jax.explain.records_files import load_card, load_records, save_records
@@ -41,6 +43,7 @@ __all__ = [
     "Method",
     "Question",
     "Records",
+    "Release",
     "Score",
     "Scored",
     "TokenStatistics",
@@ -56,7 +59,9 @@ __all__ = [
     "cost",
     "cost_of",
     "explain_units",
+    "feature_details",
     "firings",
+    "from_delphi",
     "gather",
     "hard",
     "judges",
@@ -76,6 +81,8 @@ __all__ = [
     "sentences",
     "simulators",
     "telling",
+    "to_delphi",
+    "to_neuronpedia",
     "words",
 ]
 
