@@ -34,7 +34,7 @@ PLANTED = ("tokens", "context")
 class ExplainFeatures:
     model: str
     text: str  # of any other model than the microworld's: tinystories or wikitext2
-    layers: tuple[int, ...]
+    depths: tuple[float, ...]  # layers that are looked at, from 0, the first, to 1, the last
     n_tokens: int
     n_positions: int
     n_units: int  # of each basis and layer, and of each sort of planted ones
@@ -66,20 +66,21 @@ def study(cfg: ExplainFeatures, seed: int, begin: Any) -> dict[str, dict[str, np
     """By `"basis layer"` and by sort of planted units: scores of each unit, and its explanation."""
     begin("activations")
     of = read(cfg.model, cfg.text, cfg.n_tokens, cfg.n_positions, seed)
-    acts = activations(of, cfg.layers)
+    layers = sorted({round(depth * (of.model.config.n_layers - 1)) for depth in cfg.depths})
+    acts = activations(of, layers)
     begin("bases")
-    where = {
-        f"{name} {layer}": one for layer in cfg.layers for name, one in bases(cfg.training, acts[layer], seed).items()
-    }
+    where = {f"{name} {layer}": one for layer in layers for name, one in bases(cfg.training, acts[layer], seed).items()}
     begin("records")
     records = record(of, where) | planted(of, cfg.n_units, seed)
     begin("explanations")
     return {name: scored(drawn(one, of.strings, cfg.n_units, cfg.least, seed)) for name, one in records.items()}
 
 
-def of_basis(cfg: ExplainFeatures, found: list[dict], basis: str) -> np.ndarray:
+def of_basis(found: list[dict], basis: str) -> np.ndarray:
     """The scores of all units of a basis, of every seed and layer, `[unit score]`."""
-    return np.concatenate([one[f"{basis} {layer}"]["scores"][..., 0] for one in found for layer in cfg.layers])
+    return np.concatenate(
+        [one[name]["scores"][..., 0] for one in found for name in one if name.startswith(f"{basis} ")]
+    )
 
 
 def row(found: list[dict], name: str) -> dict[str, str]:
@@ -100,12 +101,12 @@ def interval(values: np.ndarray) -> str:
     return f"{kept.mean():z.2f} [{low:z.2f}, {high:z.2f}]"
 
 
-def story(cfg: ExplainFeatures, found: list[dict]) -> str:
+def story(found: list[dict]) -> str:
     """Which basis is told by words best, and whether the statistics fail where they should."""
-    means = {basis: mean(of_basis(cfg, found, basis)[:, 0]) for basis in BASES}
+    means = {basis: mean(of_basis(found, basis)[:, 0]) for basis in BASES}
     order = sorted(means, key=lambda basis: -means[basis])
     words, context = (mean(np.concatenate([one[sort]["scores"][:, 0, 0] for one in found])) for sort in PLANTED)
-    wrong = max(abs(mean(of_basis(cfg, found, basis)[:, -1])) for basis in BASES)
+    wrong = max(abs(mean(of_basis(found, basis)[:, -1])) for basis in BASES)
     return (
         f"By simulation: {', '.join(f'{basis} {means[basis]:.2f}' for basis in order)}. Of planted units, those of "
         f"words have {words:.2f}, and those of the context {context:.2f}: what these statistics do not tell may have "
@@ -116,7 +117,7 @@ def story(cfg: ExplainFeatures, found: list[dict]) -> str:
 def draw(cfg: ExplainFeatures, found: list[dict]) -> go.Figure:
     """Every unit's simulation score, by basis, beside planted ones and shuffled explanations."""
     figure = go.Figure()
-    sorts = {basis: of_basis(cfg, found, basis) for basis in BASES}
+    sorts = {basis: of_basis(found, basis) for basis in BASES}
     sorts |= {f"planted: {sort}": np.concatenate([one[sort]["scores"][..., 0] for one in found]) for sort in PLANTED}
     for name, values in sorts.items():
         figure.add_box(y=values[:, 0], name=name, boxpoints="all", pointpos=0, showlegend=False)
@@ -143,20 +144,19 @@ def main(cfg: ExplainFeatures) -> list[dict]:
         for seed in cfg.seeds:
             found.append(study(cfg, seed, lambda step, seed=seed: progress.begin(f"{seed}: {step}")))
             runs.write("explain_features", cfg, {"found": found})
-    names = [f"{basis} {layer}" for layer in cfg.layers for basis in BASES]
+    names = [name for name in found[0] if name not in PLANTED]
     about = (
         f"{cfg.model}: means over units by chance that fire on {cfg.least} tokens or more, ± spread over seeds "
         f"{list(cfg.seeds)}; width: of the interval of a single unit's simulation. Detection and fuzzing are at 0.5 by "
         "chance, the others at 0."
     )
     pooled = [
-        {"all layers and seeds": basis}
-        | {c: interval(of_basis(cfg, found, basis)[:, i]) for i, c in enumerate(COLUMNS)}
+        {"all layers and seeds": basis} | {c: interval(of_basis(found, basis)[:, i]) for i, c in enumerate(COLUMNS)}
         for basis in BASES
     ]
     table = runs.table([{"basis and layer": name} | row(found, name) for name in names])
     sorts = runs.table([{"planted": name} | row(found, name) for name in PLANTED])
-    parts = (about, table, runs.table(pooled), sorts, examples(found, [*names, *PLANTED]), story(cfg, found))
+    parts = (about, table, runs.table(pooled), sorts, examples(found, [*names, *PLANTED]), story(found))
     runs.finish("explain_features", cfg, {"found": found}, draw(cfg, found), *parts)
     return found
 

@@ -13,7 +13,7 @@ TRAINING = {"d_sae": 32, "k": 4, "n_steps": 20, "batch_size": 64, "n_fit": 300}
 def test_planted_units_of_words_are_told_and_contextual_ones_are_not(run, capsys, monkeypatch, experiment) -> None:
     bases = experiment("explain_bases")
     monkeypatch.setattr(bases.dictionaries.ICA, "create", bases.dictionaries.PCA.create)  # a fit of seconds
-    sizes = {"layers": (1,), "n_tokens": 4000, "n_units": 2, "least": 20, "seeds": (0,)}
+    sizes = {"depths": (0.4,), "n_tokens": 4000, "n_units": 2, "least": 20, "seeds": (0,)}
     cfg, found, saved = run("explain_features", "ExplainFeatures", training=TRAINING, **sizes)
     for one in found:
         assert np.nanmean(one["tokens"]["scores"][:, :4, 0]) > 0.95
