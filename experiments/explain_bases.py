@@ -29,7 +29,7 @@ AXES = ("batch", "position", "d_model")
 
 @dataclass(frozen=True)
 class Training:
-    d_sae: int
+    expansion: int  # features a dimension
     k: int  # active units a token, of every basis
     n_steps: int
     batch_size: int
@@ -67,8 +67,8 @@ def activations(of: Read, layers: Sequence[int]) -> dict[int, np.ndarray]:
 
 def trained(cfg: Training, x: np.ndarray, seed: int) -> dictionaries.TopK:
     """A TopK dictionary for activations `[token d_model]`."""
-    scaling = dictionaries.Scaling.fit(x)
-    new = dictionaries.TopK.create(jax.random.key(seed), x.shape[-1], cfg.d_sae, cfg.k, b_dec=scaling(x.mean(0)))
+    d, scaling = x.shape[-1], dictionaries.Scaling.fit(x)
+    new = dictionaries.TopK.create(jax.random.key(seed), d, cfg.expansion * d, cfg.k, b_dec=scaling(x.mean(0)))
     batches = dictionaries.shuffled(x, min(cfg.batch_size, len(x)), seed=seed).map(scaling)
     return scaling.fold(dictionaries.train(dictionaries.TrainState.create(new, cfg.n_steps), batches).dictionary)
 
@@ -112,11 +112,13 @@ def site_of(name: str) -> str:
 def planted(of: Read, n: int, seed: int) -> dict[str, explain.Records]:
     """Records of `n` units of tokens and of `n` contextual ones, on the words of the text in an order by chance."""
     rng = np.random.default_rng(seed)
-    tokens = of.text.tokens.copy()
-    tokens[of.text.mask] = rng.permutation(of.text.tokens[of.text.mask])
-    counts = np.bincount(tokens[of.text.mask], minlength=len(of.strings))
+    tokens, mask = of.text.tokens.copy(), of.text.mask
+    place = explain.words(tokens, mask, of.strings).ordinal[mask]
+    words = np.split(tokens[mask], np.flatnonzero(np.diff(place)) + 1)
+    tokens[mask] = np.concatenate([words[i] for i in rng.permutation(len(words))])
+    counts = np.bincount(np.array([word[0] for word in words if len(word) == 1]), minlength=len(of.strings))
     letters = np.array([text.strip().isalpha() for text in of.strings])
-    some = np.argsort(-np.where(letters, counts, 0))[: 8 * n]  # frequent words, none of two units
+    some = np.argsort(-np.where(letters, counts, 0))[: 8 * n]  # frequent words of one token, none of two units
     table = np.zeros((len(of.strings), n), np.float32)
     for unit, words in enumerate(rng.permutation(some)[: N_WORDS * n].reshape(n, N_WORDS)):
         table[words, unit] = rng.uniform(1, 3, N_WORDS)

@@ -25,11 +25,12 @@ import plotly.graph_objects as go
 import runs
 
 from interp_jax import config, explain, models
-from interp_jax.explain import methods
+from interp_jax.explain import methods, scores
 from interp_jax.io.endpoint import Endpoint
 
 OFFLINE = "statistics"
 SCORES = ("simulation", "detection", "fuzzing")
+COLUMNS = (*SCORES, "embedding")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class ExplainScaling:
     text: str
     way: str  # of explaining: activations, marks or contrast
     simulating: str  # in_one_pass, as_written or one_by_one
+    embedder: str  # an encoder of sentences, such as all-MiniLM-L6-v2, for the score embedding; none: no such score
     most: int  # the largest level in prompts: 9 where a tokenizer takes digits apart
     n_units: int
     n_shown: int  # texts that explain, and of each sort that test, for a language model
@@ -78,19 +80,33 @@ def explained(cfg: ExplainScaling, explainer: str, chat: Any, units: Sequence[ex
     return [explain.ask(chat, make(one), shown=False) for one in units]
 
 
-def scored(cfg: ExplainScaling, simulator: str, chat: Any, said: Sequence[Any], units: Sequence[Any]) -> np.ndarray:
+def embedder_of(cfg: ExplainScaling) -> Any:
+    """From texts to vectors, the mean over tokens of an encoder's last layer; None without one."""
+    if not cfg.embedder:
+        return None
+    model, tokenizer = models.load(cfg.embedder, dtype="float32")
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        tokens, mask, _ = models.tokenize(tokenizer, list(texts), side="right")
+        return np.asarray(models.hidden(model, tokens, attention_mask=mask).mean(1, where=mask[..., None]))
+
+    return embed
+
+
+def scored(cfg: ExplainScaling, simulator: str, chats: Any, said: Sequence[Any], units: Sequence[Any]) -> np.ndarray:
     """The scores of each explanation, `[unit score]`, nan where one is not defined or was not to be had."""
     method = explain.offline(SCORES)
     if simulator != OFFLINE:
         method = explain.by_model(cfg.way, SCORES, simulator=cfg.simulating, most=cfg.most)
-    found = np.full((len(units), len(SCORES)), np.nan)
+    found = np.full((len(units), len(COLUMNS)), np.nan)
     for i, (words, one) in enumerate(zip(said, units, strict=True)):
         if words is None:
             continue
         text = words if simulator == OFFLINE else str(words)
-        asked = [explain.ask(chat, score(text, one), shown=False) for score in method.scorers.values()]
+        asked = [explain.ask(chats[simulator], score(text, one), shown=False) for score in method.scorers.values()]
+        asked += [scores.embedding(chats["embed"], str(words), one)] if chats["embed"] else []
         made: dict[str, Any] = {name: score for part in asked for name, score in part.scores.items()}
-        found[i] = [made[name].value if name in made else np.nan for name in SCORES]
+        found[i] = [made[name].value if name in made else np.nan for name in COLUMNS]
     return found
 
 
@@ -114,7 +130,7 @@ def study(cfg: ExplainScaling, seed: int, chats: dict[str, Any], begin: Any) -> 
                 said[explainer] = explained(cfg, explainer, chats[explainer], full)
             key = " | ".join(Path(part).name for part in (subject, explainer, simulator))
             found[key] = {
-                "scores": scored(cfg, simulator, chats[simulator], said[explainer], shown),
+                "scores": scored(cfg, simulator, chats, said[explainer], shown),
                 "words": [str(text) for text in said[explainer]],
             }
     return found
@@ -124,9 +140,10 @@ def agreement(found: list[dict]) -> dict[str, tuple[float, int]]:
     """Spearman's correlation of the cheaper scores with simulation, over all explanations, and of how many."""
     every = np.concatenate([one["scores"] for seed in found for one in seed.values()])
     told = {}
-    for i, name in enumerate(SCORES[1:], 1):
+    for i, name in enumerate(COLUMNS[1:], 1):
         kept = every[np.isfinite(every[:, [0, i]]).all(1)]
-        told[name] = (runs.rank_correlation(kept[:, 0], kept[:, i]) if len(kept) > 2 else np.nan, len(kept))
+        if len(kept) > 2:
+            told[name] = runs.rank_correlation(kept[:, 0], kept[:, i]), len(kept)
     return told
 
 
@@ -146,19 +163,19 @@ def main(cfg: ExplainScaling) -> list[dict]:
     """What `study` finds of every seed."""
     if not pairs(cfg):
         raise SystemExit(f"--explainers, --simulators: no two go together; {OFFLINE} simulates {OFFLINE} alone")
-    chats = {name: chat_of(cfg, name) for name in {*cfg.explainers, *cfg.simulators}}
+    chats = {name: chat_of(cfg, name) for name in {*cfg.explainers, *cfg.simulators}} | {"embed": embedder_of(cfg)}
     found: list[dict] = []
     steps = len(cfg.subjects) * (1 + len(pairs(cfg)))
     with runs.Progress("explain_scaling", steps * len(cfg.seeds)) as progress:
         for seed in cfg.seeds:
             found.append(study(cfg, seed, chats, lambda step, seed=seed: progress.begin(f"{seed}: {step}")))
             runs.write("explain_scaling", cfg, {"found": found})
-    rows = []
+    rows, columns = [], COLUMNS if cfg.embedder else SCORES
     for key in found[0]:
         each = [seed[key]["scores"] for seed in found]
         none = sum(text == "None" for seed in found for text in seed[key]["words"])
         row = {"subject | explainer | simulator": key, "units": str(sum(map(len, each))), "unexplained": str(none)}
-        rows.append(row | {name: runs.cell([mean(x[:, i]) for x in each]) for i, name in enumerate(SCORES)})
+        rows.append(row | {name: runs.cell([mean(x[:, i]) for x in each]) for i, name in enumerate(columns)})
     told = ", ".join(f"{name} {rho:.2f} (of {n})" for name, (rho, n) in agreement(found).items())
     used = [f"{name}: {chat.usage}" for name, chat in chats.items() if isinstance(chat, Endpoint)]
     about = f"Mean scores of features of a dictionary at the middle layer, ± spread over seeds {list(cfg.seeds)}."

@@ -7,7 +7,7 @@ from tests.chat_server import Server, completion, serving
 from tests.explain.test_endpoints import knowing
 
 pytestmark = pytest.mark.long
-TRAINING = {"d_sae": 32, "k": 4, "n_steps": 20, "batch_size": 64, "n_fit": 300}
+TRAINING = {"expansion": 1, "k": 4, "n_steps": 20, "batch_size": 64, "n_fit": 300}
 
 
 def test_planted_units_of_words_are_told_and_contextual_ones_are_not(run, capsys, monkeypatch, experiment) -> None:
