@@ -4,6 +4,7 @@ from dataclasses import replace
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
@@ -11,6 +12,7 @@ from scipy.spatial.distance import jensenshannon
 import interp_jax as ij
 from interp_jax import explain
 from interp_jax.explain import judges, methods, scores, simulators
+from interp_jax.explain.ablation import jensen_shannon
 from interp_jax.io.chat import Reply, Token
 from tests.explain import units
 
@@ -115,6 +117,19 @@ def test_levels_one_by_one() -> None:
     replies = [Reply("0"), Reply("?"), Reply("10", (Token("10", -1.0, {"10": -1.0, "6": -1.0}),)), Reply("3")]
     first, second = question.read(replies)
     assert (first[0], first[2], second[0]) == (0, 8, 3) and np.isnan(first[1])
+
+
+def test_divergences_of_what_is_almost_alike_and_of_what_is_not() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(4, 50))
+    for size in (1e-3, 1.0, 30.0):
+        b = a + size * rng.normal(size=a.shape)
+        p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (a, b))
+        got = jensen_shannon(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
+        np.testing.assert_allclose(got, jensenshannon(p, q, axis=-1) ** 2, rtol=2e-3)
+    never = jnp.array([0.0, 1.0, -jnp.inf])
+    assert float(jensen_shannon(never, never)) == 0
+    assert float(jensen_shannon(never, jnp.array([-jnp.inf, -jnp.inf, 0.0]))) == pytest.approx(np.log(2))
 
 
 def test_revision() -> None:
