@@ -124,6 +124,7 @@ def make(
     record = explain.record(
         models.forward,
         where,
+        rows=_neuron_rows(some.model, where),
         effects=lambda rows: subject.logit_effects(some, rows),
         folder=out,
         n_held=held,
@@ -131,4 +132,17 @@ def make(
     )
     found = record(some.model, read.tokens, mask=read.real, skip=read.special)
     explain.save_records(out, found, model=some.name, text=source)
+    return found
+
+
+def _neuron_rows(model: Any, where: dict[str, Any]) -> dict[str, Any]:
+    """What the neurons of MLPs write, by the address of those that are recorded."""
+    from interp_jax import models
+
+    weights, found = models.weights(model), {}
+    for address in (address for address, dictionary in where.items() if dictionary is None):
+        parts = address.split(".")
+        if parts[0] == "blocks" and parts[-2:] == ["mlp", "post"] and "W_out" in weights:
+            rows = weights["W_out"] if len(parts) == 3 else weights["W_out"][int(parts[1])]
+            found[address] = rows.reshape(-1, rows.shape[-1])
     return found
