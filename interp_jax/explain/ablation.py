@@ -104,12 +104,11 @@ def _divergences(where: str, f: Any, model: Any, tokens: Array, direction: Array
 def jensen_shannon(a: Float[Array, "*batch d_vocab"], b: Float[Array, "*batch d_vocab"]) -> Float[Array, "*batch"]:
     """The Jensen-Shannon divergence of two distributions given as logits, in nats, at most log 2.
 
-        Example:
-          >>> import jax.numpy as jnp
-    from jax.scipy.special import xlogy
+    Example:
+      >>> import jax.numpy as jnp
           >>> from interp_jax.explain.ablation import jensen_shannon
-          >>> round(float(jensen_shannon(jnp.array([0.0, -1e9]), jnp.array([-1e9, 0.0]))), 4)
-          0.6931
+      >>> round(float(jensen_shannon(jnp.array([0.0, -1e9]), jnp.array([-1e9, 0.0]))), 4)
+      0.6931
     """
     p, q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (a, b))
     # With the mean m and p, q = m (1 - t), m (1 + t) no term is negative: nothing cancels where they are almost alike.

@@ -37,13 +37,10 @@ class TokenStatistics:
 
     def simulate(self, texts: Sequence[tuple[str, ...]]) -> Question[list[np.ndarray | None]]:
         """The level at each token of each text, float `[token]`, as `simulators` have it; nothing is asked."""
-        return known([self._levels(tokens) for tokens in texts])
-
-    def _levels(self, tokens: tuple[str, ...]) -> np.ndarray:
-        said = _words([tokens])
-        number = np.array([self.levels.get(word, 0.0) for word in said.strings] + [0.0])  # -1: no word
-        related = _related(said, said.ordinal[0], self.relation)
-        return number[related]
+        said = _words(texts)
+        numbers = np.array([self.levels.get(word, 0.0) for word in said.strings] + [0.0])  # -1: no word
+        levels = numbers[_related(said, said.ordinal, self.relation)]
+        return known([row[: len(tokens)] for row, tokens in zip(levels, texts, strict=True)])
 
 
 def by_statistics(evidence: Evidence) -> Question[TokenStatistics | None]:
