@@ -6,8 +6,9 @@ Sizes are delphi's: windows of 32 tokens, 40 that explain and 50 that test, draw
 https://openaipublic.blob.core.windows.net/neuron-explainer/paper/index.html.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+import itertools
 
 import numpy as np
 
@@ -103,31 +104,30 @@ def hard(
       width: tokens of a text, at most.
       seed: of what is drawn.
     """
-    rng = np.random.default_rng((seed, unit, 2))
     silent = records.held.dense(records.check(unit)) <= 0
     rows = records.held_rows
     counted, tokens = records.mask[rows], records.tokens[rows]
-    frequent = records.fired_on(unit)[0][:N_WORDS]
-    places = [np.flatnonzero(np.isin(tokens, frequent) & counted & silent)]
-    places += [np.flatnonzero((records.held.dense(other) > 0) & counted) for other in _neighbours(records, unit)]
-    drawn: list[Excerpt] = []
-    seen: set[int] = set()
-    queues = [rng.permutation(some).tolist() for some in places]
-    while len(drawn) < n and any(queues):
-        for queue in queues:
-            place = queue.pop() if queue else None
-            if place is None or len(drawn) == n:
-                continue
-            row, at = divmod(place, tokens.shape[1])
-            first = max(0, min(at - 3 * width // 4, tokens.shape[1] - width))
-            here = slice(first, first + width)
-            if row in seen or not silent[row, here].all():
-                continue
-            seen.add(row)
+    same = np.isin(tokens, records.fired_on(unit)[0][:N_WORDS]) & counted & silent
+    alike = [(records.held.dense(other) > 0) & counted for other in _neighbours(records, unit)]
+    drawn: dict[int, Excerpt] = {}  # by row
+    for place in _in_turn([same, *alike], np.random.default_rng((seed, unit, 2))):
+        row, at = divmod(place, tokens.shape[1])
+        first = max(0, min(at - 3 * width // 4, tokens.shape[1] - width))
+        here = slice(first, first + width)
+        if len(drawn) == n:
+            break
+        if row not in drawn and silent[row, here].all():
             kept = counted[row, here]
             shown = tuple(strings[int(token)] for token in tokens[row, here][kept])
-            drawn.append(Excerpt(shown, (0.0,) * len(shown), int(kept[: at - first].sum())))
-    return tuple(drawn)
+            drawn[row] = Excerpt(shown, (0.0,) * len(shown), int(kept[: at - first].sum()))
+    return tuple(drawn.values())
+
+
+def _in_turn(masks: Sequence[np.ndarray], rng: np.random.Generator) -> Iterator[int]:
+    """The places where each mask is True, in an order by chance, one of each mask after the other."""
+    queues = [rng.permutation(np.flatnonzero(mask)).tolist() for mask in masks]
+    for several in itertools.zip_longest(*queues):
+        yield from (place for place in several if place is not None)
 
 
 def _neighbours(records: Records, unit: int) -> list[int]:
