@@ -21,6 +21,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     from interp_jax.cli import programs
     from interp_jax.cli.attention import attention
+    from interp_jax.cli.dashboard import dashboard
     from interp_jax.cli.graph import graph
     from interp_jax.cli.patch import patch
     from interp_jax.cli.quickstart import quickstart
@@ -43,6 +44,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "patch": patch,
                 "steer": steer,
                 "graph": graph,
+                "dashboard": dashboard,
                 "train-dictionary": train_dictionary,
             },
             prog="interp-jax",

@@ -1,0 +1,171 @@
+"""`interp-jax dashboard DICT`: pages of a dictionary's features, of the model's heads, served on the loopback."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+if TYPE_CHECKING:
+    from interp_jax.cli.subject import Subject
+    from interp_jax.explain import Records
+    from interp_jax.report import Board, HeadList
+
+PORT = 8765
+HEADS = "heads.json"
+
+
+def dashboard(
+    dictionary: Annotated[Path, tyro.conf.Positional],
+    model: str | None = None,
+    site: str | None = None,
+    records: Path | None = None,
+    text: Path | None = None,
+    tokens: int | None = None,
+    heads: bool = True,
+    port: int = PORT,
+    static: Path | None = None,
+) -> None:
+    """Show what the features of a dictionary fire on and write, try texts on them, and steer by them.
+
+    The pages are served to this machine alone, until interrupted. Where there are no records of the features, they are
+    made first, and kept.
+
+    Args:
+        dictionary: A folder of a dictionary, such as quickstart/dictionary.
+        model: Its model; by default the one that the folder names.
+        site: Where it reads; by default as the folder says.
+        records: Folder of records; by default the folder "records" in that of the dictionary.
+        text: A UTF-8 text file to make records from; by default the microworld's own text.
+        tokens: Tokens of text to make records from, at most; by default as many as the model reads in a minute or so.
+        heads: Show the model's heads of attention too.
+        port: Where to listen; 0 is any free port.
+        static: Write the pages as files to this folder instead, for a browser without a server.
+    """
+    from interp_jax import report
+    from interp_jax.cli import output
+
+    if static is not None:
+        output.check_writable(static)
+        board = _board(dictionary, model, site, records, text, tokens, heads)
+        size = report.write_static(board, static)
+        print(f"the pages: {static / 'index.html'} ({size / 1e6:.1f} MB of data)")
+        return
+    at = report.listening(port)  # before minutes of work
+    board = _board(dictionary, model, site, records, text, tokens, heads)
+    print(f"the dashboard: http://127.0.0.1:{at.getsockname()[1]}/ (interrupt to end)", flush=True)
+    report.serve(board, at)
+
+
+def _board(
+    folder: Path,
+    model: str | None,
+    site: str | None,
+    given: Path | None,
+    text: Path | None,
+    tokens: int | None,
+    heads: bool,
+) -> "Board":
+    """Everything that is shown."""
+    from interp_jax import dictionaries, report
+    from interp_jax.cli import live
+    from interp_jax.cli.subject import Subject, open_model
+
+    dictionary = dictionaries.load(folder)
+    about = dictionaries.load_metadata(folder)
+    name, address = model or _said(about, "model", folder), site or _said(about, "site", folder)
+    loaded, tokenizer = open_model(name)
+    some = Subject(name, loaded, tokenizer, {}, address, dictionary.d_in)
+    try:
+        live.check(address, loaded, dictionary)
+    except ValueError as error:
+        raise ValueError(f"{folder}, at {address} of {name}: {error}; give its own --model and --site") from None
+    strings = tokenizer.to_str_tokens(range(tokenizer.d_vocab))
+    where = given or folder / "records"
+    found = _records(some, dictionary, where, given is not None, text, tokens)
+    for source, records in found.items():
+        ours = source != address or records.shape == tuple(dictionary.feature_shape)
+        if not ours or records.tokens.max() >= len(strings):
+            raise ValueError(f"{where}: {source} was recorded of another dictionary or model; give another --records")
+    # Of what else was recorded there is no dictionary here, but neurons need none.
+    units = {one: None for one, records in found.items() if records.nearest is None} | {address: dictionary}
+    return report.Board(
+        title=f"{Path(name).name} · {address}",
+        records=found,
+        strings=strings,
+        facts=_facts(dictionary, about),
+        explanations=report.read_explanations(where),
+        heads=_heads(some, found, where / HEADS, strings) if heads else None,
+        live=live.live(loaded, tokenizer, found, units, about.get("site_out")),
+        remedy=f"interp-jax dashboard {folder}",
+    )
+
+
+def _said(about: dict[str, Any], what: str, folder: Path) -> str:
+    found = about.get(what)
+    if not isinstance(found, str):
+        raise ValueError(f"{folder}: does not say its {what}; give --{what}")
+    return found
+
+
+def _facts(dictionary: Any, about: dict[str, Any]) -> dict[str, str]:
+    """What is known of the dictionary, its scores included."""
+    facts = {"kind": type(dictionary).__name__, "features": " × ".join(f"{n:,}" for n in dictionary.feature_shape)}
+    shown = {
+        "l0": "active for a token",
+        "explained_variance": "variance explained",
+        "ce_recovered": "cross-entropy recovered",
+    }
+    scores = about.get("scores") or {}
+    for name, title in shown.items():
+        if isinstance(value := scores.get(name), int | float):
+            facts[title] = f"{value:.1f}" if name == "l0" else f"{value:.1%}"
+    return facts
+
+
+def _records(
+    some: "Subject", dictionary: Any, where: Path, given: bool, text: Path | None, tokens: int | None
+) -> dict[str, "Records"]:
+    """The records of a folder, made before where they are not there yet."""
+    from interp_jax import explain, models
+    from interp_jax.cli import sizes, subject
+    from interp_jax.data import corpus
+
+    card = where / "card.json"
+    if given or card.is_file():
+        if text is not None or tokens is not None:
+            raise ValueError(f"{where}: has records; leave --text and --tokens away, or remove it to make them anew")
+        return explain.load_records(where)
+    planned = sizes.plan(sizes.Sizes(tokens=tokens), some.model, some.d_in)
+    read = corpus.read(some.tokenizer, text, n_tokens=planned.tokens, n_positions=planned.positions)
+    source = "the microworld's text" if text is None else str(text)
+    print(f"no records in {where}: reading {read.mask.sum():,} tokens of {source} (--tokens, --text)", flush=True)
+    record = explain.record(
+        models.forward,
+        {some.site: dictionary},
+        effects=lambda rows: subject.logit_effects(some, rows),
+        folder=where,
+        shown=True,
+    )
+    found = record(some.model, read.tokens, mask=read.real, skip=read.special)
+    explain.save_records(where, found, model=some.name, text=source)
+    return found
+
+
+def _heads(some: "Subject", found: dict[str, "Records"], path: Path, strings: list[str]) -> "HeadList | None":
+    """The heads over the text of the records, kept beside them."""
+    import numpy as np
+
+    from interp_jax import models, report
+    from interp_jax.cli import head_survey
+
+    if not isinstance(some.model, models.Decoder) or some.model.config.headless:
+        return None
+    if path.is_file():
+        return report.HeadList.load(path)
+    one = next(iter(found.values()))
+    last = one.mask.shape[1] - one.mask[:, ::-1].argmax(1)  # special tokens do not count, and are read
+    real = (np.arange(one.mask.shape[1]) < last[:, None]) & one.mask.any(1, keepdims=True)
+    special = [token for token in (some.tokenizer.bos_id, some.tokenizer.eos_id) if token is not None]
+    heads = head_survey.survey(some.model, one.tokens, real, strings, special)
+    heads.save(path)
+    return heads

@@ -1,0 +1,258 @@
+"""The dashboard as a server on the loopback: a small Starlette application with a JSON API.
+
+    GET  /  /app.js  /app.css
+    GET  /api/board                      what there is
+    GET  /api/{source}/list/{part}       a part of the list of units
+    GET  /api/{source}/unit/{unit}       the page of one
+    POST /api/{source}/unit/{unit}/fire  {"text"} -> {"tokens", "values"}
+    POST /api/{source}/unit/{unit}/steer {"prompt", "strength"} -> {"before", "after"}
+    GET  /api/heads  /api/head/{layer}/{head}
+
+Whatever is wrong is told as `{"error": one line}`. No address is ever joined to a folder. A page of another site cannot
+use it: the Host must be the loopback's (against DNS rebinding), and what is posted must be JSON of the same origin.
+"""
+
+from collections.abc import Awaitable, Callable
+import json
+import math
+from pathlib import Path
+import socket
+from typing import TYPE_CHECKING, Any
+
+from interp_jax.report.board import Absent, Board, short
+from interp_jax.report.rendering import render
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+BUNDLE = Path(__file__).parent / "web" / "dist"
+FILES = {"app.js": "text/javascript; charset=utf-8", "app.css": "text/css; charset=utf-8"}
+HOSTS = ("localhost", "127.0.0.1", "[::1]")
+LARGEST = 16_384  # bytes of what is posted
+LONGEST = 2_000  # letters of a text
+STRONGEST = 20.0  # times the maximum
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)
+HEADERS = {
+    "content-security-policy": f"{POLICY}; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+class Refused(Exception):
+    """What is not done, with the status and the line that tell it."""
+
+    def __init__(self, status: int, reason: str):
+        super().__init__(reason)
+        self.status = status
+
+
+def shell(title: str, mode: str) -> str:
+    """The page that the bundle fills. `mode`: "server" or "files"."""
+    return render("app.html", title=title, mode=mode, policy=POLICY)
+
+
+def dashboard_app(board: Board) -> "Starlette":
+    """The application, for any ASGI server; `serve` is one.
+
+    Example:
+      >>> import numpy as np
+      >>> from starlette.testclient import TestClient
+      >>> from interp_jax import data, explain, models, report
+      >>> model, tokenizer = models.load("microworld")
+      >>> text = data.corpus.read(tokenizer, n_tokens=700, n_positions=32)
+      >>> found = explain.record(models.forward, {"blocks.1.mlp.post": None})(model, text.tokens, mask=text.real)
+      >>> board = report.Board("microworld", found, tokenizer.to_str_tokens(range(tokenizer.d_vocab)))
+      >>> client = TestClient(report.dashboard_app(board), base_url="http://localhost")
+      >>> client.get("/api/board").json()["sources"][0]["n_units"]
+      512
+      >>> client.get("/api/0/unit/512").json()
+      {'error': 'there is no unit 512 of blocks.1.mlp.post, which has 512'}
+    """
+    import anyio
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    page = shell(board.title, "server")
+    one_at_a_time = anyio.Lock()
+
+    def given(make: Callable[[dict[str, int]], Any]) -> Callable[["Request"], Awaitable[Any]]:
+        async def answer(request: "Request") -> Any:
+            return _json(await run_in_threadpool(make, request.path_params))
+
+        return answer
+
+    def ran(make: Callable[[str, int, dict[str, Any]], Any]) -> Callable[["Request"], Awaitable[Any]]:
+        async def answer(request: "Request") -> Any:
+            body = await _body(request)
+            place, unit = request.path_params["source"], request.path_params["unit"]
+            if board.live is None:
+                raise Refused(409, f"no model runs here; run {board.remedy}")
+            board.check(place, unit)
+
+            async with one_at_a_time:
+                if await request.is_disconnected():  # the reader has typed on, and asked anew
+                    return _error(408, "nobody waits for this any more")
+                return _json(await run_in_threadpool(make, board.names[place], unit, body))
+
+        return answer
+
+    def fire(source: str, unit: int, body: dict[str, Any]) -> Any:
+        assert board.live is not None
+        if source not in board.live.fires:
+            raise Refused(409, f"{source}: its dictionary is not open here")
+        tokens, values = board.live.fire(source, unit, _text(body, "text"))
+        return {"tokens": list(tokens), "values": [short(value) for value in values]}
+
+    def steer(source: str, unit: int, body: dict[str, Any]) -> Any:
+        assert board.live is not None
+        if source not in board.live.steers:
+            raise Refused(409, f"{source} cannot be steered by")
+        before, after = board.live.steer(source, unit, _text(body, "prompt"), _strength(body))
+        return {"before": before, "after": after}
+
+    def heads(_: Any) -> Any:
+        return [] if board.heads is None else board.heads.rows
+
+    async def index(request: "Request") -> Any:
+        return Response(page, media_type="text/html; charset=utf-8")
+
+    def file(name: str, kind: str) -> Callable[["Request"], Awaitable[Any]]:
+        content = (BUNDLE / name).read_bytes()
+
+        async def answer(request: "Request") -> Any:
+            return Response(content, media_type=kind)
+
+        return answer
+
+    routes = [
+        Route("/", index),
+        *(Route(f"/{name}", file(name, kind)) for name, kind in FILES.items()),
+        Route("/api/board", given(lambda _: board.index())),
+        Route("/api/{source:int}/list/{part:int}", given(lambda at: board.listed(at["source"], at["part"]))),
+        Route("/api/{source:int}/unit/{unit:int}", given(lambda at: board.unit(at["source"], at["unit"]))),
+        Route("/api/{source:int}/unit/{unit:int}/fire", ran(fire), methods=["POST"]),
+        Route("/api/{source:int}/unit/{unit:int}/steer", ran(steer), methods=["POST"]),
+        Route("/api/heads", given(heads)),
+        Route("/api/head/{layer:int}/{head:int}", given(lambda at: board.head(at["layer"], at["head"]))),
+    ]
+    told: dict[Any, Callable[["Request", Any], "Response"]] = {
+        HTTPException: lambda _, error: _error(error.status_code, _plain(error)),
+        Refused: lambda _, error: _error(error.status, str(error)),
+        Absent: lambda _, error: _error(404, f"there is no {error}"),
+        ValueError: lambda _, error: _error(422, str(error)),
+        Exception: lambda _, error: _error(500, f"{type(error).__name__}: {error}"),
+    }
+    middleware = [
+        Middleware(_Headers),
+        Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False),
+    ]
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=told)
+
+
+class _Headers:
+    """Puts the headers of safety on every answer."""
+
+    def __init__(self, app: Any):
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message = message | {"headers": [*message["headers"], *extra]}
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+
+def _json(value: Any, status: int = 200) -> "Response":
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(value, status)
+
+
+def _error(status: int, reason: str) -> "Response":
+    return _json({"error": " ".join(reason.split())}, status)
+
+
+def _plain(error: Any) -> str:
+    return "there is nothing here" if error.status_code == 404 else str(error.detail)
+
+
+async def _body(request: "Request") -> dict[str, Any]:
+    """What is posted, checked before it is read."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip()
+    if kind != "application/json":
+        raise Refused(415, "what is posted must be application/json")
+    origin, host = request.headers.get("origin"), request.headers.get("host")
+    if origin is not None and origin != f"http://{host}":
+        raise Refused(403, f"{origin} may not post here")
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST:
+            raise Refused(413, f"more than {LARGEST} bytes were posted")
+    try:
+        found = json.loads(content)
+    except ValueError:
+        raise Refused(400, "what was posted is not JSON") from None
+    if not isinstance(found, dict):
+        raise Refused(400, "what was posted is not an object of JSON")
+    return found
+
+
+def _text(body: dict[str, Any], name: str) -> str:
+    text = body.get(name)
+    if not isinstance(text, str) or not text.strip():
+        raise Refused(422, f"{name} must be a text that is not empty")
+    if len(text) > LONGEST:
+        raise Refused(422, f"{name} has {len(text)} letters, at most {LONGEST} are read")
+    return text
+
+
+def _strength(body: dict[str, Any]) -> float:
+    strength = body.get("strength")
+    number = isinstance(strength, int | float) and not isinstance(strength, bool)
+    if not number or not math.isfinite(strength) or abs(strength) > STRONGEST:
+        raise Refused(422, f"strength must be a number from -{STRONGEST:g} to {STRONGEST:g}")
+    return float(strength)
+
+
+def listening(port: int) -> socket.socket:
+    """A socket on 127.0.0.1 alone; port 0 is any that is free.
+
+    Raises:
+      OSError: the port is in use, or may not be used.
+    """
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind(("127.0.0.1", port))
+        found.listen()
+    except (OSError, OverflowError) as error:
+        found.close()
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"port {port}: cannot be listened at ({reason}); give another, or 0 for any free one") from None
+    return found
+
+
+def serve(board: Board, at: socket.socket) -> None:
+    """Serves the dashboard at a socket from `listening`, until it is interrupted."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(dashboard_app(board), log_level="warning", lifespan="off"))
+    server.run(sockets=[at])

@@ -1,0 +1,36 @@
+// Tokens and numbers as they are shown: what has no shape of its own in a line gets a sign.
+
+const SIGNS: Record<string, string> = { "\n": "↵", "\r": "␍", "\t": "⇥" };
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}\u00a0\u115f\u1160\u3164\ufe00-\ufe0f]/gu;
+
+/** A token with signs for line breaks, and the codes of characters that cannot be seen or turn the direction. */
+export function visible(token: string): string {
+  const code = (sign: string) => `⟨${sign.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`;
+  return token.replace(UNSEEN, (sign) => SIGNS[sign] ?? code(sign));
+}
+
+/** A token by itself, where its spaces are shown too. */
+export function Token({ text }: { text: string }) {
+  const [, before = "", word = "", after = ""] = /^( *)(.*?)( *)$/su.exec(text) ?? [];
+  return (
+    <bdi class="token">
+      {before && <span class="space">{"·".repeat(before.length)}</span>}
+      {visible(word) || (before ? "" : <span class="space">empty</span>)}
+      {after && <span class="space">{"·".repeat(after.length)}</span>}
+    </bdi>
+  );
+}
+
+/** A share with a readable number of digits, as `report.share`. */
+export function share(x: number): string {
+  return `${Number((100 * x).toPrecision(2))}%`;
+}
+
+export function number(x: number): string {
+  if (x === 0) return "0";
+  const size = Math.abs(x);
+  return size >= 1e5 || size < 1e-3 ? x.toExponential(1) : x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+}
+
+export const count = (n: number): string => n.toLocaleString("en");
+export const signed = (x: number): string => (x > 0 ? "+" : "") + number(x).replace("-", "−");
