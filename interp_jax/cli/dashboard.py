@@ -110,15 +110,13 @@ def _said(about: dict[str, Any], what: str, folder: Path) -> str:
 def _facts(dictionary: Any, about: dict[str, Any]) -> dict[str, str]:
     """What is known of the dictionary, its scores included."""
     facts = {"kind": type(dictionary).__name__, "features": " × ".join(f"{n:,}" for n in dictionary.feature_shape)}
-    shown = {
-        "l0": "active for a token",
-        "explained_variance": "variance explained",
-        "ce_recovered": "cross-entropy recovered",
-    }
     scores = about.get("scores") or {}
-    for name, title in shown.items():
-        if isinstance(value := scores.get(name), int | float):
-            facts[title] = f"{value:.1f}" if name == "l0" else f"{value:.1%}"
+    if "l0" in scores:
+        facts["active for a token"] = f"{scores['l0']:.1f}"
+    if "fvu" in scores:
+        facts["variance explained"] = f"{1 - scores['fvu']:.1%}"
+    if "ce_recovered" in scores:
+        facts["cross-entropy recovered"] = f"{scores['ce_recovered']:.1%}"
     return facts
 
 

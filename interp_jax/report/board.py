@@ -245,6 +245,8 @@ def _told(score: tuple[float, float | None, float | None]) -> Json:
 def _histogram(counts: np.ndarray) -> Json:
     """The bins from the first that has something to the last."""
     filled = np.flatnonzero(counts)
-    first, last = (int(filled[0]), int(filled[-1])) if len(filled) else (0, -1)
+    if not len(filled):
+        return {"edges": [], "counts": []}
+    first, last = int(filled[0]), int(filled[-1])
     edges = [short(edge) for edge in explain.EDGES[first : last + 2]]
     return {"edges": edges, "counts": [int(n) for n in counts[first : last + 1]]}

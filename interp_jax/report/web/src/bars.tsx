@@ -1,7 +1,7 @@
 // Small drawings of numbers: a histogram with a logarithmic axis, and lists of tokens with bars behind them.
 
 import type { ComponentChildren } from "preact";
-import { count, number, Token } from "./words";
+import { count, round, Token } from "./words";
 
 const WIDTH = 320;
 const HEIGHT = 96;
@@ -14,7 +14,7 @@ interface HistogramProps {
   tick?: (value: number) => string;
 }
 
-export function Histogram({ edges, counts, label, shaded = false, tick = number }: HistogramProps) {
+export function Histogram({ edges, counts, label, shaded = false, tick = round }: HistogramProps) {
   const filled = counts.flatMap((n, i) => (n > 0 ? [i] : []));
   if (!filled.length) return null;
   const first = Math.max(0, filled[0]! - 1);
@@ -49,7 +49,7 @@ export function Histogram({ edges, counts, label, shaded = false, tick = number 
         })}
       </svg>
       <figcaption>
-        <span class="most">{count(largest)}</span>
+        <span class="most">fullest {count(largest)}</span>
         <span class="ticks" aria-hidden="true">
           {ticks.map((value) => (
             <span key={value} style={{ left: `${(100 * x(value)) / WIDTH}%` }}>

@@ -95,6 +95,7 @@ export function LiveBox({ board, source, place, unit, query }: Props) {
         />
       </label>
       <div aria-live="polite" class={answer.waiting ? "answer waiting" : "answer"}>
+        {answer.waiting && !answer.value && <p class="soft">The model runs …</p>}
         {answer.error && <Failure>{answer.error}</Failure>}
         {fired && (
           <>
@@ -161,6 +162,7 @@ export function Steering({ board, source, place, unit, query }: Props) {
         />
       </label>
       <div aria-live="polite" class={answer.waiting ? "answer waiting" : "answer"}>
+        {answer.waiting && !answer.value && <p class="soft">The model runs …</p>}
         {answer.error && <Failure>{answer.error}</Failure>}
         {answer.value && (
           <div class="steered">

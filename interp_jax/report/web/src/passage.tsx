@@ -1,6 +1,7 @@
 // A stretch of text whose tokens are shaded by a value. Pointing at a token, or going to it by the arrow keys, tells
 // the value; what is far from the token that it was chosen for opens by a button.
 
+import { Fragment } from "preact";
 import { useRef, useState } from "preact/hooks";
 import type { Excerpt } from "./types";
 import { number, visible } from "./words";
@@ -48,20 +49,23 @@ export function Passage({ example, maximum, whole = false }: Props) {
         {tokens.slice(start, end).map((token, i) => {
           const at = start + i;
           const value = values[at] ?? 0;
+          const [, space = "", word = ""] = /^( *)(.*)$/su.exec(token) ?? [];
           return (
-            <bdi
-              key={at}
-              class={`t${value > 0 ? " fires" : ""}${at === focus ? " focus" : ""}`}
-              style={value > 0 ? { "--a": Math.min(1, value / maximum).toFixed(3) } : undefined}
-              data-at={at}
-              tabIndex={at === reached ? 0 : -1}
-              onMouseEnter={(event) => point(event, at)}
-              onFocus={(event) => point(event, at)}
-              onBlur={() => tell(null)}
-              onKeyDown={(event) => move(event, at)}
-            >
-              {visible(at === start ? token.replace(/^ /, "") : token)}
-            </bdi>
+            <Fragment key={at}>
+              {at > start && word && space}
+              <bdi
+                class={`t${value > 0 ? " fires" : ""}${at === focus ? " focus" : ""}`}
+                style={value > 0 ? { "--a": Math.min(1, value / maximum).toFixed(3) } : undefined}
+                data-at={at}
+                tabIndex={at === reached ? 0 : -1}
+                onMouseEnter={(event) => point(event, at)}
+                onFocus={(event) => point(event, at)}
+                onBlur={() => tell(null)}
+                onKeyDown={(event) => move(event, at)}
+              >
+                {visible(word || space)}
+              </bdi>
+            </Fragment>
           );
         })}
         {end < tokens.length && <span class="cut"> …</span>}

@@ -82,9 +82,10 @@ function Page({ board, source, place, unit, query }: Omit<Props, "number"> & { u
       <div class="columns">
         <div>
           <Explanations of={unit.explanations} />
-          <Examples unit={unit} noun={source.noun} />
+          <Strongest unit={unit} noun={source.noun} />
           <LiveBox {...live} />
           <Steering {...live} />
+          <Intervals unit={unit} />
         </div>
         <aside class="card">
           <Aside source={source} unit={unit} query={query} />
@@ -117,7 +118,7 @@ function Explanations({ of }: { of: Explanation[] }) {
                 {low !== null && high !== null && (
                   <span>
                     {" "}
-                    {number(low)} to {number(high)}
+                    ({number(low)} to {number(high)})
                   </span>
                 )}
               </span>
@@ -129,7 +130,7 @@ function Explanations({ of }: { of: Explanation[] }) {
   );
 }
 
-function Examples({ unit, noun }: { unit: Unit; noun: string }) {
+function Strongest({ unit, noun }: { unit: Unit; noun: string }) {
   if (!unit.top.length)
     return (
       <section class="card" id="examples">
@@ -140,31 +141,35 @@ function Examples({ unit, noun }: { unit: Unit; noun: string }) {
         </p>
       </section>
     );
-  const intervals = unit.intervals.filter((interval) => interval.examples.length);
   return (
-    <>
-      <section class="card" id="examples">
-        <h2>Strongest examples</h2>
-        {unit.top.map((example, i) => (
-          <Passage key={i} example={example} maximum={unit.maximum} />
-        ))}
-      </section>
-      <section class="card" id="intervals">
-        <h2>Examples from each fifth of its range</h2>
-        {intervals.map(({ low, high, examples }) => (
-          <div class="interval" key={low}>
-            <h3>
-              {number(low)} – {number(high)}
-            </h3>
-            <div>
-              {examples.map((example, i) => (
-                <Passage key={i} example={example} maximum={unit.maximum} />
-              ))}
-            </div>
+    <section class="card" id="examples">
+      <h2>Strongest examples</h2>
+      {unit.top.map((example, i) => (
+        <Passage key={i} example={example} maximum={unit.maximum} />
+      ))}
+    </section>
+  );
+}
+
+function Intervals({ unit }: { unit: Unit }) {
+  const intervals = unit.intervals.filter((interval) => interval.examples.length);
+  if (!intervals.length) return null;
+  return (
+    <section class="card" id="intervals">
+      <h2>Examples from each fifth of its range</h2>
+      {intervals.map(({ low, high, examples }) => (
+        <div class="interval" key={low}>
+          <h3>
+            {number(low)} – {number(high)}
+          </h3>
+          <div>
+            {examples.map((example, i) => (
+              <Passage key={i} example={example} maximum={unit.maximum} />
+            ))}
           </div>
-        ))}
-      </section>
-    </>
+        </div>
+      ))}
+    </section>
   );
 }
 

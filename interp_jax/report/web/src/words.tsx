@@ -32,5 +32,8 @@ export function number(x: number): string {
   return size >= 1e5 || size < 1e-3 ? x.toExponential(1) : x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
+/** A number on an axis: no more digits than it has. */
+export const round = (x: number): string => (x >= 1e5 || x < 1e-3 ? x.toExponential(0) : String(Number(x.toPrecision(3))));
+
 export const count = (n: number): string => n.toLocaleString("en");
 export const signed = (x: number): string => (x > 0 ? "+" : "") + number(x).replace("-", "−");
