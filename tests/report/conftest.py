@@ -17,7 +17,8 @@ CAT, DEAD = 2, 7
 
 
 def look(table, tokens):
-    return ij.site(table[tokens], "seen", axes=("position", "d_model"))
+    x = ij.site(table[tokens], "seen", axes=("position", "d_model"))
+    return ij.site(2 * x, "other", axes=("position", "d_model"))
 
 
 def tokens() -> np.ndarray:
@@ -33,9 +34,8 @@ def records() -> dict[str, explain.Records]:
     features = dictionaries.ReLU.create(jax.random.key(0), d_in=8, d_sae=8)
     zeros = jnp.zeros(8)
     features = replace(features, W_enc=jnp.eye(8), b_enc=zeros, W_dec=jnp.eye(8) + 0.1, b_dec=zeros)
-    record = explain.record(look, {"seen": features}, effects=lambda rows: rows - 0.3)
-    found = record(table, tokens(), skip=(0,))
-    return found | {"other": explain.record(look, {"seen": None})(table, tokens(), skip=(0,))["seen"]}
+    where = {"seen": features, "other": None}
+    return explain.record(look, where, effects=lambda rows: rows - 0.3)(table, tokens(), skip=(0,))
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +67,5 @@ def board(records, head_list) -> report.Board:
 
     scores = {"simulation": (0.5, 0.25, 0.75), "fuzzing": (0.875, None, None)}
     said = {("seen", CAT): (report.Said(f"cats {EVIL}", "me", scores),)}
-    other = replace(records["other"], name="other")
     live = report.Live(fire, steer, frozenset({"seen", "other"}), frozenset({"seen"}))
-    return report.Board(
-        "a <title>", {"seen": records["seen"], "other": other}, STRINGS, {"kind": "ReLU"}, said, head_list, live
-    )
+    return report.Board("a <title>", records, STRINGS, {"kind": "ReLU"}, said, head_list, live)

@@ -77,7 +77,7 @@ export function Passage({ example, maximum, whole = false }: Props) {
       </p>
       {told && (
         <div class="told" role="status" style={{ left: `${told.left}px`, top: `${told.top}px` }}>
-          <bdi>{visible(tokens[told.at] ?? "")}</bdi> <b>{number(values[told.at] ?? 0)}</b>
+          <bdi>{visible(tokens[told.at]!.trim() || tokens[told.at]!)}</bdi> <b>{number(values[told.at] ?? 0)}</b>
         </div>
       )}
     </div>

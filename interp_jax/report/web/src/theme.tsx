@@ -1,6 +1,6 @@
 // Light or dark: as the system says, until it is turned here.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
 const KEY = "interp-jax-theme";
 
@@ -12,15 +12,20 @@ function kept(): string | null {
   }
 }
 
+function turnTo(theme: string): void {
+  document.documentElement.dataset["theme"] = theme;
+}
+
+const before = kept();
+if (before) turnTo(before); // before anything is drawn
+
 export function Theme() {
-  const [turned, set] = useState(kept());
-  useEffect(() => {
-    if (turned) document.documentElement.dataset["theme"] = turned;
-  }, [turned]);
+  const [turned, set] = useState(before);
   const now = turned ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
   const other = now === "dark" ? "light" : "dark";
   const turn = () => {
     set(other);
+    turnTo(other);
     try {
       localStorage.setItem(KEY, other);
     } catch {
