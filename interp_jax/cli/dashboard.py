@@ -50,10 +50,10 @@ def dashboard(
         size = report.write_static(board, static)
         print(f"the pages: {static / 'index.html'} ({size / 1e6:.1f} MB of data)")
         return
-    at = report.listening(port)  # before minutes of work
-    board = _board(dictionary, model, site, records, text, tokens, heads)
-    print(f"the dashboard: http://127.0.0.1:{at.getsockname()[1]}/ (interrupt to end)", flush=True)
-    report.serve(board, at)
+    with report.listening(port) as at:  # before minutes of work
+        board = _board(dictionary, model, site, records, text, tokens, heads)
+        print(f"the dashboard: http://127.0.0.1:{at.getsockname()[1]}/ (interrupt to end)", flush=True)
+        report.serve(board, at)
 
 
 def _board(
