@@ -37,9 +37,11 @@ def survey(model: Any, tokens: np.ndarray, real: np.ndarray, strings: list[str],
     found = heads.survey(models.forward)(model, _batches("looking where heads look", tokens, real))
     written = _written(model, tokens, real, strings, found)
     shown = real & ~np.isin(tokens, special)
+    n_layers, n_heads = found.share.shape
     each = (
-        report.describe_head(found, *at, tokens, strings, mask=shown, written=written.get(at))
-        for at in np.ndindex(found.share.shape)
+        report.describe_head(found, layer, head, tokens, strings, mask=shown, written=written.get((layer, head)))
+        for layer in range(n_layers)
+        for head in range(n_heads)
     )
     return report.head_list(found, each)
 

@@ -14,7 +14,6 @@ use it: the Host must be the loopback's (against DNS rebinding), and what is pos
 
 from collections.abc import Awaitable, Callable
 import json
-import math
 from pathlib import Path
 import socket
 from typing import TYPE_CHECKING, Any
@@ -73,9 +72,9 @@ def dashboard_app(board: Board) -> "Starlette":
       >>> board = report.Board("microworld", found, tokenizer.to_str_tokens(range(tokenizer.d_vocab)))
       >>> client = TestClient(report.dashboard_app(board), base_url="http://localhost")
       >>> client.get("/api/board").json()["sources"][0]["n_units"]
-      512
-      >>> client.get("/api/0/unit/512").json()
-      {'error': 'there is no unit 512 of blocks.1.mlp.post, which has 512'}
+      256
+      >>> client.get("/api/0/unit/256").json()
+      {'error': 'there is no unit 256 of blocks.1.mlp.post, which has 256'}
     """
     import anyio
     from starlette.applications import Starlette
@@ -226,8 +225,8 @@ def _text(body: dict[str, Any], name: str) -> str:
 
 def _strength(body: dict[str, Any]) -> float:
     strength = body.get("strength")
-    number = isinstance(strength, int | float) and not isinstance(strength, bool)
-    if not number or not math.isfinite(strength) or abs(strength) > STRONGEST:
+    # JSON's true is a number to Python, and what is not finite is in no range
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not abs(strength) <= STRONGEST:
         raise Refused(422, f"strength must be a number from -{STRONGEST:g} to {STRONGEST:g}")
     return float(strength)
 
