@@ -89,10 +89,10 @@ def _board(
     # Of what else was recorded there is no dictionary here, but neurons need none.
     units = {one: None for one, records in found.items() if records.nearest is None} | {address: dictionary}
     return report.Board(
-        title=f"{Path(name).name} · {address}",
+        title=Path(name).name,
         records=found,
         strings=strings,
-        facts=_facts(dictionary, about),
+        facts={address: _facts(dictionary, about)},
         explanations=report.read_explanations(where),
         heads=_heads(some, found, where / HEADS, strings) if heads else None,
         live=live.live(loaded, tokenizer, found, units, about.get("site_out")),

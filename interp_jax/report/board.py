@@ -56,7 +56,7 @@ class Board:
       title: what is shown at the top.
       records: name of a source -> its `explain.Records`.
       strings: the text of every token of the vocabulary.
-      facts: name -> value, shown above each list.
+      facts: name of a source -> name -> value, shown above its list.
       explanations: from `read_explanations`.
       heads: from `head_list`, or None.
       live: what runs the model, or None.
@@ -69,7 +69,7 @@ class Board:
     title: str
     records: Mapping[str, Records]
     strings: Sequence[str]
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     explanations: Mapping[tuple[str, int], tuple[Said, ...]] = field(default_factory=dict)
     heads: HeadList | None = None
     live: Live | None = None
@@ -98,7 +98,6 @@ class Board:
         """What the whole page is told first."""
         return {
             "title": self.title,
-            "facts": [[name, value] for name, value in self.facts.items()],
             "sources": [self._source(records) for records in self.records.values()],
             "heads": self.heads is not None,
             "live": self.live is not None,
@@ -109,6 +108,7 @@ class Board:
     def _source(self, records: Records) -> Json:
         return {
             "name": records.name,
+            "facts": [[name, value] for name, value in self.facts.get(records.name, {}).items()],
             "noun": "neuron" if records.nearest is None else "feature",
             "n_units": records.n_units,
             "per_layer": records.shape[-1] if len(records.shape) > 1 and records.shape[0] > 1 else 0,
@@ -135,9 +135,10 @@ class Board:
             raise Absent(f"part {chunk} of the list of {records.name}")
         units = range(chunk * CHUNK, min(records.n_units, (chunk + 1) * CHUNK))
         first = [self.explanations.get((records.name, unit), (None,))[0] for unit in units]
+        densities = records.densities
         return {
             "start": units.start,
-            "density": [short(records.densities[unit]) for unit in units],
+            "density": [short(densities[unit]) for unit in units],
             "maximum": [short(records.maxima[unit]) for unit in units],
             "tokens": [self._tokens(records, unit, N_LISTED) for unit in units],
             "text": ["" if said is None else said.text for said in first],

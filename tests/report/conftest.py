@@ -68,4 +68,4 @@ def board(records, head_list) -> report.Board:
     scores = {"simulation": (0.5, 0.25, 0.75), "fuzzing": (0.875, None, None)}
     said = {("seen", CAT): (report.Said(f"cats {EVIL}", "me", scores),)}
     live = report.Live(fire, steer, frozenset({"seen", "other"}), frozenset({"seen"}))
-    return report.Board("a <title>", records, STRINGS, {"kind": "ReLU"}, said, head_list, live)
+    return report.Board("a <title>", records, STRINGS, {"seen": {"kind": "ReLU"}}, said, head_list, live)

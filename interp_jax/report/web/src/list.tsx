@@ -6,17 +6,16 @@ import { Show, useLoaded } from "./loaded";
 import { arranged, orderOf, PAGE, type Order } from "./ordering";
 import { href, ofList, put } from "./route";
 import * as data from "./data";
-import type { Board, Row, Source } from "./types";
+import type { Row, Source } from "./types";
 import { count, number, share, Token } from "./words";
 
 interface Props {
-  board: Board;
   source: Source;
   place: number;
   query: URLSearchParams;
 }
 
-export function List({ board, source, place, query }: Props) {
+export function List({ source, place, query }: Props) {
   const loaded = useLoaded(() => data.rows(source, place), [source.name]);
   return (
     <>
@@ -24,7 +23,7 @@ export function List({ board, source, place, query }: Props) {
       <p class="lead">
         {count(source.n_units)} {source.noun}s, read on {count(source.n_tokens)} tokens of text.
       </p>
-      <Facts of={board.facts} />
+      <Facts of={source.facts} />
       <Show of={loaded}>{(rows) => <Table {...{ source, rows, query }} />}</Show>
     </>
   );

@@ -81,7 +81,7 @@ function Shown({ board, route: { path, query } }: { board: Board; route: Route }
   const place = name === undefined ? 0 : board.sources.findIndex((source) => source.name === name);
   const source = board.sources[place];
   if (room !== "units" || !source) return <Nothing what={path.join("/")} />;
-  if (third === undefined) return <List key={source.name} {...{ board, source, place, query }} />;
+  if (third === undefined) return <List key={source.name} {...{ source, place, query }} />;
   const number = Number(third);
   if (!/^\d+$/.test(third) || number >= source.n_units)
     return <Nothing what={`${source.noun} ${third} of ${source.n_units}`} />;

@@ -2,7 +2,6 @@
 
 export interface Board {
   title: string;
-  facts: [string, string][];
   sources: Source[];
   heads: boolean;
   live: boolean;
@@ -12,6 +11,7 @@ export interface Board {
 
 export interface Source {
   name: string;
+  facts: [string, string][];
   noun: string; // "feature" or "neuron"
   n_units: number;
   per_layer: number; // units of one layer, where those of several are numbered one after the other; else 0

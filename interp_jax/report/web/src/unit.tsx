@@ -1,9 +1,10 @@
 // The page of one unit, a feature or a neuron: what it fires on, what it writes, what is near, and what is said of it.
 
+import { useMemo } from "preact/hooks";
 import { Histogram, Tokens } from "./bars";
 import { LiveBox, Steering } from "./live";
 import { Show, useLoaded } from "./loaded";
-import { arranged, orderOf } from "./ordering";
+import { arranged, orderOf, PAGE } from "./ordering";
 import { Passage } from "./passage";
 import { href, ofList } from "./route";
 import * as data from "./data";
@@ -32,13 +33,15 @@ export function UnitPage({ board, source, place, number: wanted, query }: Props)
 function Neighbours({ source, place, number: wanted, query }: Omit<Props, "board">) {
   const kept = ofList(query);
   const rows = useLoaded(() => data.rows(source, place), [source.name]);
-  const order = rows.value ? arranged(rows.value, orderOf(query)) : [];
+  const order = useMemo(() => (rows.value ? arranged(rows.value, orderOf(query)) : []), [rows.value, kept.toString()]);
   const at = order.findIndex((row) => row.unit === wanted);
+  const list = new URLSearchParams(kept);
+  if (at >= PAGE) list.set("page", String(Math.floor(at / PAGE) + 1));
   const before = at > 0 ? order[at - 1] : undefined;
   const after = order[at + 1];
   return (
     <nav class="neighbours" aria-label="the list">
-      <a href={href(["units", source.name], kept)} data-key="u">
+      <a href={href(["units", source.name], list)} data-key="u">
         ↑ all {source.noun}s
       </a>
       {at >= 0 && (

@@ -3,10 +3,11 @@
 const SIGNS: Record<string, string> = { "\n": "↵", "\r": "␍", "\t": "⇥" };
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}\u00a0\u115f\u1160\u3164\ufe00-\ufe0f]/gu;
 
-/** A token with signs for line breaks, and the codes of characters that cannot be seen or turn the direction. */
+/** A token with signs for line breaks, codes of characters that cannot be seen or turn the direction, and a circle for a
+ * mark to stand on. */
 export function visible(token: string): string {
   const code = (sign: string) => `⟨${sign.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`;
-  return token.replace(UNSEEN, (sign) => SIGNS[sign] ?? code(sign));
+  return token.replace(UNSEEN, (sign) => SIGNS[sign] ?? code(sign)).replace(/^(?=\p{M})/u, "◌");
 }
 
 /** A token by itself, where its spaces are shown too. */
