@@ -19,6 +19,7 @@ from interp_jax.progress import Progress
 N_TEXTS = 256  # at most
 BATCH = 16
 N_WORDS = 5
+PART = 256  # examples whose words are read at once
 Z = "blocks.attn.z"
 Written = dict[tuple[int, int], dict[tuple[int, int], list[str]]]  # head -> (sequence, position) -> words
 
@@ -56,24 +57,29 @@ def _batches(what: str, tokens: np.ndarray, real: np.ndarray) -> Iterator[tuple[
 
 def _written(model: Any, tokens: np.ndarray, real: np.ndarray, strings: list[str], found: heads.Survey) -> Written:
     """The words that each head makes likelier at its examples."""
+    places = [(*at, *place) for at in np.ndindex(found.share.shape) for place in found.places(*at).tolist()]
+    layers, index, rows, positions = np.array(places, int).reshape(-1, 4).T
     unfolded = models.weights(model)
-    folded = weights.fold_norms(unfolded)
     W_O = np.asarray(unfolded["W_O"], np.float32)  # [layer head d_head d_model]
-    by_row: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for at in np.ndindex(found.share.shape):
-        for row, position in found.places(*at).tolist():
-            by_row[row].append((*at, position))
+    vectors = np.zeros((len(places), W_O.shape[-1]), np.float32)
     read = ij.capture(models.forward, Z, output=False)
-    written: Written = defaultdict(dict)
     for number, (some, mask) in enumerate(_batches("reading what heads write", tokens, real)):
         z = np.asarray(read(model, some, attention_mask=mask)[Z], np.float32)  # [layer batch position head d_head]
-        for i in range(len(some)):
-            row = number * BATCH + i
-            if row not in by_row:
-                continue
-            layers, index, positions = (np.array(column) for column in zip(*by_row[row], strict=True))
-            vectors = np.einsum("nd,ndm->nm", z[layers, i, positions, index], W_O[layers, index])
-            _, ids = weights.top_tokens_written(folded, jnp.asarray(vectors), N_WORDS)
-            for (layer, head, position), words in zip(by_row[row], np.asarray(ids), strict=True):
-                written[layer, head][row, position] = [strings[int(token)] for token in words]
+        here = np.flatnonzero(rows // BATCH == number)
+        for i in here:
+            vectors[i] = z[layers[i], rows[i] % BATCH, positions[i], index[i]] @ W_O[layers[i], index[i]]
+    written: Written = defaultdict(dict)
+    for (layer, head, row, position), words in zip(places, _words(unfolded, vectors), strict=True):
+        written[layer, head][row, position] = [strings[token] for token in words]
     return written
+
+
+def _words(unfolded: Any, vectors: np.ndarray) -> list[list[int]]:
+    """The tokens that vectors of the residual stream `[n d_model]` raise most, in parts of one shape."""
+    folded = weights.fold_norms(unfolded)
+    found: list[list[int]] = []
+    for start in range(0, len(vectors), PART):
+        part = vectors[start : start + PART]
+        whole = jnp.asarray(np.pad(part, [(0, PART - len(part)), (0, 0)]))
+        found += np.asarray(weights.top_tokens_written(folded, whole, N_WORDS)[1])[: len(part)].tolist()
+    return found
