@@ -15,8 +15,8 @@ export function HeadList({ query }: { query: URLSearchParams }) {
     <>
       <h1>Heads of attention</h1>
       <p class="lead">
-        What each does over a text, the first token left out. Maps have layers down and heads across; the darker, the
-        higher.
+        What each does over a text, the first token left out. Maps have layers down and heads across; the stronger the
+        shade, the higher.
       </p>
       <Show of={loaded}>
         {(rows) => (

@@ -1,6 +1,6 @@
 // Tokens and numbers as they are shown: what has no shape of its own in a line gets a sign.
 
-const SIGNS: Record<string, string> = { "\n": "↵", "\r": "␍", "\t": "⇥" };
+const SIGNS: Record<string, string> = { "\n": "↵", "\t": "⇥" };
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}\u00a0\u115f\u1160\u3164\ufe00-\ufe0f]/gu;
 
 /** A token with signs for line breaks, codes of characters that cannot be seen or turn the direction, and a circle for a
@@ -30,7 +30,8 @@ export function share(x: number): string {
 export function number(x: number): string {
   if (x === 0) return "0";
   const size = Math.abs(x);
-  return size >= 1e5 || size < 1e-3 ? x.toExponential(1) : x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+  if (size >= 1e5 || size < 1e-4) return x.toExponential(1);
+  return size < 0.1 ? String(Number(x.toPrecision(2))) : x.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
 /** A number on an axis: no more digits than it has. */
