@@ -10,8 +10,10 @@ from typing import Any
 
 from interp_jax import core
 from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.exchange import from_delphi, to_delphi
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.labels import Label, Words, label, telling, words
+from interp_jax.explain.neuronpedia import Release, feature_details, to_neuronpedia
 from interp_jax.explain.recording import record
 from interp_jax.explain.records import Records
 from interp_jax.explain.records_files import load_card, load_records, save_records
@@ -24,14 +26,19 @@ __all__ = [
     "Firings",
     "Label",
     "Records",
+    "Release",
     "Words",
+    "feature_details",
     "firings",
+    "from_delphi",
     "label",
     "load_card",
     "load_records",
     "record",
     "save_records",
     "telling",
+    "to_delphi",
+    "to_neuronpedia",
     "words",
 ]
 
