@@ -66,45 +66,39 @@ def _board(
     heads: bool,
 ) -> "Board":
     """Everything that is shown."""
-    from interp_jax import dictionaries, report
+    from interp_jax import dictionaries, explain, report
     from interp_jax.cli import live
-    from interp_jax.cli.subject import Subject, open_model
+    from interp_jax.cli.records import FOLDER, kept, opened
 
-    dictionary = dictionaries.load(folder)
     about = dictionaries.load_metadata(folder)
-    name, address = model or _said(about, "model", folder), site or _said(about, "site", folder)
-    loaded, tokenizer = open_model(name)
-    some = Subject(name, loaded, tokenizer, {}, address, dictionary.d_in)
+    some, opened_at = opened((folder,), model, site)
+    ((address, dictionary),) = opened_at.items()
     try:
-        live.check(address, loaded, dictionary)
+        live.check(address, some.model, dictionary)
     except ValueError as error:
-        raise ValueError(f"{folder}, at {address} of {name}: {error}; give its own --model and --site") from None
-    strings = tokenizer.to_str_tokens(range(tokenizer.d_vocab))
-    where = given or folder / "records"
-    found = _records(some, dictionary, where, given is not None, text, tokens)
-    for source, records in found.items():
-        ours = source != address or records.shape == tuple(dictionary.feature_shape)
-        if not ours or records.tokens.max() >= len(strings):
+        raise ValueError(f"{folder}, at {address} of {some.name}: {error}; give its own --model and --site") from None
+    strings = some.tokenizer.to_str_tokens(range(some.tokenizer.d_vocab))
+    where = given or folder / FOLDER
+    if given is not None:
+        explain.load_card(given)  # a folder that was named is not filled
+    found = kept(some, opened_at, where, text, tokens)
+    for source, one in found.items():
+        ours = source != address or one.shape == tuple(dictionary.feature_shape)
+        if not ours or one.tokens.max() >= len(strings):
             raise ValueError(f"{where}: {source} was recorded of another dictionary or model; give another --records")
     # Of what else was recorded there is no dictionary here, but neurons need none.
-    units = {one: None for one, records in found.items() if records.nearest is None} | {address: dictionary}
+    units = {name: None for name, one in found.items() if one.nearest is None} | {address: dictionary}
+    written = dictionary.sites[1] if dictionary.reads_pair and dictionary.sites else about.get("site_out")
     return report.Board(
-        title=Path(name).name,
+        title=Path(some.name).name,
         records=found,
         strings=strings,
         facts={address: _facts(dictionary, about)},
         explanations=report.read_explanations(where),
         heads=_heads(some, found, where / HEADS, strings) if heads else None,
-        live=live.live(loaded, tokenizer, found, units, about.get("site_out")),
+        live=live.live(some.model, some.tokenizer, found, units, written),
         remedy=f"interp-jax dashboard {folder}",
     )
-
-
-def _said(about: dict[str, Any], what: str, folder: Path) -> str:
-    found = about.get(what)
-    if not isinstance(found, str):
-        raise ValueError(f"{folder}: does not say its {what}; give --{what}")
-    return found
 
 
 def _facts(dictionary: Any, about: dict[str, Any]) -> dict[str, str]:
@@ -118,35 +112,6 @@ def _facts(dictionary: Any, about: dict[str, Any]) -> dict[str, str]:
     if "ce_recovered" in scores:
         facts["cross-entropy recovered"] = f"{scores['ce_recovered']:.1%}"
     return facts
-
-
-def _records(
-    some: "Subject", dictionary: Any, where: Path, given: bool, text: Path | None, tokens: int | None
-) -> dict[str, "Records"]:
-    """The records of a folder, made before where they are not there yet."""
-    from interp_jax import explain, models
-    from interp_jax.cli import sizes, subject
-    from interp_jax.data import corpus
-
-    card = where / "card.json"
-    if given or card.is_file():
-        if text is not None or tokens is not None:
-            raise ValueError(f"{where}: has records; leave --text and --tokens away, or remove it to make them anew")
-        return explain.load_records(where)
-    planned = sizes.plan(sizes.Sizes(tokens=tokens), some.model, some.d_in)
-    read = corpus.read(some.tokenizer, text, n_tokens=planned.tokens, n_positions=planned.positions)
-    source = "the microworld's text" if text is None else str(text)
-    print(f"no records in {where}: reading {read.mask.sum():,} tokens of {source} (--tokens, --text)", flush=True)
-    record = explain.record(
-        models.forward,
-        {some.site: dictionary},
-        effects=lambda rows: subject.logit_effects(some, rows),
-        folder=where,
-        shown=True,
-    )
-    found = record(some.model, read.tokens, mask=read.real, skip=read.special)
-    explain.save_records(where, found, model=some.name, text=source)
-    return found
 
 
 def _heads(some: "Subject", found: dict[str, "Records"], path: Path, strings: list[str]) -> "HeadList | None":

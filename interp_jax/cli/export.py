@@ -45,7 +45,7 @@ def export(
     """
     from interp_jax import explain
     from interp_jax.cli import output, subject
-    from interp_jax.cli.records import FOLDER, make, opened
+    from interp_jax.cli.records import FOLDER, kept, opened
 
     out, folder = out or dictionary / to, records or dictionary / FOLDER
     if out.exists() and any(out.iterdir()):
@@ -53,14 +53,7 @@ def export(
     some, where = opened((dictionary,), model, site)
     output.check_writable(out)
     ((address, found),) = where.items()
-    if (folder / "card.json").is_file():
-        if text is not None or tokens is not None:
-            raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
-        every = explain.load_records(folder)
-    else:
-        layer = re.match(r"blocks\.(\d+)\.", address)
-        neurons = [f"blocks.{layer[1]}.mlp.post"] if layer else []
-        every = make(some, where | dict.fromkeys(neurons), folder, text, tokens, 50_000)
+    every = kept(some, where, folder, text, tokens)
     if address not in every:
         raise ValueError(f"{folder}: has records of {', '.join(every)}, and the dictionary reads {address}")
     of_features = every[address]

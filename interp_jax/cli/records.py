@@ -1,6 +1,7 @@
 """`interp-jax records DICT`: one pass over a text that records where every feature and neuron fires."""
 
 from pathlib import Path
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from interp_jax.explain import Records
 
 FOLDER = "records"  # in that of the dictionary
+HELD = 50_000  # tokens of which all firings are kept
 
 
 def records(
@@ -19,7 +21,7 @@ def records(
     text: Path | None = None,
     tokens: int | None = None,
     neurons: tuple[str, ...] = (),
-    held: int = 50_000,
+    held: int = HELD,
     out: Path | None = None,
 ) -> None:
     """Record where the features of dictionaries fire in a text, and what goes with that, in one pass.
@@ -132,3 +134,22 @@ def make(
     found = record(some.model, read.tokens, mask=read.real, skip=read.special)
     explain.save_records(out, found, model=some.name, text=source)
     return found
+
+
+def kept(
+    some: "Subject", where: dict[str, Any], folder: Path, text: Path | None, tokens: int | None
+) -> dict[str, "Records"]:
+    """The records in a folder; where there are none, they are made first, with the MLP's neurons of the same layer.
+
+    Raises:
+      ValueError: there are some, and others are asked for.
+    """
+    from interp_jax import explain
+
+    if (folder / "card.json").is_file():
+        if text is not None or tokens is not None:
+            raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
+        return explain.load_records(folder)
+    layer = re.match(r"blocks\.(\d+)\.", some.site)
+    neurons = [f"blocks.{layer[1]}.mlp.post"] if layer else []
+    return make(some, where | dict.fromkeys(neurons), folder, text, tokens, HELD)

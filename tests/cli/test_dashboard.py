@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -118,21 +119,23 @@ def test_a_text_that_is_too_long(running) -> None:
 
 @pytest.mark.long
 def test_pages_as_files_from_nothing_but_a_dictionary(folder, tmp_path, capsys) -> None:
-    static = ["dashboard", folder / "dictionary", "--static", tmp_path / "pages"]
+    mine = tmp_path / "mine"
+    shutil.copytree(folder / "dictionary", mine)
+    static = ["dashboard", mine, "--static", tmp_path / "pages"]
     code, out, err = run(*static, "--text", folder / "text.txt", "--tokens", "900", capsys=capsys)
     assert code == 0, err
-    assert "reading 900 tokens" in out and "the pages:" in out
-    assert {path.name for path in (folder / "dictionary" / "records").iterdir()} >= {"card.json", "heads.json"}
-    rows = json.loads((folder / "dictionary" / "records" / "heads.json").read_text())["rows"]
+    assert "on 900 tokens of" in out and "the pages:" in out
+    assert {path.name for path in (mine / "records").iterdir()} >= {"card.json", "heads.json"}
+    rows = json.loads((mine / "records" / "heads.json").read_text())["rows"]
     assert len(rows) == 4 and all(row["writes"] for row in rows)
     assert (tmp_path / "pages" / "index.html").is_file()
     code, out, err = run(*static, capsys=capsys)  # what is there is taken
-    assert code == 0 and "reading" not in out, err
+    assert code == 0 and "recording" not in out, err
     code, _, err = run(*static, "--tokens", "50", capsys=capsys)
     assert code == 2 and "has records" in err
-    (folder / "dictionary" / "records" / "explanations.jsonl").write_text("{")
+    (mine / "records" / "explanations.jsonl").write_text("{")
     code, _, err = run(*static, capsys=capsys)
-    (folder / "dictionary" / "records" / "explanations.jsonl").unlink()
+    (mine / "records" / "explanations.jsonl").unlink()
     assert code == 2 and "line 1 is no explanation" in err and err.count("\n") == 1
 
 
@@ -169,7 +172,7 @@ def test_words_that_heads_write(subject) -> None:
         (["dictionary", "--model", "nowhere"], "nowhere"),
         (["nowhere"], "nowhere"),
         (["dictionary", "--records", "model"], "no records"),
-        (["dictionary", "--text", "nowhere.txt", "--records", "made"], "leave --text"),
+        (["dictionary", "--text", "nowhere.txt"], "nowhere.txt"),
         (["dictionary", "--port", "70000"], "port 70000"),
     ],
 )
