@@ -73,8 +73,9 @@ function ticksBetween(low: number, high: number): number[] {
       }
     if (found.length <= 6) return found;
   }
-  const powers = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
-  return powers.map((power) => 10 ** power);
+  const [first, last] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
+  const step = Math.ceil((last - first + 1) / 6);
+  return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, i) => Number(`1e${last - i * step}`));
 }
 
 interface TokensProps {

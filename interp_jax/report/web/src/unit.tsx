@@ -194,7 +194,8 @@ function Aside({ source, unit, query }: { source: Source; unit: Unit; query: URL
       {Object.entries(unit.correlated).map(([name, list]) => (
         <Near
           key={name}
-          title={name === source.name ? "Fires together with" : `Fires together with, in ${name}`}
+          title="Fires together with"
+          of={name === source.name ? "" : name}
           {...{ name, list, query: name === source.name ? kept : undefined }}
         />
       ))}
@@ -205,16 +206,19 @@ function Aside({ source, unit, query }: { source: Source; unit: Unit; query: URL
 
 interface NearProps {
   title: string;
+  of?: string;
   name: string; // of the source
   list: [unit: number, value: number, about: string][];
   query?: URLSearchParams | undefined;
 }
 
-function Near({ title, name, list, query }: NearProps) {
+function Near({ title, of, name, list, query }: NearProps) {
   if (!list.length) return null;
   return (
     <section>
-      <h3>{title}</h3>
+      <h3>
+        {title} {of && <span class="address">{of}</span>}
+      </h3>
       <ol class="near">
         {list.map(([unit, value, about]) => (
           <li key={unit}>
