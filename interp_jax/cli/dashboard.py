@@ -83,11 +83,11 @@ def _board(
         explain.load_card(given)  # a folder that was named is not filled
     found = kept(some, opened_at, where, text, tokens)
     for source, one in found.items():
-        ours = source != address or one.shape == tuple(dictionary.feature_shape)
+        ours = source != address or (one.kind, one.shape) == (type(dictionary).__name__, dictionary.feature_shape)
         if not ours or one.tokens.max() >= len(strings):
             raise ValueError(f"{where}: {source} was recorded of another dictionary or model; give another --records")
     # Of what else was recorded there is no dictionary here, but neurons need none.
-    units = {name: None for name, one in found.items() if one.nearest is None} | {address: dictionary}
+    units = {name: None for name, one in found.items() if one.kind == "neurons"} | {address: dictionary}
     written = dictionary.sites[1] if dictionary.reads_pair and dictionary.sites else about.get("site_out")
     return report.Board(
         title=Path(some.name).name,

@@ -54,8 +54,6 @@ def export(
     output.check_writable(out)
     ((address, found),) = where.items()
     every = kept(some, where, folder, text, tokens)
-    if address not in every:
-        raise ValueError(f"{folder}: has records of {', '.join(every)}, and the dictionary reads {address}")
     of_features = every[address]
     if to == "delphi":
         explain.to_delphi(of_features, out, model_name=some.name)
@@ -63,7 +61,7 @@ def export(
         print(f"{len(rows):,} rows of text, {len(of_features.held.values):,} firings: {out / address}")
         return
     strings = some.tokenizer.to_str_tokens(range(some.tokenizer.d_vocab))
-    neurons = next((one for name, one in every.items() if name.endswith("mlp.post") and one.nearest is None), None)
+    neurons = next((one for one in every.values() if one.kind == "neurons"), None)
     named = _named(some, found, address, model_id, source_set, release, title, creator, url)
     n = explain.to_neuronpedia(
         out,

@@ -126,6 +126,7 @@ def make(
     record = explain.record(
         models.forward,
         where,
+        rows=_neuron_rows(some.model, where),
         effects=lambda rows: subject.logit_effects(some, rows),
         folder=out,
         n_held=held,
@@ -136,20 +137,36 @@ def make(
     return found
 
 
+def _neuron_rows(model: Any, where: dict[str, Any]) -> dict[str, Any]:
+    """What the neurons of MLPs write, by the address of those that are recorded."""
+    from interp_jax import models
+
+    weights, found = models.weights(model), {}
+    for address in (address for address, dictionary in where.items() if dictionary is None):
+        parts = address.split(".")
+        if parts[0] == "blocks" and parts[-2:] == ["mlp", "post"] and "W_out" in weights:
+            rows = weights["W_out"] if len(parts) == 3 else weights["W_out"][int(parts[1])]
+            found[address] = rows.reshape(-1, rows.shape[-1])
+    return found
+
+
 def kept(
     some: "Subject", where: dict[str, Any], folder: Path, text: Path | None, tokens: int | None
 ) -> dict[str, "Records"]:
     """The records in a folder; where there are none, they are made first, with the MLP's neurons of the same layer.
 
     Raises:
-      ValueError: there are some, and others are asked for.
+      ValueError: there are some, and others are asked for, or they are of another site.
     """
     from interp_jax import explain
 
     if (folder / "card.json").is_file():
         if text is not None or tokens is not None:
             raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
-        return explain.load_records(folder)
+        found = explain.load_records(folder)
+        if missing := [address for address in where if address not in found]:
+            raise ValueError(f"{folder}: has records of {', '.join(found)}, and the dictionary reads {missing[0]}")
+        return found
     layer = re.match(r"blocks\.(\d+)\.", some.site)
     neurons = [f"blocks.{layer[1]}.mlp.post"] if layer else []
     return make(some, where | dict.fromkeys(neurons), folder, text, tokens, HELD)

@@ -88,7 +88,7 @@ def to_neuronpedia(
       ValueError: a dictionary of another width than the records.
       FileExistsError: the folder holds something.
     """
-    rows = relations.written_to_stream(dictionary)
+    rows = relations.Writing.of(dictionary).stream
     if rows is None or len(rows) != records.n_units:
         raise ValueError(
             f"to_neuronpedia: a {type(dictionary).__name__} of {dictionary.feature_shape} features for records of "

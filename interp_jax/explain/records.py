@@ -36,9 +36,10 @@ class Records:
       held: the firings in those rows.
       raised, lowered: token ids and values `[unit n]`, the largest effects of a unit on the logits; None where that is
         not defined.
-      nearest: indices and cosines `[unit n]` of the units whose decoder rows are the most alike; None without decoder.
+      nearest: indices and cosines `[unit n]` of the units that write what is most alike; None where it is not known.
       correlated: name of records -> indices and Pearson's r `[unit n]` of the units there that fire the most alike,
         over the tokens of `held_rows`.
+      kind: what the units are: "neurons", or the name of the dictionary's class.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Records:
     lowered: Ranked | None
     nearest: Ranked | None
     correlated: dict[str, Ranked]
+    kind: str = "neurons"
 
     @property
     def n_units(self) -> int:

@@ -109,7 +109,7 @@ class Board:
         return {
             "name": records.name,
             "facts": [[name, value] for name, value in self.facts.get(records.name, {}).items()],
-            "noun": "neuron" if records.nearest is None else "feature",
+            "noun": "neuron" if records.kind == "neurons" else "feature",
             "n_units": records.n_units,
             "per_layer": records.shape[-1] if len(records.shape) > 1 and records.shape[0] > 1 else 0,
             "n_tokens": records.n_tokens,

@@ -158,7 +158,7 @@ def test_what_is_on_the_page_of_a_feature(open_page) -> None:
     text = page.locator("main").inner_text()
     for part in ("cats <script>", "simulation 0.50 (0.25 to 0.75)", "14%", "Strongest", "each fifth"):
         assert part in text
-    for title in ("ACTIVATIONS", "FIRES ON", "LOGITS RAISED", "LOGITS LOWERED", "FIRES TOGETHER", "NEAREST DECODER"):
+    for title in ("ACTIVATIONS", "FIRES ON", "LOGITS RAISED", "LOGITS LOWERED", "FIRES TOGETHER", "NEAREST BY WHAT"):
         assert title in text
     page.locator(".near a").first.click()
     expect(page.locator("h1")).not_to_have_text("Feature 2")

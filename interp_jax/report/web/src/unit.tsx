@@ -199,7 +199,7 @@ function Aside({ source, unit, query }: { source: Source; unit: Unit; query: URL
           {...{ name, list, query: name === source.name ? kept : undefined }}
         />
       ))}
-      <Near title="Nearest decoder rows" name={source.name} list={unit.nearest} query={kept} />
+      <Near title="Nearest by what they write" name={source.name} list={unit.nearest} query={kept} />
     </>
   );
 }
