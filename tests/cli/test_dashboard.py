@@ -108,6 +108,30 @@ def test_what_is_said_while_a_unit_is_held(subject, running, monkeypatch, source
     assert (before, after) == (plain({}), plain(edits))
 
 
+KINDS = {
+    "blocks.0.mlp_in": lambda key: dictionaries.Transcoder.create(key, 16, 24),
+    "blocks.1.resid_pre": lambda key: dictionaries.Lorsa.create(key, 16, 24, 4, n_groups=2, d_qk=4),
+    "blocks.0.resid_post, blocks.1.resid_post": lambda key: dictionaries.Crosscoder.create(key, 16, 24, n_sites=2),
+    "blocks.mlp_in": lambda key: dictionaries.CrossLayerTranscoder.create(key, 16, 24, n_layers=2),
+    "blocks.1.attn.z": lambda key: dictionaries.ReLU.create(key, 16, 24),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("source", KINDS)
+def test_every_kind_fires_as_it_is_recorded(subject, source: str) -> None:
+    model, tokenizer, _ = subject
+    dictionary = KINDS[source](jax.random.key(2))
+    ids = np.array([tokenizer.encode(TEXT, bos=True)], np.int32)
+    records = explain.record(models.forward, {source: dictionary})(model, ids, skip=(0,))
+    asked = live.live(model, tokenizer, records, {source: dictionary}, "blocks.0.mlp_out")
+    live.check(source, model, dictionary)
+    for unit in (0, int(records[source].maxima.argmax()), records[source].n_units - 1):
+        _, values = asked.fire(source, unit, TEXT)
+        assert max(0.0, *values) == pytest.approx(records[source].maxima[unit], rel=1e-3, abs=1e-5)
+    assert asked.steers == ({source} if source in ("blocks.0.mlp_in", "blocks.1.attn.z") else set())
+
+
 def test_a_text_that_is_too_long(running) -> None:
     asked, _ = running
     for ask in (lambda text: asked.fire(SITE, 0, text), lambda text: asked.steer(SITE, 0, text, 1.0)):
