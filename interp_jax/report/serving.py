@@ -18,7 +18,7 @@ from pathlib import Path
 import socket
 from typing import TYPE_CHECKING, Any
 
-from interp_jax.report.board import Absent, Board, short
+from interp_jax.report.board import Absent, Board, Live, short
 from interp_jax.report.rendering import render
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "no-store",
 }
+
+Answer = Callable[["Request"], Awaitable[Any]]
 
 
 class Refused(Exception):
@@ -78,75 +80,22 @@ def dashboard_app(board: Board) -> "Starlette":
     """
     import anyio
     from starlette.applications import Starlette
-    from starlette.concurrency import run_in_threadpool
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
-    from starlette.responses import Response
     from starlette.routing import Route
 
-    page = shell(board.title, "server")
-    one_at_a_time = anyio.Lock()
-
-    def given(make: Callable[[dict[str, int]], Any]) -> Callable[["Request"], Awaitable[Any]]:
-        async def answer(request: "Request") -> Any:
-            return _json(await run_in_threadpool(make, request.path_params))
-
-        return answer
-
-    def ran(make: Callable[[str, int, dict[str, Any]], Any]) -> Callable[["Request"], Awaitable[Any]]:
-        async def answer(request: "Request") -> Any:
-            body = await _body(request)
-            place, unit = request.path_params["source"], request.path_params["unit"]
-            if board.live is None:
-                raise Refused(409, f"no model runs here; run {board.remedy}")
-            board.check(place, unit)
-
-            async with one_at_a_time:
-                if await request.is_disconnected():  # the reader has typed on, and asked anew
-                    return _error(408, "nobody waits for this any more")
-                return _json(await run_in_threadpool(make, board.names[place], unit, body))
-
-        return answer
-
-    def fire(source: str, unit: int, body: dict[str, Any]) -> Any:
-        assert board.live is not None
-        if source not in board.live.fires:
-            raise Refused(409, f"{source}: its dictionary is not open here")
-        tokens, values = board.live.fire(source, unit, _text(body, "text"))
-        return {"tokens": list(tokens), "values": [short(value) for value in values]}
-
-    def steer(source: str, unit: int, body: dict[str, Any]) -> Any:
-        assert board.live is not None
-        if source not in board.live.steers:
-            raise Refused(409, f"{source} cannot be steered by")
-        before, after = board.live.steer(source, unit, _text(body, "prompt"), _strength(body))
-        return {"before": before, "after": after}
-
-    def heads(_: Any) -> Any:
-        return [] if board.heads is None else board.heads.rows
-
-    async def index(request: "Request") -> Any:
-        return Response(page, media_type="text/html; charset=utf-8")
-
-    def file(name: str, kind: str) -> Callable[["Request"], Awaitable[Any]]:
-        content = (BUNDLE / name).read_bytes()
-
-        async def answer(request: "Request") -> Any:
-            return Response(content, media_type=kind)
-
-        return answer
-
+    turn = anyio.Lock()  # of which the model serves one at a time
     routes = [
-        Route("/", index),
-        *(Route(f"/{name}", file(name, kind)) for name, kind in FILES.items()),
-        Route("/api/board", given(lambda _: board.index())),
-        Route("/api/{source:int}/list/{part:int}", given(lambda at: board.listed(at["source"], at["part"]))),
-        Route("/api/{source:int}/unit/{unit:int}", given(lambda at: board.unit(at["source"], at["unit"]))),
-        Route("/api/{source:int}/unit/{unit:int}/fire", ran(fire), methods=["POST"]),
-        Route("/api/{source:int}/unit/{unit:int}/steer", ran(steer), methods=["POST"]),
-        Route("/api/heads", given(heads)),
-        Route("/api/head/{layer:int}/{head:int}", given(lambda at: board.head(at["layer"], at["head"]))),
+        Route("/", _content(shell(board.title, "server").encode(), "text/html; charset=utf-8")),
+        *(Route(f"/{name}", _content((BUNDLE / name).read_bytes(), kind)) for name, kind in FILES.items()),
+        Route("/api/board", _given(lambda _: board.index())),
+        Route("/api/{source:int}/list/{part:int}", _given(lambda at: board.listed(at["source"], at["part"]))),
+        Route("/api/{source:int}/unit/{unit:int}", _given(lambda at: board.unit(at["source"], at["unit"]))),
+        Route("/api/{source:int}/unit/{unit:int}/fire", _ran(board, turn, _fire), methods=["POST"]),
+        Route("/api/{source:int}/unit/{unit:int}/steer", _ran(board, turn, _steer), methods=["POST"]),
+        Route("/api/heads", _given(lambda _: [] if board.heads is None else board.heads.rows)),
+        Route("/api/head/{layer:int}/{head:int}", _given(lambda at: board.head(at["layer"], at["head"]))),
     ]
     told: dict[Any, Callable[["Request", Any], "Response"]] = {
         HTTPException: lambda _, error: _error(error.status_code, _plain(error)),
@@ -160,6 +109,61 @@ def dashboard_app(board: Board) -> "Starlette":
         Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS), www_redirect=False),
     ]
     return Starlette(routes=routes, middleware=middleware, exception_handlers=told)
+
+
+def _content(content: bytes, kind: str) -> Answer:
+    """What is the same for all."""
+
+    async def answer(request: "Request") -> Any:
+        from starlette.responses import Response
+
+        return Response(content, media_type=kind)
+
+    return answer
+
+
+def _given(make: Callable[[dict[str, int]], Any]) -> Answer:
+    """What a function of the numbers in the path makes."""
+
+    async def answer(request: "Request") -> Any:
+        from starlette.concurrency import run_in_threadpool
+
+        return _json(await run_in_threadpool(make, request.path_params))
+
+    return answer
+
+
+def _ran(board: Board, turn: Any, run: Callable[[Live, str, int, dict[str, Any]], Any]) -> Answer:
+    """What the model makes of what is posted, in a thread of its own."""
+
+    async def answer(request: "Request") -> Any:
+        from starlette.concurrency import run_in_threadpool
+
+        body = await _body(request)
+        place, unit = request.path_params["source"], request.path_params["unit"]
+        if board.live is None:
+            raise Refused(409, f"no model runs here; run {board.remedy}")
+        board.check(place, unit)
+        async with turn:
+            if await request.is_disconnected():  # the reader has typed on, and asked anew
+                return _error(408, "nobody waits for this any more")
+            return _json(await run_in_threadpool(run, board.live, board.names[place], unit, body))
+
+    return answer
+
+
+def _fire(live: Live, source: str, unit: int, body: dict[str, Any]) -> Any:
+    if source not in live.fires:
+        raise Refused(409, f"{source}: its dictionary is not open here")
+    tokens, values = live.fire(source, unit, _text(body, "text"))
+    return {"tokens": list(tokens), "values": [short(value) for value in values]}
+
+
+def _steer(live: Live, source: str, unit: int, body: dict[str, Any]) -> Any:
+    if source not in live.steers:
+        raise Refused(409, f"{source} cannot be steered by")
+    before, after = live.steer(source, unit, _text(body, "prompt"), _strength(body))
+    return {"before": before, "after": after}
 
 
 class _Headers:

@@ -23,7 +23,9 @@ export function Histogram({ edges, counts, label, shaded = false, tick = round }
   const high = Math.log(edges[last + 1]!);
   const x = (value: number) => (WIDTH * (Math.log(value) - low)) / (high - low);
   const largest = Math.max(...counts);
-  const bars = counts.slice(first, last + 1).map((n, i) => ({ n, low: edges[first + i]!, high: edges[first + i + 1]! }));
+  const bars = counts
+    .slice(first, last + 1)
+    .map((n, i) => ({ n, low: edges[first + i]!, high: edges[first + i + 1]! }));
   const ticks = ticksBetween(edges[first]!, edges[last + 1]!);
   return (
     <figure class="histogram">

@@ -31,7 +31,8 @@ export function HeadList({ query }: { query: URLSearchParams }) {
 }
 
 const names = (rows: HeadRow[]): string[] => Object.keys(rows[0]?.scores ?? {});
-const valueOf = (row: HeadRow, name: string): number | null => (name === "share" ? row.share : row.scores[name]) ?? null;
+const valueOf = (row: HeadRow, name: string): number | null =>
+  (name === "share" ? row.share : row.scores[name]) ?? null;
 
 function Maps({ rows }: { rows: HeadRow[] }) {
   const width = Math.max(...rows.map((row) => row.head)) + 1;

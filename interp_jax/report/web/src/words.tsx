@@ -3,8 +3,8 @@
 const SIGNS: Record<string, string> = { "\n": "↵", "\t": "⇥" };
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}\u00a0\u115f\u1160\u3164\ufe00-\ufe0f]/gu;
 
-/** A token with signs for line breaks, codes of characters that cannot be seen or turn the direction, and a circle for a
- * mark to stand on. */
+/** A token with signs for line breaks, codes of characters that cannot be seen or turn the direction, and a circle for
+ * a mark to stand on. */
 export function visible(token: string): string {
   const code = (sign: string) => `⟨${sign.codePointAt(0)!.toString(16).toUpperCase().padStart(4, "0")}⟩`;
   return token.replace(UNSEEN, (sign) => SIGNS[sign] ?? code(sign)).replace(/^(?=\p{M})/u, "◌");
@@ -35,7 +35,8 @@ export function number(x: number): string {
 }
 
 /** A number on an axis: no more digits than it has. */
-export const round = (x: number): string => (x >= 1e5 || x < 1e-3 ? x.toExponential(0) : String(Number(x.toPrecision(3))));
+export const round = (x: number): string =>
+  x >= 1e5 || x < 1e-3 ? x.toExponential(0) : String(Number(x.toPrecision(3)));
 
 export const count = (n: number): string => n.toLocaleString("en");
 export const signed = (x: number): string => (x > 0 ? "+" : "") + number(x).replace("-", "−");
