@@ -35,7 +35,7 @@ def dashboard(
         model: Its model; by default the one that the folder names.
         site: Where it reads; by default as the folder says.
         records: Folder of records; by default the folder "records" in that of the dictionary.
-        text: A UTF-8 text file to make records from; by default the microworld's own text.
+        text: A UTF-8 text file to make records from; by default what it was trained on, or the microworld's own text.
         tokens: Tokens of text to make records from, at most; by default as many as the model reads in a minute or so.
         heads: Show the model's heads of attention too.
         port: Where to listen; 0 is any free port.
@@ -71,8 +71,8 @@ def _board(
     from interp_jax.cli.records import FOLDER, kept, opened
 
     about = dictionaries.load_metadata(folder)
-    some, opened_at = opened((folder,), model, site)
-    ((address, dictionary),) = opened_at.items()
+    some, only, _ = source = opened([folder], model, site)
+    ((address, dictionary),) = only.items()
     try:
         live.check(address, some.model, dictionary)
     except ValueError as error:
@@ -81,11 +81,11 @@ def _board(
     where = given or folder / FOLDER
     if given is not None:
         explain.load_card(given)  # a folder that was named is not filled
-    found = kept(some, opened_at, where, text, tokens)
-    for source, one in found.items():
-        ours = source != address or (one.kind, one.shape) == (type(dictionary).__name__, dictionary.feature_shape)
+    found = kept(source, where, text, tokens)
+    for name, one in found.items():
+        ours = name != address or (one.kind, one.shape) == (type(dictionary).__name__, dictionary.feature_shape)
         if not ours or one.tokens.max() >= len(strings):
-            raise ValueError(f"{where}: {source} was recorded of another dictionary or model; give another --records")
+            raise ValueError(f"{where}: {name} was recorded of another dictionary or model; give another --records")
     # Of what else was recorded there is no dictionary here, but neurons need none.
     units = {name: None for name, one in found.items() if one.kind == "neurons"} | {address: dictionary}
     written = dictionary.sites[1] if dictionary.reads_pair and dictionary.sites else about.get("site_out")

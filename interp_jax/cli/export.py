@@ -34,7 +34,7 @@ def export(
         records: Folder of records; by default "records" in that of the dictionary.
         model: Its model; by default the one that the folder names.
         site: Where it reads; by default as the folder says.
-        text: A UTF-8 text file to make records from; by default the microworld's own text.
+        text: A UTF-8 text file to make records from; by default what it was trained on, or the microworld's own text.
         tokens: Tokens of text to make records from, at most.
         model_id: The model's id at Neuronpedia; by default its name.
         source_set: The id of all dictionaries of this kind; by default after site and width, such as res-2k.
@@ -50,10 +50,10 @@ def export(
     out, folder = out or dictionary / to, records or dictionary / FOLDER
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"--out {out}: is not empty; remove it, or choose another folder")
-    some, where = opened((dictionary,), model, site)
+    some, where, _ = source = opened([dictionary], model, site)
     output.check_writable(out)
     ((address, found),) = where.items()
-    every = kept(some, where, folder, text, tokens)
+    every = kept(source, folder, text, tokens)
     of_features = every[address]
     if to == "delphi":
         explain.to_delphi(of_features, out, model_name=some.name)
