@@ -89,6 +89,7 @@ def opened(folders: Sequence[Path], model: str | None, site: str | None) -> Open
     from interp_jax.cli.subject import Subject, open_model
 
     abouts = [dictionaries.load_metadata(folder) for folder in folders]
+    named, text = model or said(abouts[0], "model", folders[0]), abouts[0].get("text")
     where: dict[str, Any] = {}
     for folder, about in zip(folders, abouts, strict=True):
         dictionary = dictionaries.load(folder)
@@ -96,7 +97,6 @@ def opened(folders: Sequence[Path], model: str | None, site: str | None) -> Open
         if address in where:
             raise ValueError(f"{folder}: reads {address}, as another dictionary does; record them one after the other")
         where[address] = dictionary
-    named, text = model or said(abouts[0], "model", folders[0]), abouts[0].get("text")
     loaded, tokenizer = open_model(named)
     address, dictionary = next(iter(where.items()))
     known = Path(text) if isinstance(text, str) and Path(text).is_file() else None
@@ -164,7 +164,7 @@ def _neuron_rows(model: Any, where: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def kept(open: Opened, folder: Path, text: Path | None, tokens: int | None) -> dict[str, "Records"]:
+def kept(source: Opened, folder: Path, text: Path | None, tokens: int | None) -> dict[str, "Records"]:
     """The records in a folder; where there are none, they are made first, with the MLP's neurons of the same layer.
 
     Raises:
@@ -172,6 +172,7 @@ def kept(open: Opened, folder: Path, text: Path | None, tokens: int | None) -> d
     """
     from interp_jax import explain
 
+    some, where, trained_on = source
     if (folder / "card.json").is_file():
         if text is not None or tokens is not None:
             raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
@@ -179,7 +180,6 @@ def kept(open: Opened, folder: Path, text: Path | None, tokens: int | None) -> d
         if missing := [address for address in where if address not in found]:
             raise ValueError(f"{folder}: has records of {', '.join(found)}, and the dictionary reads {missing[0]}")
         return found
-    some, where, trained_on = open
     layer = re.match(r"blocks\.(\d+)\.", some.site)
     neurons = [f"blocks.{layer[1]}.mlp.post"] if layer else []
     return make(some, where | dict.fromkeys(neurons), folder, text or trained_on, tokens, HELD)
