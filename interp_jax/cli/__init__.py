@@ -21,6 +21,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
     from interp_jax.cli import programs
     from interp_jax.cli.attention import attention
+    from interp_jax.cli.dashboard import dashboard
     from interp_jax.cli.explain import explain
     from interp_jax.cli.export import export
     from interp_jax.cli.graph import graph
@@ -46,6 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "patch": patch,
                 "steer": steer,
                 "graph": graph,
+                "dashboard": dashboard,
                 "records": records,
                 "explain": explain,
                 "export": export,

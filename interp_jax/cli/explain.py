@@ -66,7 +66,11 @@ def explain(
     check_counts(n=n, least=least, at_once=at_once)
     if endpoint is not None and llm is None:
         raise ValueError(f"--endpoint {endpoint}: give --llm too, the model that it is asked for")
-    method = room.by_model(explainer, scores, simulator=simulator, most=most) if llm else room.offline(scores)
+    if llm is None:
+        method = room.offline(scores)
+    else:
+        method = room.by_model(explainer, scores, simulator=simulator, most=most)
+        method = method._replace(name=f"{explainer}, {Path(llm).name}")  # another model says another thing
     some = recorded(target, text, tokens)
     chosen = _chosen(some.found, records)
     numbers = units or _telling(chosen, some.strings, n, least)

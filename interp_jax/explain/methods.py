@@ -172,6 +172,9 @@ def explain_units(
         ):
             used, unusable = used + sum(one.used for one in scored), unusable + sum(one.unusable for one in scored)
             all_scores = {name: score for one in scored for name, score in one.scores.items()}
+            before = kept.get((records, unit, method.name))
+            if before is not None and before.text == str(text):  # scored in another way then
+                all_scores = {**before.scores, **all_scores}
             done[unit] = Explanation(records, unit, str(text), method.name, all_scores)
             if path is not None:
                 save_explanation(path, done[unit])

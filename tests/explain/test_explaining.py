@@ -231,6 +231,9 @@ def test_offline_from_texts_to_lines(tmp_path) -> None:
     again = explain.explain_units(explain.offline(), "a", [0, 1, 2], examples, path=tmp_path, shown=False)
     assert [one.unit for one in again.explanations] == [0, 1, 2] and made[3:] == [1]
     assert again.explanations[0] == run.explanations[1]
+    fewer = explain.explain_units(explain.offline(["detection"]), "b", [0], examples, path=tmp_path, shown=False)
+    more = explain.explain_units(explain.offline(["fuzzing"]), "b", [0], examples, path=tmp_path, shown=False)
+    assert set(more.explanations[0].scores) > set(fewer.explanations[0].scores)  # both ways of scoring are kept
     assert methods.cost_of(explain.offline(), [examples(0)], 9) == (0, 0, 0)
 
 
