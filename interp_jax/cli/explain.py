@@ -72,7 +72,7 @@ def explain(
         method = room.by_model(explainer, scores, simulator=simulator, most=most)
         method = method._replace(name=f"{explainer}, {Path(llm).name}")  # another model says another thing
     some = recorded(target, text, tokens)
-    chosen = _chosen(some.found, records)
+    chosen = _chosen(some.found, records or some.site)
     numbers = units or _telling(chosen, some.strings, n, least)
     if not numbers:
         raise ValueError(f"{chosen.name}: no unit fires on {least} tokens; give a longer text, or a lower --least")
