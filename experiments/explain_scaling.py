@@ -93,21 +93,25 @@ def embedder_of(cfg: ExplainScaling) -> Any:
     return embed
 
 
-def scored(cfg: ExplainScaling, simulator: str, chats: Any, said: Sequence[Any], units: Sequence[Any]) -> np.ndarray:
-    """The scores of each explanation, `[unit score]`, nan where one is not defined or was not to be had."""
+def scored(cfg: ExplainScaling, simulator: str, chats: Any, said: Sequence[Any], units: Sequence[Any]) -> dict:
+    """The scores of each explanation, `[unit score]`, nan where one is not defined or was not to be had.
+
+    And the share of the texts of which nothing usable was said.
+    """
     method = explain.offline(SCORES)
     if simulator != OFFLINE:
         method = explain.by_model(cfg.way, SCORES, simulator=cfg.simulating, most=cfg.most)
-    found = np.full((len(units), len(COLUMNS)), np.nan)
+    found, used = np.full((len(units), len(COLUMNS)), np.nan), [0, 0]
     for i, (words, one) in enumerate(zip(said, units, strict=True)):
         if words is None:
             continue
         text = words if simulator == OFFLINE else str(words)
         asked = [explain.ask(chats[simulator], score(text, one), shown=False) for score in method.scorers.values()]
         asked += [scores.embedding(chats["embed"], str(words), one)] if chats["embed"] else []
+        used = [used[0] + sum(part.used for part in asked), used[1] + sum(part.unusable for part in asked)]
         made: dict[str, Any] = {name: score for part in asked for name, score in part.scores.items()}
         found[i] = [made[name].value if name in made else np.nan for name in COLUMNS]
-    return found
+    return {"scores": found, "unusable": used[1] / max(sum(used), 1)}
 
 
 def study(cfg: ExplainScaling, seed: int, chats: dict[str, Any], begin: Any) -> dict[str, Any]:
@@ -129,10 +133,8 @@ def study(cfg: ExplainScaling, seed: int, chats: dict[str, Any], begin: Any) -> 
                 full = units if explainer == OFFLINE else shown
                 said[explainer] = explained(cfg, explainer, chats[explainer], full)
             key = " | ".join(Path(part).name for part in (subject, explainer, simulator))
-            found[key] = {
-                "scores": scored(cfg, simulator, chats, said[explainer], shown),
-                "words": [str(text) for text in said[explainer]],
-            }
+            found[key] = scored(cfg, simulator, chats, said[explainer], shown)
+            found[key]["words"] = [str(text) for text in said[explainer]]
     return found
 
 
@@ -175,6 +177,7 @@ def main(cfg: ExplainScaling) -> list[dict]:
         each = [seed[key]["scores"] for seed in found]
         none = sum(text == "None" for seed in found for text in seed[key]["words"])
         row = {"subject | explainer | simulator": key, "units": str(sum(map(len, each))), "unexplained": str(none)}
+        row |= {"unusable": f"{np.mean([seed[key]['unusable'] for seed in found]):.0%}"}
         rows.append(row | {name: runs.cell([mean(x[:, i]) for x in each]) for i, name in enumerate(columns)})
     told = ", ".join(f"{name} {rho:.2f} (of {n})" for name, (rho, n) in agreement(found).items())
     used = [f"{name}: {chat.usage}" for name, chat in chats.items() if isinstance(chat, Endpoint)]
