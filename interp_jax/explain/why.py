@@ -223,7 +223,10 @@ def _why_active(
     layer, unit, position = node
     run = start(f, others, call)
     if kind == "head":
-        aim, read = _head(f, run, node, ends, weights, call), Reads("blocks.resid_pre", layer, before=2.0 * layer)
+        aim, read = (
+            _head(f, run, node, ends, weights, call),
+            Reads("blocks.resid_pre", layer, before=reads_at("head", layer, run.known)),
+        )
     elif kind == "neuron":
         aim = Aim(f"blocks.mlp.{through}", lambda pre: pre[layer, position, unit].astype(jnp.float32))
         read = Reads("blocks.mlp_in", layer, before=reads_at("neuron", layer, run.known))
@@ -301,7 +304,7 @@ def _why_attends(_: None, arrays: Any, places: Any, real: Array, weights: Any, *
     for side, other in (("query", k), ("key", q)):
         still = held(intervene(f, small), run.known, other)
         sides[side], constants[side] = reading(still, aim, "blocks.resid_pre", layer, call)
-    parts = scored(run, weights, dictionaries, real, around, sides, before=2.0 * layer)
+    parts = scored(run, weights, dictionaries, real, around, sides, before=reads_at("head", layer, run.known))
     return Found(value, constants, parts, run.logits[query])
 
 

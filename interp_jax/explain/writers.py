@@ -29,7 +29,7 @@ _WEIGHTS = {"head": ("W_O", "b_O", "ln1_post"), "neuron": ("W_out", "b_out", "ln
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["values", "rows", "gain", "scale"],
-    meta_fields=["kind", "site", "layers", "after", "centred"],
+    meta_fields=["kind", "site", "layers", "after", "centred", "places"],
 )
 @dataclass(frozen=True)
 class Writers:
@@ -44,6 +44,7 @@ class Writers:
       rows: `[layer unit k d_model]`; None: the values are what is written.
       gain, scale: `[layer d_model]` and `[layer position 1]` of a norm after them, or None; `centred`, whether it takes
         the mean away.
+      places: which of the site's layers these are; None: all.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Writers:
     gain: Any = None
     scale: Any = None
     centred: bool = False
+    places: tuple[int, ...] | None = None
 
     def normed(self, x: Array) -> Array:
         """What a norm that follows makes of vectors `[layer position ... d_model]`."""
@@ -87,7 +89,9 @@ class Writers:
 
     def attribution(self, slopes: Mapping[str, Array]) -> Array:
         """Value times slope, `[layer position unit]`; slopes are by site, as `grads` gives them."""
-        return (self.values * slopes[self.site].astype(jnp.float32).reshape(self.values.shape)).sum(-1)
+        slope = slopes[self.site].astype(jnp.float32)
+        slope = slope if self.places is None else slope[jnp.array(self.places)]
+        return (self.values * slope.reshape(self.values.shape)).sum(-1)
 
     def one(self, place: Any, position: Any, unit: Any) -> "Writers":
         """That of one node, with all axes but the last ones of size 1; `place` is that of its layer."""
@@ -103,11 +107,12 @@ class Writers:
 
     def some(self, places: Sequence[int]) -> "Writers":
         """Those of some layers, by their place."""
+        there = range(len(self.layers)) if self.places is None else self.places
         index = jnp.array(places, jnp.int32)
         pick = lambda x: None if x is None else x[index]  # noqa: E731
         layers, after = (tuple(x[i] for i in places) for x in (self.layers, self.after))
         arrays = (pick(x) for x in (self.values, self.rows, self.gain, self.scale))
-        return Writers(self.kind, self.site, layers, after, *arrays, self.centred)
+        return Writers(self.kind, self.site, layers, after, *arrays, self.centred, tuple(there[i] for i in places))
 
 
 def needed(known: Mapping[str, SiteInfo], declared: Sequence[str]) -> tuple[str, ...]:
@@ -134,7 +139,7 @@ def scales(known: Mapping[str, SiteInfo]) -> tuple[str, ...]:
 
 def reads_at(kind: str, layer: Any, known: Mapping[str, SiteInfo]) -> Any:
     """When attention ("head") or the MLP ("neuron") of a layer reads, as in `Writers.after`."""
-    return 2.0 * layer + (1.0 if kind == "neuron" and "blocks.resid_mid" in known else 0.0)
+    return 2.0 * jnp.float32(layer) + (1.0 if kind == "neuron" and "blocks.resid_mid" in known else 0.0)
 
 
 def written_at(address: str) -> float:
