@@ -6,6 +6,7 @@ from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.found import Node, Row, Scores, Why
 from interp_jax.explain.labels import Label, Words, label, telling, words
 from interp_jax.explain.why import why, why_active, why_attends
+from interp_jax.explain.writing import written
 
 __all__ = [
     "Ablated",
@@ -27,4 +28,5 @@ __all__ = [
     "why_active",
     "why_attends",
     "words",
+    "written",
 ]

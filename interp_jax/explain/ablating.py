@@ -13,7 +13,6 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
-import numpy as np
 
 from interp_jax.core import capture, intervene, sites, split_address, transform
 from interp_jax.explain.asking import (
@@ -25,7 +24,7 @@ from interp_jax.explain.asking import (
     question,
     with_features,
 )
-from interp_jax.explain.found import Node, word
+from interp_jax.explain.found import Node, likeliest
 from interp_jax.explain.tracing import difference
 from interp_jax.explain.writers import UNITS, short
 from interp_jax.interventions import at, chain, replace, zero
@@ -37,10 +36,10 @@ EMBEDS = ("embed", "pos_embed")
 @partial(jax.tree_util.register_dataclass, data_fields=["value", "logits"], meta_fields=["tokenizer"])
 @dataclass(frozen=True)
 class Ablated:
-    """What a model says without some nodes.
+    """What a model says without some nodes; of several runs with a leading axis.
 
     Attributes:
-      value: float32 `[]`, the difference of the two logits.
+      value: float32 `[]`, the difference of the two logits, before a cap.
       logits: float32 `[d_vocab]` at the position, as the model gives them.
       tokenizer: gives tokens their text, or None.
     """
@@ -49,10 +48,13 @@ class Ablated:
     logits: Any
     tokenizer: Any
 
+    def __getitem__(self, run: int) -> "Ablated":
+        """One of several runs."""
+        return Ablated(self.value[run], self.logits[run], self.tokenizer)
+
     def likeliest(self, n: int = 5) -> list[tuple[str, float]]:
-        """The tokens with the highest logits, and these."""
-        logits = np.asarray(self.logits)
-        return [(word(int(i), self.tokenizer), float(logits[i])) for i in np.argsort(-logits)[:n]]
+        """The tokens with the highest logits, and these, of one run."""
+        return likeliest(self.logits, self.tokenizer, n)
 
 
 def ablate(
@@ -118,15 +120,16 @@ def ablations(
     dictionaries: Mapping[str, Any] | None = None,
     tokenizer: Any = None,
     chunk: int = SEQUENCES,
-) -> Callable[..., np.ndarray]:
-    """What the difference would be without each node by itself: nodes of one kind are one program, many at once.
+) -> Callable[..., Ablated]:
+    """Runs without each node by itself: nodes of one kind are one program, many at once.
 
     Args:
       f, nodes, token, rather, means, position, dictionaries, tokenizer: as in `ablate`.
       chunk: how many nodes are ablated at once, each in a run of its own.
 
     Returns:
-      `g(model, weights, tokens, mask=None) -> float32 [node]`, the difference that is left.
+      `g(model, weights, tokens, mask=None) -> Ablated`, of the nodes in their order: `value [node]`, `logits [node
+      d_vocab]`.
 
     Raises:
       ValueError: as `ablate`.
@@ -140,24 +143,26 @@ def ablations(
       >>> each = explain.ablations(
       ...     models.forward, ["head 2.1 at 14", "neuron 3.3 at 14"], " Mary", " John", tokenizer=tokenizer
       ... )
-      >>> each(model, models.weights(model), tokens).shape
+      >>> each(model, models.weights(model), tokens).value.shape
       (2,)
     """
     some = _read(nodes)
     ends, _ = question(token, rather, tokenizer)
     chosen = check_dictionaries(dictionaries)
 
-    def g(model: Any, weights: Mapping[str, Array], tokens: Any, mask: Any = None) -> np.ndarray:
+    def g(model: Any, weights: Mapping[str, Array], tokens: Any, mask: Any = None) -> Ablated:
         run = one_prompt(tokens, mask, position)
         check_weights(weights, *ends)
         places = [_place(node, weights, chosen, len(run.tokens)) for node in some]
-        left = np.zeros(len(some), np.float32)
+        order, parts = [], []
         for site in dict.fromkeys(site for site, _ in places):
             index = [i for i, (here, _) in enumerate(places) if here == site]
-            numbers = np.array([places[i][1] for i in index], np.int32)
+            numbers = jnp.array([places[i][1] for i in index], jnp.int32)
             how = transform(_ablations, (site, min(chunk, len(index))), (f, chosen, means))
-            left[index] = np.asarray(how(numbers, Ends(*ends, run.position), model, run.tokens, **run.told))
-        return left
+            parts.append(how(numbers, Ends(*ends, run.position), model, run.tokens, **run.told))
+            order += index
+        back = jnp.argsort(jnp.array(order))
+        return Ablated(*(jnp.concatenate(each)[back] for each in zip(*parts, strict=True)), tokenizer)
 
     return g
 
@@ -267,11 +272,11 @@ def _ablate(where: tuple[str, ...], arrays: Any, numbers: Any, ends: Ends, *args
     return _value(arrays, {site: chain(*some) for site, some in edits.items()}, ends, args, told)
 
 
-def _ablations(options: tuple[str, int], arrays: Any, numbers: Any, ends: Ends, *args: Any, **told: Any) -> Array:
+def _ablations(options: tuple[str, int], arrays: Any, numbers: Array, ends: Ends, *args: Any, **told: Any) -> Any:
     site, chunk = options
 
-    def one(place: Array) -> Array:
+    def one(place: Array) -> tuple[Array, Array]:
         layer, unit, position = place
-        return _value(arrays, {site: _edit(site, (layer, unit, position), arrays[2])}, ends, args, told)[0]
+        return _value(arrays, {site: _edit(site, (layer, unit, position), arrays[2])}, ends, args, told)
 
-    return in_chunks(one, jnp.asarray(numbers), chunk)
+    return in_chunks(one, numbers, chunk)

@@ -202,9 +202,8 @@ class Why:
         return [str(i) for i in ids] if self.tokenizer is None else list(self.tokenizer.to_str_tokens(ids))
 
     def likeliest(self, n: int = 5) -> list[tuple[str, float]]:
-        """The tokens with the highest logits at the position, and their logits."""
-        logits = np.asarray(self.logits)
-        return [(word(int(i), self.tokenizer), float(logits[i])) for i in np.argsort(-logits)[:n]]
+        """The tokens with the highest logits at the position, and these."""
+        return likeliest(self.logits, self.tokenizer, n)
 
     def table(self, n: int = SHOWN, *, by: str | None = None) -> list[tuple[str, ...]]:
         """The table as texts, its head first."""
@@ -255,6 +254,9 @@ class Why:
         return Row(part.node(place, position, unit), scores)
 
 
-def word(token: int, tokenizer: Any) -> str:
-    """The text of a token; its number without a tokenizer."""
-    return str(token) if tokenizer is None else tokenizer.to_str_tokens([token])[0]
+def likeliest(logits: Any, tokenizer: Any, n: int) -> list[tuple[str, float]]:
+    """The tokens with the highest logits `[d_vocab]`, as text (as a number without a tokenizer), and these."""
+    values = np.asarray(logits)
+    best = np.argsort(-values)[:n]
+    words = [str(i) for i in best] if tokenizer is None else tokenizer.to_str_tokens(best)
+    return [(word, float(values[i])) for word, i in zip(words, best, strict=True)]

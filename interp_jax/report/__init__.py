@@ -5,6 +5,7 @@ from interp_jax.report.attention import attention_page
 from interp_jax.report.dashboard import Feature, describe, page
 from interp_jax.report.heads import Head, HeadExample, describe_head, heads_page
 from interp_jax.report.lens import lens_page
+from interp_jax.report.why import NodeView, why_page
 
 __all__ = [
     "Excerpt",
@@ -13,6 +14,7 @@ __all__ = [
     "Head",
     "HeadExample",
     "Label",
+    "NodeView",
     "Words",
     "attention_page",
     "describe",
@@ -23,5 +25,6 @@ __all__ = [
     "lens_page",
     "page",
     "telling",
+    "why_page",
     "words",
 ]

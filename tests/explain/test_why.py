@@ -49,6 +49,13 @@ def test_scores_add_up_on_every_family(family: str) -> None:
     if "ln1_post_w" not in weights:
         heads = next(part for part in found.parts if part.kind == "head")
         np.testing.assert_allclose(heads.values["magnitude"], jnp.linalg.norm(result, axis=-1), rtol=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("family", [name for name in FAMILY if name != "bert"])
+def test_what_is_upstream_adds_up_on_every_family(family: str) -> None:
+    model = random_model(FAMILY[family])
+    weights, f = models.weights(model), models.forward
     for asked, scores in (
         (why_active(f, "head 1.1 at 5"), ("direct",)),
         (why_active(f, "head 1.0 at 5", toward=(3, 5)), ("direct",)),
@@ -59,6 +66,7 @@ def test_scores_add_up_on_every_family(family: str) -> None:
         assert all(adds_up(found, name) for name in scores), found.title
 
 
+@pytest.mark.long
 def test_gradients_and_ablations_are_those_of_edits(model: Any) -> None:
     weights, f = models.weights(model), models.forward
     found = why(f, 3, 5)(model, weights, TOKENS)
@@ -79,8 +87,9 @@ def test_gradients_and_ablations_are_those_of_edits(model: Any) -> None:
         np.testing.assert_allclose(found[name].scores["gradient"], slope, rtol=1e-4, atol=1e-6)
         without = ablate(f, name, 3, 5)(model, weights, TOKENS)
         np.testing.assert_allclose(without.value, difference(edits(zero())), rtol=1e-5)
-    each = ablations(f, nodes, 3, 5)(model, weights, TOKENS)
-    np.testing.assert_allclose(each, [difference(of_head(zero())), difference(of_neuron(zero()))], rtol=1e-4)
+    each = ablations(f, [*nodes, nodes[0]], 3, 5)(model, weights, TOKENS)
+    assert each[2].likeliest() == each[0].likeliest() == ablate(f, nodes[0], 3, 5)(model, weights, TOKENS).likeliest()
+    np.testing.assert_allclose(each.value[:2], [difference(of_head(zero())), difference(of_neuron(zero()))], rtol=1e-4)
     both = ablate(f, nodes, 3, 5)(model, weights, TOKENS)
     np.testing.assert_allclose(both.value, difference(of_head(zero()) | of_neuron(zero())), rtol=1e-5)
     means = node_means(f)(model, TOKENS[None])
@@ -116,6 +125,7 @@ def test_padding_scanned_layers_bfloat16_and_jit_change_nothing(model: Any) -> N
         np.testing.assert_allclose(own.parts[1].values["gradient"], alone.parts[1].values["gradient"], rtol, rtol / 4)
 
 
+@pytest.mark.long
 def test_dictionaries_take_the_place_of_what_they_stand_for(model: Any) -> None:
     weights, f, keys = models.weights(model), models.forward, jax.random.split(jax.random.key(0), 3)
     some = {
@@ -136,7 +146,7 @@ def test_dictionaries_take_the_place_of_what_they_stand_for(model: Any) -> None:
         sites=("blocks.0.mlp_in", "blocks.0.mlp_out"),
     )
     logits = ij.intervene(f, {"blocks.0.mlp_out": edit})(model, TOKENS)[-1]
-    np.testing.assert_allclose(left[0], logits[3] - logits[5], rtol=1e-4)
+    np.testing.assert_allclose(left.value[0], logits[3] - logits[5], rtol=1e-4)
     for kind in ("mlp_out feature", "attn_out feature"):
         node = found.top(1, kinds=[kind])[0].node
         up = why_active(f, node, dictionaries=some)(model, weights, TOKENS)
