@@ -4,7 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from interp_jax.core import SiteInfo, capture, detail, explain, freeze, grads, intervene, site, transform
+from interp_jax.core import SiteInfo, capture, detail, freeze, grads, intervene, site, transform
 from interp_jax.listing import sites
 
 if TYPE_CHECKING:  # rooms are imported when they are first used, so that `import interp_jax` stays quick
@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # rooms are imported when they are first used, so that `impor
         core,
         data,
         dictionaries,
+        explain,
         fourier,
         geometry,
         heads,

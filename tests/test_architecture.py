@@ -19,12 +19,13 @@ TOP_LEVEL = {"pyproject.toml", *PAGES, PACKAGE, "experiments", "configs", "tests
 
 METHODS = set("dictionaries patching lens heads weights fourier circuits graphs probes steering".split())
 METHODS |= set("attribution influence editing geometry".split())
-GROUND = {"core", "interventions", "metrics", "runs", "nodes", "io", "progress"}
+GROUND = {"core", "interventions", "metrics", "masking", "runs", "nodes", "io", "progress"}
 MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "interventions": {"core"},
     "metrics": {"core"},
     "listing": {"core"},
+    "masking": set(),
     "runs": set(),
     "nodes": {"core"},
     "models": {"core", "io"},

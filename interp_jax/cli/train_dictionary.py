@@ -21,7 +21,7 @@ import numpy as np
 from interp_jax import config, dictionaries, io, models
 from interp_jax.cli import subject
 from interp_jax.data import corpus
-from interp_jax.dictionaries.masking import counted
+from interp_jax.masking import counted
 from interp_jax.runs import check_counts
 
 HELD_OUT = 128  # sequences on which dictionaries are scored, at most

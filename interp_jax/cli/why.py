@@ -38,9 +38,8 @@ def why(
     """
     import numpy as np
 
-    from interp_jax import models, report
+    from interp_jax import explain, models, report
     from interp_jax.cli import output, subject
-    import interp_jax.explain as explain
     from interp_jax.progress import Progress
 
     output.check_writable(out)
@@ -165,9 +164,8 @@ def _written(
     import numpy as np
 
     import interp_jax as ij
-    from interp_jax import models
+    from interp_jax import explain, models
     from interp_jax.cli import subject
-    import interp_jax.explain as explain
 
     weights = models.weights(model)
     vectors = np.array(explain.written(models.forward, nodes, dictionaries=dictionaries)(model, weights, row))

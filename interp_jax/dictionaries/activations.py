@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax.core import capture
-from interp_jax.dictionaries.masking import Shaped, attending, counted, sequences, skipped
+from interp_jax.masking import Shaped, attending, counted, sequences, skipped
 
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens, what is attended to, what is trained on: [batch position]
 

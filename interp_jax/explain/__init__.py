@@ -1,19 +1,35 @@
-"""Explaining units, features and neurons, in words: where they fire, what that is about, and whether the words hold."""
+"""Explaining units, features and neurons, in words: where they fire, what that is about, and whether the words hold.
 
+The name is also that of a function: `interp_jax.explain(g, *args)` says what a transformed function does, see
+`interp_jax.core.explain`.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from interp_jax import core
 from interp_jax.explain.ablating import Ablated, ablate, ablations, node_means
 from interp_jax.explain.excerpts import Excerpt
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.found import Node, Row, Scores, Why
 from interp_jax.explain.labels import Label, Words, label, telling, words
+from interp_jax.explain.recording import record
+from interp_jax.explain.records import Records
+from interp_jax.explain.records_files import load_card, load_records, save_records
+from interp_jax.explain.tallies import EDGES, Examples
 from interp_jax.explain.why import why, why_active, why_attends
 from interp_jax.explain.writing import written
 
 __all__ = [
     "Ablated",
+    "EDGES",
+    "Examples",
     "Excerpt",
     "Firings",
     "Label",
     "Node",
+    "Records",
     "Row",
     "Scores",
     "Why",
@@ -22,7 +38,11 @@ __all__ = [
     "ablations",
     "firings",
     "label",
+    "load_card",
+    "load_records",
     "node_means",
+    "record",
+    "save_records",
     "telling",
     "why",
     "why_active",
@@ -30,3 +50,13 @@ __all__ = [
     "words",
     "written",
 ]
+
+
+class _Room(ModuleType):
+    """This room, which is a function besides: a package has one attribute of a name."""
+
+    def __call__(self, g: Any, *args: Any, **kwargs: Any) -> core.Explanation:
+        return core.explain(g, *args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Room

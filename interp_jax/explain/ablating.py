@@ -83,8 +83,7 @@ def ablate(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, tokenizer = models.load("microworld", dtype="float32")
       >>> tokens = jnp.array(tokenizer.encode("when Mary and John went to the park , John gave a ring to"))
       >>> without = explain.ablate(
@@ -136,8 +135,7 @@ def ablations(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, tokenizer = models.load("microworld", dtype="float32")
       >>> tokens = jnp.array(tokenizer.encode("when Mary and John went to the park , John gave a ring to"))
       >>> each = explain.ablations(
@@ -180,8 +178,7 @@ def node_means(
 
     Example:
       >>> import jax
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, _ = models.load("microworld")
       >>> texts = jax.random.randint(jax.random.key(0), (4, 12), 3, 641)
       >>> explain.node_means(models.forward)(model, texts)["blocks.attn.z"].shape

@@ -116,8 +116,7 @@ class Why:
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, tokenizer = models.load("microworld", dtype="float32")
       >>> tokens = jnp.array(tokenizer.encode("when Mary and John went to the park , John gave a ring to"))
       >>> why = explain.why(models.forward, " Mary", " John", tokenizer=tokenizer)

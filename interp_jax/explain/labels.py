@@ -175,7 +175,7 @@ def telling(
       least_firings: features that fire on fewer tokens are left out.
       most: so are those that fire on a larger share of them.
     """
-    decoder = _directions(np.asarray(decoder, np.float32))
+    decoder = directions(np.asarray(decoder, np.float32))
     scored = []
     for feature in np.flatnonzero((found.counts >= least_firings) & (found.densities <= most)):
         named = label(found, text, int(feature))
@@ -195,7 +195,7 @@ def telling(
     return chosen
 
 
-def _directions(W_dec: np.ndarray) -> np.ndarray:
+def directions(W_dec: np.ndarray) -> np.ndarray:
     """What each feature writes, to all sites or layers side by side, at unit norm: `[feature d]`."""
     rows = np.moveaxis(W_dec, -2, 1 if W_dec.ndim == 4 else 0)  # [layer to d_sae d] is of features of every layer
     rows = rows.reshape(-1, W_dec[..., 0, :].size // (len(W_dec) if W_dec.ndim == 4 else 1))

@@ -66,8 +66,7 @@ def why(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, tokenizer = models.load("microworld", dtype="float32")
       >>> tokens = jnp.array(tokenizer.encode("when Mary and John went to the park , John gave a ring to"))
       >>> found = explain.why(models.forward, " Mary", " John", tokenizer=tokenizer)(
@@ -120,8 +119,7 @@ def why_active(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, tokenizer = models.load("microworld", dtype="float32")
       >>> tokens = jnp.array(tokenizer.encode("when Mary and John went to the park , John gave a ring to"))
       >>> found = explain.why_active(models.forward, "head 3.1 at 14")(model, models.weights(model), tokens)
@@ -179,8 +177,7 @@ def why_attends(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, tokenizer = models.load("microworld", dtype="float32")
       >>> tokens = jnp.array(tokenizer.encode("when Mary and John went to the park , John gave a ring to"))
       >>> found = explain.why_attends(models.forward, 2, 1, 14, 2)(model, models.weights(model), tokens)

@@ -30,8 +30,7 @@ def written(
 
     Example:
       >>> import jax.numpy as jnp
-      >>> import interp_jax.explain as explain
-      >>> from interp_jax import models
+      >>> from interp_jax import explain, models
       >>> model, tokenizer = models.load("microworld", dtype="float32")
       >>> tokens = jnp.array(tokenizer.encode("when Mary and John went to the park"))
       >>> explain.written(models.forward, ["head 2.1 at 8", "embed at 2"])(model, models.weights(model), tokens).shape

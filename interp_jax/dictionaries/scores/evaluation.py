@@ -24,12 +24,12 @@ from interp_jax import metrics
 from interp_jax.core import capture, intervene, transform
 from interp_jax.dictionaries.activations import check_numbers
 from interp_jax.dictionaries.kinds.base import Dictionary
-from interp_jax.dictionaries.masking import attending, counted, sequences, skipped
 from interp_jax.dictionaries.scores import saebench
 from interp_jax.dictionaries.scores.comparison import nearest
 from interp_jax.dictionaries.scores.saebench import ratio
 from interp_jax.dictionaries.splicing import splice
 from interp_jax.interventions import at, replace, zero
+from interp_jax.masking import attending, counted, sequences, skipped
 
 
 @dataclass(frozen=True, eq=False)

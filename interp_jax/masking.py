@@ -1,4 +1,4 @@
-"""What a model attends to and what counts: padding and special tokens, in one meaning for `harvest` and `evaluate`."""
+"""What a model attends to and what counts: padding and special tokens, in one meaning for all that reads a corpus."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
