@@ -1,5 +1,6 @@
 """`interp-jax why`: why a model says one token rather than another, as a table and a page that looks into each node."""
 
+from collections.abc import Callable
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ def why(
         rather: What is not, one token, as " John".
         position: Where, a token of the prompt counted from 0; by default its last.
         dictionary: Folders of dictionaries, whose features take the place of what they reconstruct.
-        records: Folder of explanations (explanations.jsonl), which are shown beside the nodes.
+        records: Folder of records and explanations (explanations.jsonl), which are shown beside the nodes.
         n: Nodes to look into, of each of the three scores.
         out: Folder for the page and the numbers.
     """
@@ -47,7 +48,7 @@ def why(
         raise ValueError(f"why: --n {n}: give 1 or more")
     loaded, tokenizer = subject.open_model(model)
     dictionaries = _dictionaries(dictionary)
-    words = _words(records)
+    words, fires = _words(records), _fires(records, tokenizer)
     tokens, _, _ = models.tokenize(tokenizer, [prompt])
     weights, row = models.weights(loaded), tokens[0]
     told = {"dictionaries": dictionaries, "tokenizer": tokenizer}
@@ -69,7 +70,12 @@ def why(
         views = []
         for node in chosen:
             progress.begin(str(node))
-            view: dict[str, Any] = {"without": without.get(node), "words": words.get(_unit(node, loaded), "")}
+            unit = _unit(node, loaded)
+            view: dict[str, Any] = {
+                "without": without.get(node),
+                "words": words.get(unit, ""),
+                "fires_on": fires(*unit),
+            }
             if node.unit is not None:
                 toward = (token, rather) if node.kind == "head" else None
                 active = explain.why_active(models.forward, node, toward=toward, position=position, **told)
@@ -119,13 +125,32 @@ def _dictionaries(folders: tuple[Path, ...]) -> dict[str, Any]:
     return found
 
 
+def _fires(folder: Path | None, tokenizer: Any) -> "Callable[[str, int], tuple[tuple[str, float], ...]]":
+    """What a unit of records fires on: the tokens, and how much of its activation each has."""
+    from interp_jax import explain
+
+    known = {} if folder is None or not (folder / "card.json").exists() else explain.load_records(folder)
+
+    def fires(name: str, unit: int) -> tuple[tuple[str, float], ...]:
+        if name not in known or not known[name].counts[unit]:
+            return ()
+        tokens, counts, means = known[name].fired_on(unit)
+        shares = counts * means / known[name].sums[unit]
+        order = (-shares).argsort()[:WRITTEN]
+        return tuple(zip(tokenizer.to_str_tokens(tokens[order]), shares[order].tolist(), strict=True))
+
+    return fires
+
+
 def _words(folder: Path | None) -> dict[tuple[str, int], str]:
     """Explanations by the name of the records and the number of the unit."""
     if folder is None:
         return {}
     path = folder / "explanations.jsonl"
+    if not path.exists() and (folder / "card.json").exists():
+        return {}  # nobody has explained these records yet
     if not path.exists():
-        raise ValueError(f"--records {folder}: has no explanations.jsonl; make it by interp-jax explain")
+        raise ValueError(f"--records {folder}: has neither records nor explanations.jsonl")
     found = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:

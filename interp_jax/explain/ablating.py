@@ -103,7 +103,8 @@ def ablate(
         places = [_place(node, weights, chosen, len(run.tokens)) for node in some]
         given = [numbers for _, numbers in places], Ends(*ends, run.position)
         how = transform(_ablate, tuple(site for site, _ in places), (f, chosen, means))
-        return Ablated(*how(*given, model, run.tokens, **run.told), tokenizer)
+        value, logits = how(*given, model, run.tokens, **run.told)
+        return Ablated(value, logits, tokenizer)
 
     return g
 
@@ -160,7 +161,8 @@ def ablations(
             parts.append(how(numbers, Ends(*ends, run.position), model, run.tokens, **run.told))
             order += index
         back = jnp.argsort(jnp.array(order))
-        return Ablated(*(jnp.concatenate(each)[back] for each in zip(*parts, strict=True)), tokenizer)
+        values, logits = (jnp.concatenate(each)[back] for each in zip(*parts, strict=True))
+        return Ablated(values, logits, tokenizer)
 
     return g
 

@@ -109,10 +109,12 @@ class Writers:
         """Those of some layers, by their place."""
         there = range(len(self.layers)) if self.places is None else self.places
         index = jnp.array(places, jnp.int32)
-        pick = lambda x: None if x is None else x[index]  # noqa: E731
-        layers, after = (tuple(x[i] for i in places) for x in (self.layers, self.after))
-        arrays = (pick(x) for x in (self.values, self.rows, self.gain, self.scale))
-        return Writers(self.kind, self.site, layers, after, *arrays, self.centred, tuple(there[i] for i in places))
+        values, rows, gain, scale = (
+            None if x is None else x[index] for x in (self.values, self.rows, self.gain, self.scale)
+        )
+        layers, after = tuple(self.layers[i] for i in places), tuple(self.after[i] for i in places)
+        chosen = tuple(there[i] for i in places)
+        return Writers(self.kind, self.site, layers, after, values, rows, gain, scale, self.centred, chosen)
 
 
 def needed(known: Mapping[str, SiteInfo], declared: Sequence[str]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def test_why_mary_rather_than_john(run, tmp_path):
         (["--position", "40"], "position 40: the prompt has 15 tokens"),
         (["--n", "0"], "--n 0"),
         (["--dictionary", "./nothing"], "nothing"),
-        (["--records", "."], "has no explanations.jsonl"),
+        (["--records", "."], "has neither records nor explanations.jsonl"),
     ],
 )
 def test_bad_input_is_one_line(run, words, message):
