@@ -3,6 +3,7 @@
 from interp_jax.explain import Excerpt, Firings, Label, Words, firings, label, telling, words
 from interp_jax.report.attention import attention_page
 from interp_jax.report.dashboard import Feature, describe, page
+from interp_jax.report.effects import effects_page
 from interp_jax.report.heads import Head, HeadExample, describe_head, heads_page
 from interp_jax.report.lens import lens_page
 from interp_jax.report.why import NodeView, why_page
@@ -19,6 +20,7 @@ __all__ = [
     "attention_page",
     "describe",
     "describe_head",
+    "effects_page",
     "firings",
     "heads_page",
     "label",
