@@ -13,6 +13,7 @@ from interp_jax.explain.ablating import Ablated, ablate, ablations, node_means
 from interp_jax.explain.excerpts import Excerpt
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.found import Node, Row, Scores, Why
+from interp_jax.explain.head_words import HeadExplanation, HeadScore, explain_head, score_head
 from interp_jax.explain.labels import Label, Words, label, telling, words
 from interp_jax.explain.recording import record
 from interp_jax.explain.records import Records
@@ -27,6 +28,8 @@ __all__ = [
     "Examples",
     "Excerpt",
     "Firings",
+    "HeadExplanation",
+    "HeadScore",
     "Label",
     "Node",
     "Records",
@@ -36,6 +39,7 @@ __all__ = [
     "Words",
     "ablate",
     "ablations",
+    "explain_head",
     "firings",
     "label",
     "load_card",
@@ -43,6 +47,7 @@ __all__ = [
     "node_means",
     "record",
     "save_records",
+    "score_head",
     "telling",
     "why",
     "why_active",
