@@ -122,7 +122,12 @@ def study(cfg: Words, model: Any, tokenizer: Any, text: Any, seed: int, begin: A
     scores: dict[str, np.ndarray] = {}
     for name, some_of in kinds.items():
         whole, own = (
-            np.array([score_head(one, x, tokens[test], mask=real[test], seed=seed) for one, x in zip(some_of, xs)])
+            np.array(
+                [
+                    score_head(one, x, tokens[test], mask=real[test], seed=seed)
+                    for one, x in zip(some_of, xs, strict=True)
+                ]
+            )
             for xs in (seen, apart)
         )
         scores[name] = np.concatenate([whole, own[:, :3]], axis=1)  # [head 7]

@@ -127,7 +127,9 @@ class HeadExplanation:
 
 
 class HeadScore(NamedTuple):
-    """How well an explanation says where a head looks: Pearson's r with its 95 % interval over texts, and the AUC."""
+    """How well an explanation says where a head looks: Pearson's r with its 95 % interval over texts, and the AUC,
+    which is 0.5 by chance and below 1 where a head looks at several keys alike, since they are as likely as each other.
+    """
 
     correlation: float
     low: float
@@ -297,4 +299,4 @@ def _from_sums(sums: np.ndarray) -> np.ndarray:
     """Pearson's r of `[... 6]`: how many, sums of x, y, x x, y y and x y; 0 where one of them does not vary."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     size = np.sqrt(np.maximum(n * xx - x * x, 0) * np.maximum(n * yy - y * y, 0))
-    return np.where(size > 0, n * xy - x * y, 0) / np.where(size > 0, size, 1)
+    return np.clip(np.where(size > 0, n * xy - x * y, 0) / np.where(size > 0, size, 1), -1, 1)
