@@ -21,9 +21,11 @@ def main(args: Sequence[str] | None = None) -> None:
 
     from interp_jax.cli import programs
     from interp_jax.cli.attention import attention
+    from interp_jax.cli.export import export
     from interp_jax.cli.graph import graph
     from interp_jax.cli.patch import patch
     from interp_jax.cli.quickstart import quickstart
+    from interp_jax.cli.records import records
     from interp_jax.cli.sites import sites
     from interp_jax.cli.steer import steer
     from interp_jax.cli.train_dictionary import from_file, train_dictionary
@@ -45,6 +47,8 @@ def main(args: Sequence[str] | None = None) -> None:
                 "steer": steer,
                 "graph": graph,
                 "why": why,
+                "records": records,
+                "export": export,
                 "train-dictionary": train_dictionary,
             },
             prog="interp-jax",

@@ -11,10 +11,12 @@ from typing import Any
 from interp_jax import core
 from interp_jax.explain.ablating import Ablated, ablate, ablations, node_means
 from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.exchange import from_delphi, to_delphi
 from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.found import Node, Row, Scores, Why
 from interp_jax.explain.head_words import HeadExplanation, HeadScore, explain_head, score_head
 from interp_jax.explain.labels import Label, Words, label, telling, words
+from interp_jax.explain.neuronpedia import Release, feature_details, to_neuronpedia
 from interp_jax.explain.recording import record
 from interp_jax.explain.records import Records
 from interp_jax.explain.records_files import load_card, load_records, save_records
@@ -23,8 +25,8 @@ from interp_jax.explain.why import why, why_active, why_attends
 from interp_jax.explain.writing import written
 
 __all__ = [
-    "Ablated",
     "EDGES",
+    "Ablated",
     "Examples",
     "Excerpt",
     "Firings",
@@ -33,6 +35,7 @@ __all__ = [
     "Label",
     "Node",
     "Records",
+    "Release",
     "Row",
     "Scores",
     "Why",
@@ -40,7 +43,9 @@ __all__ = [
     "ablate",
     "ablations",
     "explain_head",
+    "feature_details",
     "firings",
+    "from_delphi",
     "label",
     "load_card",
     "load_records",
@@ -49,6 +54,8 @@ __all__ = [
     "save_records",
     "score_head",
     "telling",
+    "to_delphi",
+    "to_neuronpedia",
     "why",
     "why_active",
     "why_attends",

@@ -33,8 +33,8 @@ Effects = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """How much is kept of a unit."""
+class Kept:
+    """How much is kept: of a unit, `n_held` of all."""
 
     window: int
     n_top: int
@@ -44,7 +44,7 @@ class _Kept:
 
 
 @dataclass
-class _Site:
+class Site:
     """What has been gathered at one site, and the firings that wait to be."""
 
     tally: Tally
@@ -55,7 +55,7 @@ class _Site:
     def n_waiting(self) -> int:
         return sum(len(values) for _, _, values in self.waiting)
 
-    def gather(self, tokens: np.ndarray, contexts: np.ndarray, kept: _Kept) -> None:
+    def gather(self, tokens: np.ndarray, contexts: np.ndarray, kept: Kept) -> None:
         """Adds what waits to what is known."""
         if not self.waiting:
             return
@@ -131,7 +131,7 @@ def record(
     def g(model: Any, tokens: Any, *, mask: Any = None, skip: Any = ()) -> dict[str, Records]:
         tokens, real, counts = _corpus(tokens, mask, skip, dictionaries)
         options = attending("record", f, real)
-        kept = _Kept(min(window, tokens.shape[1]), n_top, n_sampled, n_held, seed)
+        kept = Kept(min(window, tokens.shape[1]), n_top, n_sampled, n_held, seed)
         size = min(batch_size, len(tokens))
         struct = jax.ShapeDtypeStruct((size, tokens.shape[1]), jnp.int32)
         shapes = [x.shape[:-1] for x in jax.eval_shape(run, model, struct, options(real[:size]), counts[:size])]
@@ -139,7 +139,7 @@ def record(
         begun = Unfinished(folder, (names, kept), (model, dictionaries, tokens, counts))
         nothing = [(Tally.none(math.prod(shape), kept.window), Held.none(counts, n_held, seed)) for shape in shapes]
         at, parts = begun.load(nothing)
-        sites, contexts = [_Site(*part) for part in parts], _contexts(tokens)
+        sites, contexts = [Site(*part) for part in parts], _contexts(tokens)
         saved = time.monotonic()
         for start, rows, here in _batches(counts, size, at, tokens.shape[1], shown):
             found = run(model, jnp.asarray(tokens[rows]), options(real[rows]), jnp.asarray(here))
@@ -202,9 +202,23 @@ def _contexts(tokens: np.ndarray) -> np.ndarray:
     return out.reshape(-1)
 
 
+def of_firings(
+    name: str,
+    shape: tuple[int, ...],
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    fired: tuple[np.ndarray, np.ndarray, np.ndarray],
+    kept: Kept,
+) -> Records:
+    """Records of firings that are known already: units, places and values, sorted by unit and then by place."""
+    site = Site(Tally.none(math.prod(shape), kept.window), Held.none(mask, kept.n_held, kept.seed), [fired])
+    site.gather(tokens, _contexts(tokens), kept)
+    return _records({name: shape}, [site], (None,), tokens, mask, None)[name]
+
+
 def _records(
     shapes: Mapping[str, tuple[int, ...]],
-    sites: list[_Site],
+    sites: list[Site],
     dictionaries: tuple[Any, ...],
     tokens: np.ndarray,
     counts: np.ndarray,

@@ -11,7 +11,7 @@ import numpy as np
 from interp_jax import dictionaries
 from interp_jax.explain.firings import Firings
 from interp_jax.explain.labels import directions
-from interp_jax.explain.records import Ranked
+from interp_jax.explain.records import Ranked, Records
 
 N_RELATED = 10
 BLOCK = 512  # units that are compared with all others at once
@@ -74,6 +74,29 @@ def correlated(ours: Firings, theirs: Firings, mask: np.ndarray, *, itself: bool
             np.fill_diagonal(r[:, start:], -np.inf)
         found.append(largest(r, min(n, r.shape[1] - itself)))
     return _joined(found)
+
+
+def cosines(ours: Records, theirs: Records, ids: np.ndarray) -> np.ndarray:
+    """The cosine of the activations of each unit and of some of the others, over the rows that are held of both.
+
+    Args:
+      ours, theirs: of one pass.
+      ids: `[unit n]`, for each of ours some of theirs.
+
+    Returns:
+      float32 `[unit n]`, 0 where either never fires there.
+    """
+    common = min(ours.held_rows, theirs.held_rows, key=len)
+    x, y = (_matrix(_of_rows(one.held, np.isin(one.held_rows, common))) for one in (ours, theirs))
+    found = np.zeros(ids.shape, np.float32)
+    norms = [np.sqrt(np.asarray((m * m).sum(0)).ravel()) for m in (x, y)]
+    for start in range(0, x.shape[1], BLOCK):
+        product = x[:, start : start + BLOCK].T @ y
+        product = product if isinstance(product, np.ndarray) else product.toarray()
+        here = ids[start : start + BLOCK]
+        lengths = norms[0][start : start + BLOCK, None] * norms[1][here]
+        found[start : start + BLOCK] = np.take_along_axis(product, here, 1) / np.where(lengths > 0, lengths, 1)
+    return found
 
 
 def logits(

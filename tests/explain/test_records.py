@@ -63,8 +63,8 @@ def check(found, dense):
             assert count == here.sum() and np.isclose(mean, dense[unit][here].mean(), rtol=1e-5)
         assert counts.sum() == found.counts[unit] and not found.lost[unit]
         of_rows = np.sort(dense[unit].max(1))[::-1]
-        top = found.strongest.of(unit).values
-        assert len(top) <= 5 and (not len(top) or np.isclose(top[0], of_rows[0])) and len(np.unique(top)) == len(top)
+        top, texts = found.strongest.of(unit).values, found.strongest.of(unit).places // POSITIONS
+        assert len(top) <= 5 and (not len(top) or np.isclose(top[0], of_rows[0])) and len(np.unique(texts)) == len(top)
         for excerpt in found.top(unit, STRINGS, 3):
             assert excerpt.values[excerpt.focus] == pytest.approx(np.float16(excerpt.values[excerpt.focus]))
     rows = found.held_rows
