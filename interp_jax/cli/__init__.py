@@ -31,6 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from interp_jax.cli.sites import sites
     from interp_jax.cli.steer import steer
     from interp_jax.cli.train_dictionary import from_file, train_dictionary
+    from interp_jax.cli.why import why
 
     programs.keep()
     words = list(sys.argv[1:] if args is None else args) or ["--help"]
@@ -48,6 +49,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "steer": steer,
                 "graph": graph,
                 "dashboard": dashboard,
+                "why": why,
                 "records": records,
                 "explain": explain,
                 "export": export,

@@ -10,6 +10,7 @@ from typing import Any
 
 from interp_jax import core
 from interp_jax.explain import judges, scores, simulators
+from interp_jax.explain.ablating import Ablated, ablate, ablations, node_means
 from interp_jax.explain.ablation import ablation
 from interp_jax.explain.asking import Cost, Question, ask, cost
 from interp_jax.explain.estimates import Score
@@ -19,6 +20,8 @@ from interp_jax.explain.exchange import from_delphi, to_delphi
 from interp_jax.explain.explainers import by_activations, by_contrast, by_marks
 from interp_jax.explain.explanations import Explanation, load_explanations, save_explanation
 from interp_jax.explain.firings import Firings, firings
+from interp_jax.explain.found import Node, Row, Scores, Why
+from interp_jax.explain.head_words import HeadExplanation, HeadScore, explain_head, score_head
 from interp_jax.explain.labels import Label, Words, label, telling, words
 from interp_jax.explain.methods import Explained, Method, by_model, cost_of, explain_units, offline
 from interp_jax.explain.neuronpedia import Release, feature_details, to_neuronpedia
@@ -29,8 +32,11 @@ from interp_jax.explain.revision import revise, revised, sentences
 from interp_jax.explain.scores import Scored
 from interp_jax.explain.tallies import EDGES, Examples
 from interp_jax.explain.token_statistics import TokenStatistics, by_statistics
+from interp_jax.explain.why import why, why_active, why_attends
+from interp_jax.explain.writing import written
 
 __all__ = [
+    "Ablated",
     "Cost",
     "EDGES",
     "Evidence",
@@ -39,17 +45,25 @@ __all__ = [
     "Explained",
     "Explanation",
     "Firings",
+    "HeadExplanation",
+    "HeadScore",
     "Label",
     "Method",
+    "Node",
     "Question",
     "Records",
     "Release",
+    "Row",
     "Score",
     "Scored",
+    "Scores",
     "TokenStatistics",
     "TooFew",
+    "Why",
     "Words",
+    "ablate",
     "ablation",
+    "ablations",
     "ask",
     "by_activations",
     "by_contrast",
@@ -58,6 +72,7 @@ __all__ = [
     "by_statistics",
     "cost",
     "cost_of",
+    "explain_head",
     "explain_units",
     "feature_details",
     "firings",
@@ -71,19 +86,25 @@ __all__ = [
     "load_explanations",
     "load_records",
     "marked",
+    "node_means",
     "offline",
     "record",
     "revise",
     "revised",
     "save_explanation",
     "save_records",
+    "score_head",
     "scores",
     "sentences",
     "simulators",
     "telling",
     "to_delphi",
     "to_neuronpedia",
+    "why",
+    "why_active",
+    "why_attends",
     "words",
+    "written",
 ]
 
 

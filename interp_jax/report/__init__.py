@@ -7,12 +7,14 @@ from interp_jax.explain import Excerpt, Firings, Label, Words, firings, label, t
 from interp_jax.report.attention import attention_page
 from interp_jax.report.board import Board, Live
 from interp_jax.report.dashboard import Feature, describe, page
+from interp_jax.report.effects import effects_page
 from interp_jax.report.explanations import Said, read_explanations
 from interp_jax.report.head_list import HeadList, head_list
 from interp_jax.report.heads import Head, HeadExample, describe_head, heads_page
 from interp_jax.report.lens import lens_page
 from interp_jax.report.serving import dashboard_app, listening, serve
 from interp_jax.report.static_copy import write_static
+from interp_jax.report.why import NodeView, why_page
 
 __all__ = [
     "Board",
@@ -24,12 +26,14 @@ __all__ = [
     "HeadList",
     "Label",
     "Live",
+    "NodeView",
     "Said",
     "Words",
     "attention_page",
     "dashboard_app",
     "describe",
     "describe_head",
+    "effects_page",
     "firings",
     "head_list",
     "heads_page",
@@ -40,6 +44,7 @@ __all__ = [
     "read_explanations",
     "serve",
     "telling",
+    "why_page",
     "words",
     "write_static",
 ]
