@@ -9,10 +9,11 @@ from types import ModuleType
 from typing import Any
 
 from interp_jax import core
-from interp_jax.explain import judges, scores, simulators
+from interp_jax.explain import judges, scores, simulators, thoughts
 from interp_jax.explain.ablating import Ablated, ablate, ablations, node_means
 from interp_jax.explain.ablation import ablation
 from interp_jax.explain.asking import Cost, Question, ask, cost
+from interp_jax.explain.chains import Chain
 from interp_jax.explain.estimates import Score
 from interp_jax.explain.evidence import Evidence, TooFew, gather, hard, levels, marked
 from interp_jax.explain.excerpts import Excerpt
@@ -23,11 +24,13 @@ from interp_jax.explain.firings import Firings, firings
 from interp_jax.explain.found import Node, Row, Scores, Why
 from interp_jax.explain.head_words import HeadExplanation, HeadScore, explain_head, score_head
 from interp_jax.explain.labels import Label, Words, label, telling, words
+from interp_jax.explain.language_autoencoder import Reconstructor, as_token, embedding_norm, fve, reconstruct, reward
 from interp_jax.explain.methods import Explained, Method, by_model, cost_of, explain_units, offline
 from interp_jax.explain.neuronpedia import Release, feature_details, to_neuronpedia
 from interp_jax.explain.recording import record
 from interp_jax.explain.records import Records
 from interp_jax.explain.records_files import load_card, load_records, save_records
+from interp_jax.explain.removal import Removal, removal
 from interp_jax.explain.revision import revise, revised, sentences
 from interp_jax.explain.scores import Scored
 from interp_jax.explain.tallies import EDGES, Examples
@@ -37,6 +40,7 @@ from interp_jax.explain.writing import written
 
 __all__ = [
     "Ablated",
+    "Chain",
     "Cost",
     "EDGES",
     "Evidence",
@@ -51,8 +55,10 @@ __all__ = [
     "Method",
     "Node",
     "Question",
+    "Reconstructor",
     "Records",
     "Release",
+    "Removal",
     "Row",
     "Score",
     "Scored",
@@ -64,6 +70,7 @@ __all__ = [
     "ablate",
     "ablation",
     "ablations",
+    "as_token",
     "ask",
     "by_activations",
     "by_contrast",
@@ -72,11 +79,13 @@ __all__ = [
     "by_statistics",
     "cost",
     "cost_of",
+    "embedding_norm",
     "explain_head",
     "explain_units",
     "feature_details",
     "firings",
     "from_delphi",
+    "fve",
     "gather",
     "hard",
     "judges",
@@ -88,9 +97,12 @@ __all__ = [
     "marked",
     "node_means",
     "offline",
+    "reconstruct",
     "record",
+    "removal",
     "revise",
     "revised",
+    "reward",
     "save_explanation",
     "save_records",
     "score_head",
@@ -98,6 +110,7 @@ __all__ = [
     "sentences",
     "simulators",
     "telling",
+    "thoughts",
     "to_delphi",
     "to_neuronpedia",
     "why",
