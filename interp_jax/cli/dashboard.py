@@ -94,7 +94,7 @@ def _board(
         records=found,
         strings=strings,
         facts={address: _facts(dictionary, about)},
-        explanations=report.read_explanations(where),
+        explanations=tuple(explain.load_explanations(where).values()),
         heads=_heads(some, found, where / HEADS, strings) if heads else None,
         live=live.live(some.model, some.tokenizer, found, units, written),
         remedy=f"interp-jax dashboard {folder}",

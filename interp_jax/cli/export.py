@@ -70,7 +70,7 @@ def export(
         strings,
         named,
         effects=lambda rows: subject.logit_effects(some, rows),
-        explanations=_explanations(folder),
+        explanations=tuple(explain.load_explanations(folder).values()),
         neurons=neurons,
     )
     print(f"{n:,} features of {named.model}/{named.source}, release {named.name}: {out}")
@@ -109,12 +109,3 @@ def _named(
         d_mlp=weights["W_in"].shape[-1] if "W_in" in weights else 0,
         urls=url,
     )
-
-
-def _explanations(folder: Path) -> list[dict[str, Any]]:
-    import json
-
-    path = folder / "explanations.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -144,21 +144,13 @@ def _fires(folder: Path | None, tokenizer: Any) -> "Callable[[str, int], tuple[t
 
 def _words(folder: Path | None) -> dict[tuple[str, int], str]:
     """Explanations by the name of the records and the number of the unit."""
+    from interp_jax import explain
+
     if folder is None:
         return {}
-    path = folder / "explanations.jsonl"
-    if not path.exists() and (folder / "card.json").exists():
-        return {}  # nobody has explained these records yet
-    if not path.exists():
+    if not any((folder / name).exists() for name in ("card.json", "explanations.jsonl")):
         raise ValueError(f"--records {folder}: has neither records nor explanations.jsonl")
-    found = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            entry = json.loads(line)
-            found[str(entry["records"]), int(entry["unit"])] = str(entry["text"])
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path}, line {number}: is no explanation with records, unit and text") from None
-    return found
+    return {(one.records, one.unit): one.text for one in explain.load_explanations(folder).values()}
 
 
 def _unit(node: "Node", model: Any) -> tuple[str, int]:

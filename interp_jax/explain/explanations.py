@@ -39,7 +39,10 @@ class Explanation:
 
     def line(self) -> str:
         """As a line of the file. Numbers that are not finite are left out: JSON has none."""
-        scores = {name: score._asdict() for name, score in self.scores.items() if all(map(math.isfinite, score))}
+        finite = {name: score for name, score in self.scores.items() if math.isfinite(score.value)}
+        scores = {
+            name: {end: x for end, x in score._asdict().items() if math.isfinite(x)} for name, score in finite.items()
+        }
         said = {"records": self.records, "unit": self.unit, "text": self.text, "explainer": self.explainer}
         return json.dumps({**said, "scores": scores}, ensure_ascii=False)
 
@@ -87,6 +90,8 @@ def load_explanations(path: str | Path) -> dict[Key, Explanation]:
     whole = path.read_bytes()
     found = {}
     for i, line in enumerate(whole[: _whole(whole)].splitlines(), 1):
+        if not line.strip():
+            continue
         try:
             explanation = _parsed(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -98,7 +103,10 @@ def load_explanations(path: str | Path) -> dict[Key, Explanation]:
 
 
 def _parsed(said: Any) -> Explanation:
-    scores = {name: Score(**{key: float(x) for key, x in score.items()}) for name, score in said["scores"].items()}
+    unknown = {"low": math.nan, "high": math.nan}  # of a score that was given without an interval
+    scores = {
+        name: Score(**{key: float(x) for key, x in (unknown | score).items()}) for name, score in said["scores"].items()
+    }
     return Explanation(str(said["records"]), int(said["unit"]), str(said["text"]), str(said["explainer"]), scores)
 
 

@@ -8,7 +8,6 @@ from interp_jax.report.attention import attention_page
 from interp_jax.report.board import Board, Live
 from interp_jax.report.dashboard import Feature, describe, page
 from interp_jax.report.effects import effects_page
-from interp_jax.report.explanations import Said, read_explanations
 from interp_jax.report.head_list import HeadList, head_list
 from interp_jax.report.heads import Head, HeadExample, describe_head, heads_page
 from interp_jax.report.lens import lens_page
@@ -27,7 +26,6 @@ __all__ = [
     "Label",
     "Live",
     "NodeView",
-    "Said",
     "Words",
     "attention_page",
     "dashboard_app",
@@ -41,7 +39,6 @@ __all__ = [
     "lens_page",
     "listening",
     "page",
-    "read_explanations",
     "serve",
     "telling",
     "why_page",

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from interp_jax import explain
-from interp_jax.explain import Excerpt, Records
-from interp_jax.report.explanations import Said
+from interp_jax.explain import Excerpt, Explanation, Records
 from interp_jax.report.head_list import HeadList
 
 CHUNK = 4096  # units in one part of a list
@@ -57,7 +56,7 @@ class Board:
       records: name of a source -> its `explain.Records`.
       strings: the text of every token of the vocabulary.
       facts: name of a source -> name -> value, shown above its list.
-      explanations: from `read_explanations`.
+      explanations: of units, such as the values of `explain.load_explanations`.
       heads: from `head_list`, or None.
       live: what runs the model, or None.
       remedy: the command that has what a page without a model lacks.
@@ -70,7 +69,7 @@ class Board:
     records: Mapping[str, Records]
     strings: Sequence[str]
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    explanations: Mapping[tuple[str, int], tuple[Said, ...]] = field(default_factory=dict)
+    explanations: Sequence[Explanation] = ()
     heads: HeadList | None = None
     live: Live | None = None
     remedy: str = "interp-jax dashboard DICT"
@@ -83,6 +82,14 @@ class Board:
     def names(self) -> tuple[str, ...]:
         """The names of the sources, in the order by which they are numbered."""
         return tuple(self.records)
+
+    @cached_property
+    def _said(self) -> dict[tuple[str, int], list[Explanation]]:
+        """What was said of each unit, by the name of its records and its number."""
+        found: dict[tuple[str, int], list[Explanation]] = {}
+        for one in self.explanations:
+            found.setdefault((one.records, one.unit), []).append(one)
+        return found
 
     def records_of(self, place: int) -> Records:
         """The records of the source of a number.
@@ -121,7 +128,7 @@ class Board:
 
     def _scores(self, name: str) -> list[str]:
         """The names of all scores of the first explanations in a source."""
-        firsts = (said[0] for (source, _), said in self.explanations.items() if source == name)
+        firsts = (said[0] for (source, _), said in self._said.items() if source == name)
         return list(dict.fromkeys(score for said in firsts for score in said.scores))
 
     def listed(self, place: int, chunk: int) -> Json:
@@ -134,7 +141,7 @@ class Board:
         if not 0 <= chunk < -(-records.n_units // CHUNK):
             raise Absent(f"part {chunk} of the list of {records.name}")
         units = range(chunk * CHUNK, min(records.n_units, (chunk + 1) * CHUNK))
-        first = [self.explanations.get((records.name, unit), (None,))[0] for unit in units]
+        first = [self._said.get((records.name, unit), (None,))[0] for unit in units]
         densities = records.densities
         return {
             "start": units.start,
@@ -162,7 +169,7 @@ class Board:
         records = self.records_of(place)
         self.check(place, unit)
         ids, counts, means = (column[:N_TOKENS] for column in records.fired_on(unit))
-        said = self.explanations.get((records.name, unit), ())
+        said = self._said.get((records.name, unit), ())
         return {
             "unit": unit,
             "count": int(records.counts[unit]),
@@ -224,7 +231,7 @@ class Board:
 
     def _about(self, records: Records, unit: int) -> str:
         """An explanation, or the token that it fires on most often."""
-        said = self.explanations.get((records.name, unit))
+        said = self._said.get((records.name, unit))
         return said[0].text if said else next(iter(self._tokens(records, unit, 1)), "")
 
 
@@ -239,8 +246,8 @@ def short(x: Any) -> Any:
     return float(f"{x:.4g}") if math.isfinite(x) else None
 
 
-def _told(score: tuple[float, float | None, float | None]) -> Json:
-    return dict(zip(("value", "low", "high"), (None if x is None else short(x) for x in score), strict=True))
+def _told(score: tuple[float, float, float]) -> Json:
+    return dict(zip(("value", "low", "high"), map(short, score), strict=True))
 
 
 def _histogram(counts: np.ndarray) -> Json:

@@ -210,6 +210,8 @@ def test_a_file_cut_anywhere_keeps_its_whole_lines(tmp_path) -> None:
 
 def test_numbers_that_are_not_finite_are_not_written() -> None:
     told = replace(scored(0), scores={"x": explain.Score(1.0, float("nan"), 2.0)}).line()
+    assert '"scores": {"x": {"value": 1.0, "high": 2.0}}' in told
+    told = replace(scored(0), scores={"x": explain.Score(float("nan"), 0.0, 2.0)}).line()
     assert '"scores": {}' in told
 
 

@@ -65,7 +65,7 @@ def board(records, head_list) -> report.Board:
             raise ValueError("the text is too long;\nshorten it")
         return " goes on", f" held {unit} at {strength:g} <b>"
 
-    scores = {"simulation": (0.5, 0.25, 0.75), "fuzzing": (0.875, None, None)}
-    said = {("seen", CAT): (report.Said(f"cats {EVIL}", "me", scores),)}
+    scores = {"simulation": explain.Score(0.5, 0.25, 0.75), "fuzzing": explain.Score(0.875, np.nan, np.nan)}
+    said = [explain.Explanation("seen", CAT, f"cats {EVIL}", "me", scores)]
     live = report.Live(fire, steer, frozenset({"seen", "other"}), frozenset({"seen"}))
     return report.Board("a <title>", records, STRINGS, {"seen": {"kind": "ReLU"}}, said, head_list, live)

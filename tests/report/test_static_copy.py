@@ -56,23 +56,6 @@ def test_heads_are_kept(head_list, tmp_path) -> None:
         report.HeadList.load(tmp_path / "heads.json")
 
 
-def test_explanations(tmp_path) -> None:
-    assert report.read_explanations(tmp_path) == {}
-    one = {"records": "seen", "unit": CAT, "text": "cats", "explainer": "me"}
-    scores = {"simulation": {"value": 0.5, "low": 0.25, "high": 0.75}, "other": {"value": 1}}
-    lines = [json.dumps(one | {"scores": scores}), "", json.dumps(one | {"text": "dogs", "scores": {}})]
-    (tmp_path / "explanations.jsonl").write_text("\n".join(lines))
-    first, second = report.read_explanations(tmp_path)["seen", CAT]
-    assert first.scores == {"simulation": (0.5, 0.25, 0.75), "other": (1.0, None, None)} and second.text == "dogs"
-
-
-@pytest.mark.parametrize("line", ["{", "[]", '{"records": "seen"}', '{"records": "seen", "unit": "x", "text": "a"}'])
-def test_a_bad_explanation_is_told_by_its_line(tmp_path, line: str) -> None:
-    (tmp_path / "explanations.jsonl").write_text(f"\n{line}\n")
-    with pytest.raises(ValueError, match="line 2 is no explanation"):
-        report.read_explanations(tmp_path)
-
-
 def luminance(colour: str) -> float:
     digits = colour.lstrip("#")
     digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
@@ -104,6 +87,6 @@ def test_colours_can_be_read(theme: int) -> None:
 
 
 def test_a_copy_without_heads_or_explanations(board, tmp_path) -> None:
-    report.write_static(replace(board, heads=None, explanations={}, live=None), tmp_path)
+    report.write_static(replace(board, heads=None, explanations=(), live=None), tmp_path)
     assert not (tmp_path / "data" / "heads.js").exists()
     assert not read(tmp_path / "data/board.js")[1]["heads"]
