@@ -63,19 +63,20 @@ def chosen(cfg: Words, found: heads.Survey) -> list[tuple[int, int]]:
     return list(dict.fromkeys([*first, *order]))[: cfg.n_heads or None]
 
 
-def words_written(cfg: Words, model: Any, tokenizer: Any, folded: Any, texts: Any, places: Any, head: Any) -> dict:
-    """The words that a head makes likelier at places of texts, by (sequence, position)."""
-    rows, position = places[:, 0], jnp.asarray(places[:, 1])
-    tokens, real = (jnp.asarray(x[rows]) for x in texts)
-    found: dict = {}
-    for at in range(0, len(rows), cfg.batch_size):  # all batches have one size: another is another program
-        some = np.minimum(np.arange(at, at + cfg.batch_size), len(rows) - 1)
-        vectors = heads.head_output(models.forward, *head)(
-            model, tokens[some], position[some], attention_mask=real[some]
-        )
-        _, ids = weights.top_tokens_written(folded, vectors, cfg.n_words)
-        for i, words in zip(some, np.asarray(ids), strict=True):
-            found[int(rows[i]), int(position[i])] = tokenizer.to_str_tokens(words)
+def written(cfg: Words, model: Any, tokenizer: Any, tokens: Any, real: Any, places: dict) -> dict:
+    """The words that heads make likelier at places `[example 2]` of texts: head -> (sequence, position) -> words."""
+    addresses = tuple(f"blocks.{layer}.attn.z" for layer in sorted({layer for layer, _ in places}))
+    read, w = ij.capture(models.forward, addresses, output=False), models.weights(model)
+    folded, found = weights.fold_norms(w), {head: {} for head in places}
+    for start, (rows, mask) in enumerate(batches(tokens, real, cfg.batch_size)):
+        acts = read(model, jnp.asarray(rows), attention_mask=jnp.asarray(mask))
+        for (layer, head), wanted in places.items():
+            row = wanted[:, 0] - start * cfg.batch_size
+            here = wanted[(row >= 0) & (row < len(rows))]
+            z = acts[f"blocks.{layer}.attn.z"][here[:, 0] - start * cfg.batch_size, here[:, 1], head]
+            _, ids = weights.top_tokens_written(folded, z @ w["W_O"][layer, head], cfg.n_words)
+            words = [tokenizer.to_str_tokens(i) for i in np.asarray(ids)]
+            found[layer, head] |= {(int(s), int(p)): some for (s, p), some in zip(here, words, strict=True)}
     return found
 
 
@@ -101,14 +102,13 @@ def study(cfg: Words, model: Any, tokenizer: Any, text: Any, seed: int, begin: A
     read = heads.survey(models.forward, n_top=cfg.n_examples, n_sampled=cfg.n_examples, seed=seed)
     found = read(model, batches(tokens[train], real[train], cfg.batch_size))
     some, strings = chosen(cfg, found), tokenizer.to_str_tokens(range(tokenizer.d_vocab))
-    folded = weights.fold_norms(models.weights(model))
     begin("explanations")
     told: list[HeadExplanation] = []
     known = patterns(cfg, model, tokens[: cfg.n_fit], real[: cfg.n_fit], some)
+    places = {head: found.places(*head) for head in some}
+    words = written(cfg, model, tokenizer, tokens[train], real[train], places)
     for pattern, head in zip(known, some, strict=True):
-        places = found.places(*head)
-        written = words_written(cfg, model, tokenizer, folded, (tokens[train], real[train]), places, head)
-        told.append(explain_head(found, *head, pattern, tokens[train], strings, mask=real[train], written=written))
+        told.append(explain_head(found, *head, pattern, tokens[train], strings, mask=real[train], written=words[head]))
     begin("scores")
     seen = patterns(cfg, model, tokens[test], real[test], some)
     rng = np.random.default_rng(seed)

@@ -56,7 +56,6 @@ DIGITS = tuple("0123456789")
 def words(speaker: Speaker, rng: random.Random, n: int) -> Told:
     """Judging words are named, or as many others; and the word that the model itself names."""
     told, own = Told([], [], {}), []
-    there = 0
     for _ in range(n):
         adjectives = rng.sample(rng.choice((lex.POSITIVE, lex.NEGATIVE)), 2)
         things = rng.sample(lex.ASPECTS, 2)
@@ -69,12 +68,10 @@ def words(speaker: Speaker, rng: random.Random, n: int) -> Told:
         take = partial(removal, strength, parts, n_draws=4, seed=rng.randrange(1 << 30))
         told.faithful.append(take([3, 8]).score)
         told.unfaithful.append(take([1, 6]).score)
-        said = re.findall("[a-z]+", speaker.ask(WHICH.format(review)).lower())
+        said = set(re.findall("[a-z]+", speaker.ask(WHICH.format(review)).lower()))
         named = [i for i, part in enumerate(parts) if part in said]
-        there += bool(named) and len(named) < len(parts)
-        if named and len(named) < len(parts):
-            own.append(take(named).rank)
-    told.beside["names words of the review"] = there / n
+        own += [take(named).rank] if 0 < len(named) < len(parts) else []
+    told.beside["names words of the review"] = len(own) / n
     told.beside["their rank beside other words"] = float(np.mean(own)) if own else np.nan
     return told
 

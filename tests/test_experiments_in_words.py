@@ -27,6 +27,35 @@ def test_texts_state_the_facts_of_their_contexts(experiment) -> None:
     assert told["stated"] == 1 and told["texts with a confabulation"] == pytest.approx(1 / 3)
 
 
+def test_a_verbaliser_and_a_reconstructor(experiment) -> None:
+    """A text is heard as it is alone, without the vector's token and what stands after its end; its words likewise."""
+    import jax
+    import jax.numpy as jnp
+
+    from interp_jax import models
+    from interp_jax.explain import Reconstructor, reconstruct
+
+    verbalisers = experiment("verbalisers")
+    config = models.Config(n_layers=1, n_heads=2, d_model=8, d_mlp=16, d_vocab=20, n_ctx=16)
+    model = models.Decoder.create(jax.random.key(0), config)
+    site, stop = "blocks.0.resid_post", 3
+    place = verbalisers.Place(site, (1, 2), stop, 6, 2.0)
+    reconstructor = Reconstructor(model, jnp.eye(8), jnp.zeros(8))
+    texts = [[5, 6, stop], [7, 8, 9, 10, stop]]
+    tokens, mask = verbalisers.rows(place, texts)
+    heard = verbalisers.vectors_of(reconstructor, place, tokens, mask)
+    for text, vector in zip(texts, heard, strict=True):
+        alone = reconstruct(models.forward, site)(reconstructor, jnp.array([[1, *text]]))
+        np.testing.assert_allclose(vector, alone[0], atol=1e-5)
+    vectors = jax.random.normal(jax.random.key(1), (2, 8))
+    said, real = verbalisers.said(model, place, vectors)
+    logs = verbalisers.log_probs(model, place, vectors, said)
+    for row, ends, each in zip(np.asarray(said), np.asarray(real), np.asarray(logs), strict=True):
+        n = int(ends.sum()) - 2
+        assert ends[: n + 2].all() and (row[2:-1][: n - 1] != stop).all() and (n == 6 or row[n + 1] == stop)
+        assert each.argmax(-1)[:n].tolist() == row[2 : n + 2].tolist()
+
+
 def test_activations_in_words(run, capsys) -> None:
     sizes = {"n_train": 200, "n_test": 16, "n_steps": 4, "n_steps_reward": 2, "batch_size": 16, "n_samples": 2}
     _, found, saved = run("natural_language_autoencoder", "Autoencoder", **sizes, seeds=(0,))

@@ -179,7 +179,7 @@ def test_a_result_prints_and_names_are_read_back(model: Any) -> None:
         (lambda f: why_active(f, "head 9.1 at 2"), "no head 9.1: there are 2 layers of 2"),
         (lambda f: why_active(f, "embed at 2"), "give a head, a neuron or a feature"),
         (lambda f: why_active(f, "heads of state"), "give a name as it is printed"),
-        (lambda f: why_attends(f, 1, 1, 2, 4), "does not see 4 from 2"),
+        pytest.param(lambda f: why_attends(f, 1, 1, 2, 4), "does not see 4 from 2", marks=pytest.mark.long),
         (lambda f: ablate(f, "attn_bias 1 at 2", 3, 5), "a bias is no activation"),
         (lambda f: ablate(f, "resid_post feature 1.3 at 2", 3, 5), "no resid_post feature 1.3"),
         (lambda f: ablate(f, [], 3, 5), "no node is given"),
