@@ -25,7 +25,8 @@ import plotly.graph_objects as go
 import runs
 
 from interp_jax import config, explain, models
-from interp_jax.explain import methods, scores
+from interp_jax.explain import scores
+from interp_jax.explain.explanations import methods
 from interp_jax.io.endpoint import Endpoint
 
 OFFLINE = "statistics"

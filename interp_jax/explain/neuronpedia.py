@@ -13,11 +13,11 @@ import uuid
 import numpy as np
 
 from interp_jax import graphs
-from interp_jax.explain import relations
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.explanations import Explanation
-from interp_jax.explain.records import Records
-from interp_jax.explain.tallies import EDGES
+from interp_jax.explain.explanations.explanations import Explanation
+from interp_jax.explain.records import relations
+from interp_jax.explain.records.excerpts import Excerpt
+from interp_jax.explain.records.records import Records
+from interp_jax.explain.records.tallies import EDGES
 from interp_jax.io import neuronpedia
 
 BATCH = 128  # features in a file

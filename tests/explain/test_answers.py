@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from interp_jax.explain import answers
+from interp_jax.explain.explanations import answers
 from interp_jax.io.chat import Reply, Token
 
 P = {"1": math.log(0.6), "0": math.log(0.2), " 0": math.log(0.1), "no": math.log(0.1)}

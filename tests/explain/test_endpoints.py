@@ -7,7 +7,7 @@ import re
 import pytest
 
 from interp_jax import explain
-from interp_jax.explain import methods
+from interp_jax.explain.explanations import methods
 from interp_jax.io.endpoint import Endpoint
 from tests.chat_server import Server, completion, serving
 from tests.explain import units

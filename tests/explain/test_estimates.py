@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from interp_jax.explain import estimates
+from interp_jax.explain.explanations import estimates
 
 RNG = np.random.default_rng(0)
 

@@ -11,8 +11,9 @@ from scipy.spatial.distance import jensenshannon
 
 import interp_jax as ij
 from interp_jax import explain
-from interp_jax.explain import judges, methods, scores, simulators
-from interp_jax.explain.ablation import jensen_shannon
+from interp_jax.explain import judges, scores, simulators
+from interp_jax.explain.explanations import methods
+from interp_jax.explain.explanations.ablation import jensen_shannon
 from interp_jax.io.chat import Reply, Token
 from tests.explain import units
 

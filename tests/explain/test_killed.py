@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from interp_jax import explain
-from interp_jax.explain import records_files
+from interp_jax.explain.records import files as records_files
 
 pytestmark = pytest.mark.long
 PASS = """
 import sys, jax, time
 from interp_jax import dictionaries, explain, models
-from interp_jax.explain import recording, units
+from interp_jax.explain.records import recording
+from interp_jax.explain.records import units
 recording.SAVE_EVERY, slow, firing = 0.0, float(sys.argv[2]), units.firing
 units.firing = lambda *args: (time.sleep(slow), firing(*args))[1]
 model, _ = models.load("microworld", dtype="float32")

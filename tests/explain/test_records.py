@@ -11,7 +11,8 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import explain
-from interp_jax.explain import held, recording, records_files, unfinished
+from interp_jax.explain.records import files as records_files
+from interp_jax.explain.records import held, recording, unfinished
 from tests.dictionaries.kinds import LAYERED, SEQUENCES, kinds, noisy
 
 N, POSITIONS, D, VOCABULARY = 37, 11, 8, 20

@@ -8,8 +8,8 @@ import pytest
 from sklearn import metrics
 
 from interp_jax import explain
-from interp_jax.explain import evidence as sizes
 from interp_jax.explain import judges, scores
+from interp_jax.explain.explanations import evidence as sizes
 from interp_jax.io.chat import Reply, Token
 from tests.explain import units
 

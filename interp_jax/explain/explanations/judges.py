@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interp_jax.explain.answers import entries
-from interp_jax.explain.asking import Question, together
-from interp_jax.explain.evidence import MOST, marked, on_one_line
-from interp_jax.explain.simulators import Simulated, Simulator
+from interp_jax.explain.explanations.answers import entries
+from interp_jax.explain.explanations.asking import Question, together
+from interp_jax.explain.explanations.evidence import MOST, marked, on_one_line
+from interp_jax.explain.explanations.simulators import Simulated, Simulator
 from interp_jax.io.chat import Reply, says
 
 AT_ONCE = 5  # texts in one prompt

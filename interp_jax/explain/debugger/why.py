@@ -20,10 +20,18 @@ from jax.core import Tracer
 import jax.numpy as jnp
 
 from interp_jax.core import SiteInfo, intervene, split_address, transform
-from interp_jax.explain.found import Node, Why
-from interp_jax.explain.prompt import Ends, Prompt, check_dictionaries, check_node, check_weights, one_prompt, question
-from interp_jax.explain.tracing import Aim, Found, Run, difference, held, reading, scored, slopes, start
-from interp_jax.explain.writers import OUT, STREAM, UNITS, reads_at, short, writers, written_at
+from interp_jax.explain.debugger.found import Node, Why
+from interp_jax.explain.debugger.prompt import (
+    Ends,
+    Prompt,
+    check_dictionaries,
+    check_node,
+    check_weights,
+    one_prompt,
+    question,
+)
+from interp_jax.explain.debugger.tracing import Aim, Found, Run, difference, held, reading, scored, slopes, start
+from interp_jax.explain.debugger.writers import OUT, STREAM, UNITS, reads_at, short, writers, written_at
 from interp_jax.interventions import at, scale
 
 PATTERN, SCORES = "blocks.attn.pattern", "blocks.attn.attn_scores"

@@ -7,10 +7,10 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import transform
-from interp_jax.explain.found import Node
-from interp_jax.explain.prompt import check_dictionaries, check_weights, one_prompt
-from interp_jax.explain.tracing import start
-from interp_jax.explain.writers import writers
+from interp_jax.explain.debugger.found import Node
+from interp_jax.explain.debugger.prompt import check_dictionaries, check_weights, one_prompt
+from interp_jax.explain.debugger.tracing import start
+from interp_jax.explain.debugger.writers import writers
 
 
 def written(

@@ -12,8 +12,8 @@ import itertools
 
 import numpy as np
 
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.records import Records
+from interp_jax.explain.records.excerpts import Excerpt
+from interp_jax.explain.records.records import Records
 
 LEAST, WIDTH = 200, 32  # firings of a unit; tokens of a text
 N_TRAIN, N_TEST, N_QUIET, N_RANDOM = 40, 50, 50, 50

@@ -10,10 +10,10 @@ References: https://openaipublic.blob.core.windows.net/neuron-explainer/paper/in
 
 from collections.abc import Callable, Sequence
 
-from interp_jax.explain.answers import explanation
-from interp_jax.explain.asking import Question
-from interp_jax.explain.evidence import Evidence, levels, marked, on_one_line, strong
-from interp_jax.explain.excerpts import Excerpt
+from interp_jax.explain.explanations.answers import explanation
+from interp_jax.explain.explanations.asking import Question
+from interp_jax.explain.explanations.evidence import Evidence, levels, marked, on_one_line, strong
+from interp_jax.explain.records.excerpts import Excerpt
 from interp_jax.io.chat import says
 
 Explainer = Callable[[Evidence], Question[str | None]]

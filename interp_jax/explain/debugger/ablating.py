@@ -15,8 +15,8 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import capture, intervene, sites, split_address, transform
-from interp_jax.explain.found import Node, likeliest
-from interp_jax.explain.prompt import (
+from interp_jax.explain.debugger.found import Node, likeliest
+from interp_jax.explain.debugger.prompt import (
     Ends,
     check_dictionaries,
     check_node,
@@ -25,8 +25,8 @@ from interp_jax.explain.prompt import (
     question,
     with_features,
 )
-from interp_jax.explain.tracing import difference
-from interp_jax.explain.writers import UNITS, short
+from interp_jax.explain.debugger.tracing import difference
+from interp_jax.explain.debugger.writers import UNITS, short
 from interp_jax.interventions import at, chain, replace, zero
 from interp_jax.runs import SEQUENCES, in_chunks
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from interp_jax.explain.answers import entries, expected, number, tokens_at
-from interp_jax.explain.asking import Question
-from interp_jax.explain.evidence import MOST, marked, on_one_line
+from interp_jax.explain.explanations.answers import entries, expected, number, tokens_at
+from interp_jax.explain.explanations.asking import Question
+from interp_jax.explain.explanations.evidence import MOST, marked, on_one_line
 from interp_jax.io.chat import Reply, Request, says
 
 Texts = Sequence[tuple[str, ...]]  # of tokens

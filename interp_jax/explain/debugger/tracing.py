@@ -11,9 +11,9 @@ from jax import Array
 import jax.numpy as jnp
 
 from interp_jax.core import SiteInfo, capture, freeze, grads, sites
-from interp_jax.explain.found import Scores
-from interp_jax.explain.prompt import Ends, with_features
-from interp_jax.explain.writers import needed, scales, writers
+from interp_jax.explain.debugger.found import Scores
+from interp_jax.explain.debugger.prompt import Ends, with_features
+from interp_jax.explain.debugger.writers import needed, scales, writers
 
 UNCAPPED = "unembed.out"  # the logits before a cap
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # what the function is called with

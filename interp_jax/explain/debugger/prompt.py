@@ -10,8 +10,8 @@ from jax.core import Tracer
 import jax.numpy as jnp
 
 from interp_jax.core import split_address
-from interp_jax.explain.found import Node
-from interp_jax.explain.writers import OUT, STREAM, short
+from interp_jax.explain.debugger.found import Node
+from interp_jax.explain.debugger.writers import OUT, STREAM, short
 from interp_jax.graphs import replace_mlps
 from interp_jax.weights import check_decoder, unembedding
 

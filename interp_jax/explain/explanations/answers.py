@@ -29,7 +29,7 @@ def entries(reply: Reply, n: int, most: int) -> dict[int, tuple[int, float]]:
       written, where the model gives no probabilities.
 
     Example:
-      >>> from interp_jax.explain import answers
+      >>> from interp_jax.explain.explanations import answers
       >>> from interp_jax.io.chat import Reply
       >>> answers.entries(Reply('Here: {"1": 0, "2": 1, "3": 7, "4"'), 4, 1)
       {0: (0, 0.0), 1: (1, 1.0)}
@@ -51,7 +51,7 @@ def number(reply: Reply, most: int) -> tuple[int, float] | None:
     """The first number of an answer that was asked for one, as written and expected; None if there is none up to most.
 
     Example:
-      >>> from interp_jax.explain import answers
+      >>> from interp_jax.explain.explanations import answers
       >>> from interp_jax.io.chat import Reply
       >>> answers.number(Reply("It is 7."), 10), answers.number(Reply("I cannot say."), 10)
       ((7, 7.0), None)
@@ -78,7 +78,7 @@ def expected(top: Mapping[str, float], most: int) -> float | None:
 
     Example:
       >>> import math
-      >>> from interp_jax.explain import answers
+      >>> from interp_jax.explain.explanations import answers
       >>> answers.expected({"2": math.log(0.3), " 4": math.log(0.1), "the": math.log(0.5)}, 10)
       2.5
     """
@@ -95,7 +95,7 @@ def explanation(reply: Reply, mark: str) -> str | None:
     """The explanation that an answer ends with: what follows the last `mark`, or its only line; None if there is none.
 
     Example:
-      >>> from interp_jax.explain import answers
+      >>> from interp_jax.explain.explanations import answers
       >>> from interp_jax.io.chat import Reply
       >>> answers.explanation(Reply("They are sums.\\nExplanation: numbers that are added."), "Explanation:")
       'numbers that are added'

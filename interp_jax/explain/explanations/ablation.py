@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 import numpy as np
 
 from interp_jax.core import intervene, transform
-from interp_jax.explain.estimates import Score, of_sums
+from interp_jax.explain.explanations.estimates import Score, of_sums
 from interp_jax.interventions import add
 
 ROUNDING = 1e-9  # nats a token: what a divergence may be of two outputs that are the same
@@ -106,7 +106,7 @@ def jensen_shannon(a: Float[Array, "*batch d_vocab"], b: Float[Array, "*batch d_
 
     Example:
       >>> import jax.numpy as jnp
-          >>> from interp_jax.explain.ablation import jensen_shannon
+          >>> from interp_jax.explain.explanations.ablation import jensen_shannon
       >>> round(float(jensen_shannon(jnp.array([0.0, -1e9]), jnp.array([-1e9, 0.0]))), 4)
       0.6931
     """

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax.core import transform
-from interp_jax.explain import relations, units
-from interp_jax.explain.held import Held
-from interp_jax.explain.records import Records
-from interp_jax.explain.tallies import Part, Tally
-from interp_jax.explain.unfinished import Unfinished
+from interp_jax.explain.records import relations, units
+from interp_jax.explain.records.held import Held
+from interp_jax.explain.records.records import Records
+from interp_jax.explain.records.tallies import Part, Tally
+from interp_jax.explain.records.unfinished import Unfinished
 from interp_jax.masking import attending, counted, sequences, skipped
 from interp_jax.progress import Progress
 from interp_jax.runs import check_counts

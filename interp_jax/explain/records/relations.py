@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from interp_jax import dictionaries
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.labels import directions
-from interp_jax.explain.records import Ranked, Records
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.labels import directions
+from interp_jax.explain.records.records import Ranked, Records
 
 N_RELATED = 10
 BLOCK = 512  # units that are compared with all others at once

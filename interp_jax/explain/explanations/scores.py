@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from interp_jax.explain import estimates
-from interp_jax.explain.answers import number
-from interp_jax.explain.asking import Question, known
-from interp_jax.explain.estimates import Score
-from interp_jax.explain.evidence import Evidence, marked, on_one_line, strong, strongest
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.judges import Judge, Shown, Verdict
-from interp_jax.explain.simulators import Simulated, Simulator
+from interp_jax.explain.explanations import estimates
+from interp_jax.explain.explanations.answers import number
+from interp_jax.explain.explanations.asking import Question, known
+from interp_jax.explain.explanations.estimates import Score
+from interp_jax.explain.explanations.evidence import Evidence, marked, on_one_line, strong, strongest
+from interp_jax.explain.explanations.judges import Judge, Shown, Verdict
+from interp_jax.explain.explanations.simulators import Simulated, Simulator
+from interp_jax.explain.records.excerpts import Excerpt
 from interp_jax.io.chat import Reply, Request, says
 
 N_STRONGEST = 5  # texts of the simulation beside random ones

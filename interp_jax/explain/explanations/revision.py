@@ -9,11 +9,11 @@ better: score both, on texts that neither was made from.
 from collections.abc import Callable, Sequence
 import re
 
-from interp_jax.explain.answers import explanation, refuses
-from interp_jax.explain.asking import Question, ask
-from interp_jax.explain.evidence import Evidence, levels, marked, on_one_line, strong
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.explainers import MARK
+from interp_jax.explain.explanations.answers import explanation, refuses
+from interp_jax.explain.explanations.asking import Question, ask
+from interp_jax.explain.explanations.evidence import Evidence, levels, marked, on_one_line, strong
+from interp_jax.explain.explanations.explainers import MARK
+from interp_jax.explain.records.excerpts import Excerpt
 from interp_jax.io.chat import Chat, Reply, says
 
 N_SENTENCES = 10

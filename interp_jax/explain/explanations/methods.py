@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interp_jax.explain import judges, scores, simulators
-from interp_jax.explain.asking import Cost, Question, ask, cost, known, together
-from interp_jax.explain.evidence import Evidence, TooFew
-from interp_jax.explain.explainers import by_activations, by_contrast, by_marks
-from interp_jax.explain.explanations import Explanation, load_explanations, save_explanation
-from interp_jax.explain.scores import Scored
-from interp_jax.explain.token_statistics import by_statistics
+from interp_jax.explain.explanations import judges, scores, simulators
+from interp_jax.explain.explanations.asking import Cost, Question, ask, cost, known, together
+from interp_jax.explain.explanations.evidence import Evidence, TooFew
+from interp_jax.explain.explanations.explainers import by_activations, by_contrast, by_marks
+from interp_jax.explain.explanations.explanations import Explanation, load_explanations, save_explanation
+from interp_jax.explain.explanations.scores import Scored
+from interp_jax.explain.explanations.token_statistics import by_statistics
 from interp_jax.io.chat import Chat
 
 EXPLAINERS = {"activations": by_activations, "marks": by_marks, "contrast": by_contrast}

@@ -9,9 +9,9 @@ import warnings
 import jax
 import numpy as np
 
-from interp_jax.explain.held import Held
-from interp_jax.explain.records_files import examples, flat
-from interp_jax.explain.tallies import Tally
+from interp_jax.explain.records.files import examples, flat
+from interp_jax.explain.records.held import Held
+from interp_jax.explain.records.tallies import Tally
 from interp_jax.io.files import replacing
 
 FILE = "unfinished.safetensors"

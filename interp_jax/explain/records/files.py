@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.records import Records
-from interp_jax.explain.tallies import Examples
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.records import Records
+from interp_jax.explain.records.tallies import Examples
 from interp_jax.io.files import replacing
 
 VERSION = 1

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.tallies import EDGES, Examples
+from interp_jax.explain.records.excerpts import Excerpt
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.tallies import EDGES, Examples
 
 N_INTERVALS = 5
 N_DECILES = 10

@@ -40,7 +40,7 @@ def correlation(simulated: Sequence[np.ndarray], real: Sequence[np.ndarray], str
 
     Example:
       >>> import numpy as np
-      >>> from interp_jax.explain import estimates
+      >>> from interp_jax.explain.explanations import estimates
       >>> one, other = np.array([0.0, 1.0, 2.0]), np.array([0.0, 3.0, 4.0])
       >>> round(estimates.correlation([one, one], [other, other], [0, 0]).value, 4)
       0.9608
@@ -73,7 +73,7 @@ def balanced_accuracy(said: np.ndarray, active: np.ndarray) -> Score | None:
 
     Example:
       >>> import numpy as np
-      >>> from interp_jax.explain import estimates
+      >>> from interp_jax.explain.explanations import estimates
       >>> estimates.balanced_accuracy(np.array([True, True, False]), np.array([True, False, False])).value
       0.75
     """
@@ -97,7 +97,7 @@ def area(value: np.ndarray, active: np.ndarray) -> Score | None:
 
     Example:
       >>> import numpy as np
-      >>> from interp_jax.explain import estimates
+      >>> from interp_jax.explain.explanations import estimates
       >>> estimates.area(np.array([0.9, 0.2, 0.2]), np.array([True, True, False])).value
       0.75
     """

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from interp_jax.explain.estimates import Score
+from interp_jax.explain.explanations.estimates import Score
 
 FILE = "explanations.jsonl"
 Key = tuple[str, int, str]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from interp_jax.explain.labels import LEAST, LIFT
+from interp_jax.explain.records.labels import LEAST, LIFT
 from interp_jax.heads import Survey
 
 FEW = 8  # tokens that "the last few" are

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interp_jax.explain.asking import Question, known
-from interp_jax.explain.evidence import MOST, Evidence
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.labels import RELATIONS, Words, label, words
+from interp_jax.explain.explanations.asking import Question, known
+from interp_jax.explain.explanations.evidence import MOST, Evidence
+from interp_jax.explain.records.excerpts import Excerpt
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.labels import RELATIONS, Words, label, words
 
 N_WORDS = 10  # that are named, at most
 
