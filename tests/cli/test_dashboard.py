@@ -157,7 +157,7 @@ def test_pages_as_files_from_nothing_but_a_dictionary(folder, tmp_path, capsys) 
     assert code == 0 and "recording" not in out, err
     code, _, err = run(*static, "--tokens", "50", capsys=capsys)
     assert code == 2 and "has records" in err
-    (mine / "records" / "explanations.jsonl").write_text("{")
+    (mine / "records" / "explanations.jsonl").write_text("{\n")
     code, _, err = run(*static, capsys=capsys)
     (mine / "records" / "explanations.jsonl").unlink()
     assert code == 2 and "line 1 is no explanation" in err and err.count("\n") == 1

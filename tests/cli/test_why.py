@@ -27,7 +27,13 @@ def run(tmp_path, capsys):
 def test_why_mary_rather_than_john(run, tmp_path):
     records = tmp_path / "records"
     records.mkdir()
-    line = {"records": "blocks.attn.pattern", "unit": 3 * 4 + 2, "text": "copies <names>"}
+    line = {
+        "records": "blocks.attn.pattern",
+        "unit": 3 * 4 + 2,
+        "text": "copies <names>",
+        "explainer": "",
+        "scores": {},
+    }
     (records / "explanations.jsonl").write_text(json.dumps(line) + "\n")
     out, printed, _ = run("--n", "1", "--records", str(records))
     assert "' Mary' rather than ' John': 15.06" in printed and "head 3.2      14 ' to'" in printed
