@@ -52,7 +52,7 @@ def test_scores_add_up_on_every_family(family: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("family", [name for name in FAMILY if name != "bert"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma3_text"])  # all that sets nodes apart
 def test_what_is_upstream_adds_up_on_every_family(family: str) -> None:
     model = random_model(FAMILY[family])
     weights, f = models.weights(model), models.forward
