@@ -269,6 +269,12 @@ def test_a_planted_violation_is_found(check, planted: dict[str, str]) -> None:
     assert check(planted)
 
 
+def test_every_room_is_on_the_face() -> None:
+    face = read(PACKAGE)[PACKAGE]
+    rooms = {path.parent.name for path in (ROOT / PACKAGE).glob("*/__init__.py")} - {"cli"}
+    assert not [name for name in rooms if f'"{name}"' not in face]
+
+
 def test_what_is_allowed_passes() -> None:
     sources = {
         "interp_jax": "from interp_jax.core import site",

@@ -17,7 +17,7 @@ import time
 import jax
 
 from interp_jax import data, dictionaries, explain, models
-from interp_jax.explain import recording, relations, units
+from interp_jax.explain.records import recording, relations, units
 
 SITE = "blocks.2.resid_post"
 

@@ -21,6 +21,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
     from interp_jax.cli import programs
     from interp_jax.cli.attention import attention
+    from interp_jax.cli.dashboard import dashboard
+    from interp_jax.cli.explain import explain
     from interp_jax.cli.export import export
     from interp_jax.cli.graph import graph
     from interp_jax.cli.patch import patch
@@ -29,6 +31,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from interp_jax.cli.sites import sites
     from interp_jax.cli.steer import steer
     from interp_jax.cli.train_dictionary import from_file, train_dictionary
+    from interp_jax.cli.why import why
 
     programs.keep()
     words = list(sys.argv[1:] if args is None else args) or ["--help"]
@@ -45,7 +48,10 @@ def main(args: Sequence[str] | None = None) -> None:
                 "patch": patch,
                 "steer": steer,
                 "graph": graph,
+                "dashboard": dashboard,
+                "why": why,
                 "records": records,
+                "explain": explain,
                 "export": export,
                 "train-dictionary": train_dictionary,
             },

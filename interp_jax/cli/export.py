@@ -34,7 +34,7 @@ def export(
         records: Folder of records; by default "records" in that of the dictionary.
         model: Its model; by default the one that the folder names.
         site: Where it reads; by default as the folder says.
-        text: A UTF-8 text file to make records from; by default the microworld's own text.
+        text: A UTF-8 text file to make records from; by default what it was trained on, or the microworld's own text.
         tokens: Tokens of text to make records from, at most.
         model_id: The model's id at Neuronpedia; by default its name.
         source_set: The id of all dictionaries of this kind; by default after site and width, such as res-2k.
@@ -45,24 +45,15 @@ def export(
     """
     from interp_jax import explain
     from interp_jax.cli import output, subject
-    from interp_jax.cli.records import FOLDER, make, opened
+    from interp_jax.cli.records import FOLDER, kept, opened
 
     out, folder = out or dictionary / to, records or dictionary / FOLDER
     if out.exists() and any(out.iterdir()):
         raise FileExistsError(f"--out {out}: is not empty; remove it, or choose another folder")
-    some, where = opened((dictionary,), model, site)
+    some, where, _ = source = opened([dictionary], model, site)
     output.check_writable(out)
     ((address, found),) = where.items()
-    if (folder / "card.json").is_file():
-        if text is not None or tokens is not None:
-            raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
-        every = explain.load_records(folder)
-    else:
-        layer = re.match(r"blocks\.(\d+)\.", address)
-        neurons = [f"blocks.{layer[1]}.mlp.post"] if layer else []
-        every = make(some, where | dict.fromkeys(neurons), folder, text, tokens, 50_000)
-    if address not in every:
-        raise ValueError(f"{folder}: has records of {', '.join(every)}, and the dictionary reads {address}")
+    every = kept(source, folder, text, tokens)
     of_features = every[address]
     if to == "delphi":
         explain.to_delphi(of_features, out, model_name=some.name)
@@ -70,7 +61,7 @@ def export(
         print(f"{len(rows):,} rows of text, {len(of_features.held.values):,} firings: {out / address}")
         return
     strings = some.tokenizer.to_str_tokens(range(some.tokenizer.d_vocab))
-    neurons = next((one for name, one in every.items() if name.endswith("mlp.post") and one.nearest is None), None)
+    neurons = next((one for one in every.values() if one.kind == "neurons"), None)
     named = _named(some, found, address, model_id, source_set, release, title, creator, url)
     n = explain.to_neuronpedia(
         out,
@@ -79,7 +70,7 @@ def export(
         strings,
         named,
         effects=lambda rows: subject.logit_effects(some, rows),
-        explanations=_explanations(folder),
+        explanations=tuple(explain.load_explanations(folder).values()),
         neurons=neurons,
     )
     print(f"{n:,} features of {named.model}/{named.source}, release {named.name}: {out}")
@@ -118,12 +109,3 @@ def _named(
         d_mlp=weights["W_in"].shape[-1] if "W_in" in weights else 0,
         urls=url,
     )
-
-
-def _explanations(folder: Path) -> list[dict[str, Any]]:
-    import json
-
-    path = folder / "explanations.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

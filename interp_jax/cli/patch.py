@@ -1,6 +1,5 @@
 """`interp-jax patch`: activation patching of one site, as a map in the terminal, a page and a file of numbers."""
 
-import html
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +42,7 @@ def patch(
     import jax
     import numpy as np
 
-    from interp_jax import metrics, models, patching
+    from interp_jax import metrics, models, patching, report
     from interp_jax.cli import output, subject
 
     output.check_writable(out)
@@ -72,8 +71,23 @@ def patch(
     numbers = {name: values.tolist() for name, values in found.items()}
     about = {"model": model, "site": site, "over": over, "n_pairs": len(effects), "seed": seed}
     output.write(out / "effects.json", json.dumps(about | numbers, indent=2) + "\n")
-    output.write(out / "index.html", _page(found["mean"], over, labels, f"{Path(model).name} · {site}"))
+    page = report.effects_page(
+        found["mean"],
+        over,
+        labels,
+        title=f"{Path(model).name} · {site}",
+        interval=(found["low"], found["high"]) if "low" in found else None,
+        about=_about(len(effects)),
+    )
+    output.write(out / "index.html", page)
     print(f"the page: {out / 'index.html'}")
+
+
+def _about(n: int) -> str:
+    """What the numbers of the page are."""
+    what = "How much of the difference of the two answers' logits comes back where the clean run's value is put"
+    scale = f"{what}: 0 as in the corrupted run, 1 as in the clean one"
+    return f"{scale}." if n == 1 else f"{scale}; means over {n} pairs, with an interval of the mean."
 
 
 def _task(tokenizer: Any, n: int, seed: int) -> "Task":
@@ -126,19 +140,3 @@ def _print(values: Any, over: tuple[str, ...], labels: list[list[str]]) -> None:
     for label, row in zip(labels[0], values.tolist(), strict=True):
         print(f"{label:>12}", " ".join(f"{value:5.2f}" for value in row))
     print(f"\n{over[1]}: {', '.join(labels[1])}")
-
-
-def _page(values: Any, over: tuple[str, ...], labels: list[list[str]], title: str) -> str:
-    """A page with the heat map; where there are more than two axes, all but the last go down."""
-    import numpy as np
-    import plotly.graph_objects as go
-
-    grid = np.atleast_2d(np.asarray(values).reshape(-1, values.shape[-1]))
-    rows = [" ".join(f"{name} {i}" for name, i in zip(over, at, strict=False)) for at in np.ndindex(values.shape[:-1])]
-    # Plotly reads labels as HTML, and tokens may hold any characters.
-    columns = [html.escape(label) for label in labels[-1]]
-    bound = max(1.0, float(np.abs(grid).max()))
-    heat = go.Heatmap(z=grid, x=columns, y=rows, colorscale="RdBu", zmid=0, zmin=-bound, zmax=bound)
-    figure = go.Figure(heat, layout={"title": html.escape(title), "xaxis_title": over[-1]})
-    figure.update_yaxes(autorange="reversed")
-    return figure.to_html(include_plotlyjs=True)

@@ -79,7 +79,8 @@ def quickstart(
             mask=read.real[-n_held_out:],
             skip=read.special,
         )
-    about = {"model": model, "site": looked_at.site, "normalisation": scale, "scores": scores.numbers()}
+    about = {"model": model, "site": looked_at.site, "text": subject.text_said(text)}
+    about |= {"normalisation": scale, "scores": scores.numbers()}
     dictionaries.save(out / "dictionary", dictionary, **about)
     console.print(f"\n[bold]Scores[/] on {scores.n_tokens:,} tokens that it was not trained on")
     _print_scores(console, scores)
@@ -112,6 +113,7 @@ def quickstart(
     minutes, seconds = divmod(round(time.monotonic() - begun), 60)
     console.print(f"\n[bold]The page[/] {out / 'index.html'} names {len(features[:N_FEATURES])} features", end="")
     console.print(f"; it all took {minutes} min {seconds:02} s")
+    console.print(f"\n[bold]Every feature[/] interp-jax dashboard {out / 'dictionary'}")
     console.print("\n[bold]Load the dictionary again[/]\n")
     print(code)
 

@@ -1,7 +1,9 @@
 """`interp-jax records DICT`: one pass over a text that records where every feature and neuron fires."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+import re
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import tyro
 
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from interp_jax.explain import Records
 
 FOLDER = "records"  # in that of the dictionary
+HELD = 50_000  # tokens of which all firings are kept
 
 
 def records(
@@ -19,7 +22,7 @@ def records(
     text: Path | None = None,
     tokens: int | None = None,
     neurons: tuple[str, ...] = (),
-    held: int = 50_000,
+    held: int = HELD,
     out: Path | None = None,
 ) -> None:
     """Record where the features of dictionaries fire in a text, and what goes with that, in one pass.
@@ -32,7 +35,7 @@ def records(
         dictionary: Folders of dictionaries of one model, such as quickstart/dictionary.
         model: Their model; by default the one that the first folder names.
         site: Where they read, by default as each folder says; for one dictionary alone.
-        text: A UTF-8 text file; by default the microworld's own text.
+        text: A UTF-8 text file; by default what the first was trained on, or the microworld's own text.
         tokens: Tokens of text, at most; by default as many as the model reads in a minute or so.
         neurons: Sites whose own neurons are recorded too, such as blocks.2.mlp.post.
         held: Tokens, in rows by chance, of which all firings are kept: for random texts and correlations.
@@ -48,10 +51,10 @@ def records(
         raise ValueError("records: no dictionary; give its folder, such as quickstart/dictionary")
     if site is not None and len(folders) > 1:
         raise ValueError("records: --site is of one dictionary, and there are several; let their folders say it")
-    some, where = opened(dictionary, model, site)
+    some, where, trained_on = opened(folders, model, site)
     out = out or folders[0] / FOLDER
     output.check_writable(out)
-    found = make(some, where | dict.fromkeys(neurons), out, text, tokens, held)
+    found = make(some, where | dict.fromkeys(neurons), out, text or trained_on, tokens, held)
     table = Table("site", "units", "fire on", "never", "strongest", box=None, pad_edge=False)
     for name, one in found.items():
         alive = one.densities[one.counts > 0]
@@ -62,29 +65,42 @@ def records(
     print(f"\nthe records: {out}")
 
 
-def opened(folders: tuple[Path, ...], model: str | None, site: str | None) -> tuple["Subject", dict[str, Any]]:
-    """The model of dictionaries, and each of them by the address that it reads.
+class Opened(NamedTuple):
+    """Dictionaries of one model.
+
+    Attributes:
+      some: the model, and the site of the first dictionary.
+      where: each dictionary by the address that it reads.
+      text: what the first was trained on, where that is a file that is still there; else None.
+    """
+
+    some: "Subject"
+    where: dict[str, Any]
+    text: Path | None
+
+
+def opened(folders: Sequence[Path], model: str | None, site: str | None) -> Opened:
+    """The model of dictionaries, and the dictionaries.
 
     Raises:
-      ValueError: a folder does not say its model or site, two dictionaries read at one address, or one was trained at
-        another site or model.
+      ValueError: a folder does not say its model or site, or two dictionaries read at one address.
     """
     from interp_jax import dictionaries
     from interp_jax.cli.subject import Subject, open_model
 
+    abouts = [dictionaries.load_metadata(folder) for folder in folders]
+    named, text = model or said(abouts[0], "model", folders[0]), abouts[0].get("text")
     where: dict[str, Any] = {}
-    named = model
-    for folder in folders:
-        dictionary, about = dictionaries.load(folder), dictionaries.load_metadata(folder)
-        named = named or said(about, "model", folder)
+    for folder, about in zip(folders, abouts, strict=True):
+        dictionary = dictionaries.load(folder)
         address = site or read_at(dictionary, about, folder)
         if address in where:
             raise ValueError(f"{folder}: reads {address}, as another dictionary does; record them one after the other")
         where[address] = dictionary
-    assert named is not None  # said of the first, if not given
     loaded, tokenizer = open_model(named)
     address, dictionary = next(iter(where.items()))
-    return Subject(named, loaded, tokenizer, {}, address, dictionary.d_in), where
+    known = Path(text) if isinstance(text, str) and Path(text).is_file() else None
+    return Opened(Subject(named, loaded, tokenizer, {}, address, dictionary.d_in), where, known)
 
 
 def read_at(dictionary: Any, about: dict[str, Any], folder: Path) -> str:
@@ -124,6 +140,7 @@ def make(
     record = explain.record(
         models.forward,
         where,
+        rows=_neuron_rows(some.model, where),
         effects=lambda rows: subject.logit_effects(some, rows),
         folder=out,
         n_held=held,
@@ -132,3 +149,37 @@ def make(
     found = record(some.model, read.tokens, mask=read.real, skip=read.special)
     explain.save_records(out, found, model=some.name, text=source)
     return found
+
+
+def _neuron_rows(model: Any, where: dict[str, Any]) -> dict[str, Any]:
+    """What the neurons of MLPs write, by the address of those that are recorded."""
+    from interp_jax import models
+
+    weights, found = models.weights(model), {}
+    for address in (address for address, dictionary in where.items() if dictionary is None):
+        parts = address.split(".")
+        if parts[0] == "blocks" and parts[-2:] == ["mlp", "post"] and "W_out" in weights:
+            rows = weights["W_out"] if len(parts) == 3 else weights["W_out"][int(parts[1])]
+            found[address] = rows.reshape(-1, rows.shape[-1])
+    return found
+
+
+def kept(source: Opened, folder: Path, text: Path | None, tokens: int | None) -> dict[str, "Records"]:
+    """The records in a folder; where there are none, they are made first, with the MLP's neurons of the same layer.
+
+    Raises:
+      ValueError: there are some, and others are asked for, or they are of another site.
+    """
+    from interp_jax import explain
+
+    some, where, trained_on = source
+    if (folder / "card.json").is_file():
+        if text is not None or tokens is not None:
+            raise ValueError(f"{folder}: has records; leave --text and --tokens away, or remove it to make them anew")
+        found = explain.load_records(folder)
+        if missing := [address for address in where if address not in found]:
+            raise ValueError(f"{folder}: has records of {', '.join(found)}, and the dictionary reads {missing[0]}")
+        return found
+    layer = re.match(r"blocks\.(\d+)\.", some.site)
+    neurons = [f"blocks.{layer[1]}.mlp.post"] if layer else []
+    return make(some, where | dict.fromkeys(neurons), folder, text or trained_on, tokens, HELD)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -70,6 +71,11 @@ def load(name: str, site: str | None) -> Subject:
             "and d_model, such as blocks.0.resid_post"
         )
     return Subject(name, model, tokenizer, sites, site, shape[-1])
+
+
+def text_said(text: Path | None) -> str | None:
+    """How a dictionary remembers the text that it was trained on: None is the microworld's own."""
+    return None if text is None else str(text.resolve())
 
 
 def activations(subject: Subject, tokens: np.ndarray, mask: np.ndarray, *, shown: bool = True) -> np.ndarray:

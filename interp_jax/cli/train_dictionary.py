@@ -179,7 +179,8 @@ def _trained(
 def _save(cfg: TrainDictionary, name: str, scaling: Any, state: Any, **about: Any) -> None:
     """Saves a dictionary for activations as the model has them, with the factors that they were trained at."""
     factors = [np.asarray(factor).tolist() for factor in jax.tree.leaves(scaling.factor)]
-    about = {"model": cfg.model, "site": cfg.site, "site_out": cfg.site_out, "normalisation": factors, **about}
+    about = {"text": subject.text_said(cfg.text), "normalisation": factors, **about}
+    about |= {"model": cfg.model, "site": cfg.site, "site_out": cfg.site_out}
     dictionaries.save(cfg.out / name, scaling.fold(state.dictionary), **about)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from interp_jax.explain.recording import Kept, of_firings
-from interp_jax.explain.records import Records
+from interp_jax.explain.records.recording import Kept, of_firings
+from interp_jax.explain.records.records import Records
 from interp_jax.io import delphi
 
 

@@ -13,10 +13,11 @@ import uuid
 import numpy as np
 
 from interp_jax import graphs
-from interp_jax.explain import relations
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.records import Records
-from interp_jax.explain.tallies import EDGES
+from interp_jax.explain.explanations.explanations import Explanation
+from interp_jax.explain.records import relations
+from interp_jax.explain.records.excerpts import Excerpt
+from interp_jax.explain.records.records import Records
+from interp_jax.explain.records.tallies import EDGES
 from interp_jax.io import neuronpedia
 
 BATCH = 128  # features in a file
@@ -66,7 +67,7 @@ def to_neuronpedia(
     release: Release,
     *,
     effects: Callable[[Any], Any] | None = None,
-    explanations: Sequence[Mapping[str, Any]] = (),
+    explanations: Sequence[Explanation] = (),
     neurons: Records | None = None,
 ) -> int:
     """Writes the folder that Neuronpedia imports.
@@ -78,7 +79,7 @@ def to_neuronpedia(
       strings: the text of every token of the vocabulary.
       release: how it is called there.
       effects: as of `record`; None leaves out the histogram of logits.
-      explanations: rows as in a folder's explanations.jsonl, of these records.
+      explanations: of units, of which those of these records are told.
       neurons: records of neurons of the same pass, whose correlations are told too.
 
     Returns:
@@ -88,7 +89,7 @@ def to_neuronpedia(
       ValueError: a dictionary of another width than the records.
       FileExistsError: the folder holds something.
     """
-    rows = relations.written_to_stream(dictionary)
+    rows = relations.Writing.of(dictionary).stream
     if rows is None or len(rows) != records.n_units:
         raise ValueError(
             f"to_neuronpedia: a {type(dictionary).__name__} of {dictionary.feature_shape} features for records of "
@@ -112,11 +113,11 @@ def to_neuronpedia(
             ]
             examples = (row for unit in units for row in _activations(records, unit, strings, release))
             active = [row | {"createdAt": now} for row in examples]
-            said = [row for row in explanations if row["unit"] in units and row["records"] == records.name]
+            said = [one for one in explanations if one.unit in units and one.records == records.name]
             yield {
                 "features": features,
                 "activations": active,
-                "explanations": [_explanation(row, release) | {"createdAt": now, "updatedAt": now} for row in said],
+                "explanations": [_explanation(one, release) | {"createdAt": now, "updatedAt": now} for one in said],
             }
 
     return neuronpedia.save(folder, _single(records, release, now), batches())
@@ -280,18 +281,18 @@ def _activation(excerpt: Excerpt, unit: int, release: Release, low: float, high:
     }
 
 
-def _explanation(row: Mapping[str, Any], release: Release) -> dict[str, Any]:
+def _explanation(one: Explanation, release: Release) -> dict[str, Any]:
     return {
         "id": f"c{uuid.uuid4().hex[:24]}",
         "modelId": release.model,
         "layer": release.source,
-        "index": str(row["unit"]),
-        "description": row["text"],
+        "index": str(one.unit),
+        "description": one.text,
         "authorId": release.creator_id,
         "triggeredByUserId": None,
         "notes": None,
         "typeName": "interp_jax",
-        "explanationModelName": row["explainer"],
+        "explanationModelName": one.explainer,
     }
 
 

@@ -1,6 +1,7 @@
 """Checkpoints and other tools' file formats: files to arrays and back; and what is asked of a model elsewhere."""
 
 from interp_jax.io import (
+    chat,
     control_vectors,
     delphi,
     endpoint,
@@ -13,6 +14,7 @@ from interp_jax.io import (
 )
 
 __all__ = [
+    "chat",
     "control_vectors",
     "delphi",
     "endpoint",

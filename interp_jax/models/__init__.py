@@ -5,6 +5,7 @@
 
 from interp_jax.models import rasp
 from interp_jax.models.adapters import tag
+from interp_jax.models.answering import answering
 from interp_jax.models.config import Config
 from interp_jax.models.decoder import Decoder
 from interp_jax.models.encoder import Encoder
@@ -23,6 +24,7 @@ __all__ = [
     "Decoder",
     "Encoder",
     "Tokenizer",
+    "answering",
     "forward",
     "from_state_dict",
     "generate",

@@ -94,7 +94,7 @@ def describe_head(
     seen: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def gathered(examples: Examples, *at: int) -> tuple[HeadExample, ...]:
-        found = []
+        found: list[HeadExample] = []
         for i, sequence in enumerate(examples.sequence[layer, head, *at]):
             if sequence < 0:
                 continue
@@ -102,7 +102,9 @@ def describe_head(
             keys, weights = (x[layer, head, *at, i] for x in (examples.keys, examples.weights))
             seen[place] = keys[weights > 0], weights[weights > 0]
             row = tokens[place[0]], real[place[0]]
-            found.append(HeadExample(_excerpt(*row, place[1], *seen[place], strings), tuple(words.get(place, ()))))
+            shown = _excerpt(*row, place[1], *seen[place], strings)
+            if all(shown.tokens != other.excerpt.tokens for other in found):  # texts that repeat are shown once
+                found.append(HeadExample(shown, tuple(words.get(place, ()))))
         return tuple(found)
 
     top = gathered(survey.top)

@@ -1,6 +1,7 @@
 """`interp-jax patch`: the map that patching gives, its page, and one line for bad input."""
 
 import json
+import re
 
 import pytest
 
@@ -33,7 +34,8 @@ def test_the_task_of_indirect_objects(run, tmp_path):
     assert numbers["low"][0][10] <= mean[0][10] <= numbers["high"][0][10]
     assert "4 pairs" in printed
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert "&lt;bos&gt;" in page and "0 <bos>" not in page
+    assert "\\u003cbos\\u003e" in page and "<bos>" not in page
+    assert "means over 4 pairs" in page and len(json.loads(re.search(r"high } = (.*);", page)[1])["low"]) == 4 * 15
 
 
 def test_prompts_of_ones_own(run):

@@ -30,7 +30,7 @@ def found():
 @pytest.fixture(scope="module")
 def folder(found, tmp_path_factory):
     where = tmp_path_factory.mktemp("neuronpedia") / "out"
-    said = [{"records": "x", "unit": 3, "text": "<b>dogs</b>", "explainer": "words", "scores": {}}]
+    said = [explain.Explanation("x", 3, "<b>dogs</b>", "words")]
     n = explain.to_neuronpedia(
         where, found["x"], DICTIONARY, STRINGS, RELEASE, effects=effects, explanations=said, neurons=found["blocks.y"]
     )

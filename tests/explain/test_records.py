@@ -11,7 +11,8 @@ import pytest
 
 import interp_jax as ij
 from interp_jax import explain
-from interp_jax.explain import held, recording, records_files, unfinished
+from interp_jax.explain.records import files as records_files
+from interp_jax.explain.records import held, recording, unfinished
 from tests.dictionaries.kinds import LAYERED, SEQUENCES, kinds, noisy
 
 N, POSITIONS, D, VOCABULARY = 37, 11, 8, 20
@@ -89,6 +90,7 @@ def test_every_kind_is_recorded_as_by_hand(kind):
     found = gather({name: d, "blocks.y" if name == "x" else "x": None})
     check(found[name], values(name, d))
     check(found["blocks.y" if name == "x" else "x"], values("blocks.y" if name == "x" else "x"))
+    assert found[name].kind == type(d).__name__
     assert found[name].nearest[0].shape == (found[name].n_units, min(10, found[name].n_units - 1))
 
 
@@ -172,6 +174,19 @@ def test_logits_and_nearest_rows_are_those_by_hand():
     rows = np.asarray(d.W_dec) / np.linalg.norm(d.W_dec, axis=1, keepdims=True)
     cosines = rows @ rows.T - 2 * np.eye(len(rows))
     np.testing.assert_allclose(found.nearest[1], -np.sort(-cosines)[:, :10], atol=1e-5)
+
+
+def test_neurons_write_what_is_said():
+    rows = np.random.default_rng(3).normal(size=(16, 8)).astype(np.float32)
+    found = gather({"blocks.y": None}, rows={"blocks.y": rows}, effects=lambda rows: rows @ np.asarray(MODEL).T)[
+        "blocks.y"
+    ]
+    np.testing.assert_allclose(found.raised[1], -np.sort(-rows @ np.asarray(MODEL).T)[:, :10], atol=1e-5)
+    assert found.kind == "neurons" and found.nearest[0].shape == (16, 10)
+    with pytest.raises(ValueError, match="where no neurons are recorded"):
+        gather({"x": noisy("topk")}, rows={"x": rows})
+    with pytest.raises(ValueError, match=r"rows \[16, 8\] for the 8 neurons of 'x'"):
+        gather({"x": None}, rows={"x": rows})
 
 
 def test_chance_examples_are_spread_over_the_range_and_excerpts_are_whole():

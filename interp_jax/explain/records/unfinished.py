@@ -7,11 +7,12 @@ from typing import Any
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from interp_jax.explain.held import Held
-from interp_jax.explain.records_files import examples, flat
-from interp_jax.explain.tallies import Tally
+from interp_jax.explain.records.files import examples, flat
+from interp_jax.explain.records.held import Held
+from interp_jax.explain.records.tallies import Tally
 from interp_jax.io.files import replacing
 
 FILE = "unfinished.safetensors"
@@ -85,7 +86,7 @@ def _fingerprint(options: Any, arrays: Any) -> str:
     leaves, structure = jax.tree.flatten(arrays)
     digest.update(str(structure).encode())
     for leaf in leaves:
-        leaf = leaf if hasattr(leaf, "shape") else np.asarray(leaf)
+        leaf = jnp.asarray(leaf)
         digest.update(f"{leaf.shape} {leaf.dtype}".encode())
         some = leaf.reshape(-1)
         digest.update(np.asarray(some[:: max(1, some.size // LOOKED_AT)]).tobytes())

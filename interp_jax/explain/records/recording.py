@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from interp_jax.core import transform
-from interp_jax.explain import relations, units
-from interp_jax.explain.held import Held
-from interp_jax.explain.records import Records
-from interp_jax.explain.tallies import Part, Tally
-from interp_jax.explain.unfinished import Unfinished
+from interp_jax.explain.records import relations, units
+from interp_jax.explain.records.held import Held
+from interp_jax.explain.records.records import Records
+from interp_jax.explain.records.tallies import Part, Tally
+from interp_jax.explain.records.unfinished import Unfinished
 from interp_jax.masking import attending, counted, sequences, skipped
 from interp_jax.progress import Progress
 from interp_jax.runs import check_counts
@@ -72,6 +72,7 @@ def record(
     f: Callable[..., Any],
     where: Mapping[str, Any],
     *,
+    rows: Mapping[str, Any] | None = None,
     effects: Effects | None = None,
     folder: str | Path | None = None,
     window: int = 64,
@@ -90,8 +91,10 @@ def record(
       where: address -> a dictionary of any kind that reads there, or None for the site's own neurons. An address of
         every layer has the neurons of all of them, or is that of a cross-layer transcoder; several addresses joined by
         a comma are those of a crosscoder. A transcoder's is the one that it reads. Axes of heads are flattened.
-      effects: decoder rows `[n d]` -> what one unit along each adds to the logits `[n d_vocab]`, such as
-        `lambda rows: rows @ W_U`, or None where there is no such path. Without it logits are left out.
+      rows: address -> what one unit of each neuron there writes, `[unit d]`, such as the rows of `W_out` of
+        "blocks.2.mlp.post". A dictionary's own are those of its decoder.
+      effects: such rows `[n d]` -> what each adds to the logits `[n d_vocab]`, as `lambda rows: rows @ W_U`, or None
+        where there is no such path. Without it logits are left out.
       folder: where a pass saves what it has once a minute, and goes on from; None saves nothing.
       window: tokens of an example, at most.
       n_top: strongest examples of a unit.
@@ -136,13 +139,15 @@ def record(
         struct = jax.ShapeDtypeStruct((size, tokens.shape[1]), jnp.int32)
         shapes = [x.shape[:-1] for x in jax.eval_shape(run, model, struct, options(real[:size]), counts[:size])]
 
+        writing = [relations.Writing.of(d, (rows or {}).get(name)) for name, d in where.items()]
+        _check_rows(rows or {}, where, dict(zip(names, shapes, strict=True)))
         begun = Unfinished(folder, (names, kept), (model, dictionaries, tokens, counts))
         nothing = [(Tally.none(math.prod(shape), kept.window), Held.none(counts, n_held, seed)) for shape in shapes]
         at, parts = begun.load(nothing)
         sites, contexts = [Site(*part) for part in parts], _contexts(tokens)
         saved = time.monotonic()
-        for start, rows, here in _batches(counts, size, at, tokens.shape[1], shown):
-            found = run(model, jnp.asarray(tokens[rows]), options(real[rows]), jnp.asarray(here))
+        for start, batch, here in _batches(counts, size, at, tokens.shape[1], shown):
+            found = run(model, jnp.asarray(tokens[batch]), options(real[batch]), jnp.asarray(here))
             late = time.monotonic() - saved > SAVE_EVERY and folder is not None
             for site, values in zip(sites, found, strict=True):
                 site.waiting.append(units.firing(values, start * tokens.shape[1]))
@@ -153,7 +158,7 @@ def record(
                 saved = time.monotonic()
         for site in sites:
             site.gather(tokens, contexts, kept)
-        records = _records(dict(zip(names, shapes, strict=True)), sites, dictionaries, tokens, counts, effects)
+        records = _records(dict(zip(names, shapes, strict=True)), sites, writing, tokens, counts, effects)
         begun.remove()
         return records
 
@@ -172,6 +177,15 @@ def _corpus(tokens: Any, mask: Any, skip: Any, dictionaries: tuple[Any, ...]) ->
     if any(d is not None and d.reads_sequence for d in dictionaries) and (real[:, 1:] & ~real[:, :-1]).any():
         raise ValueError("record: padding before tokens, which heads would look at; pad on the right")
     return tokens.astype(np.int32), real, counts
+
+
+def _check_rows(rows: Mapping[str, Any], where: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, some in rows.items():
+        if name not in where or where[name] is not None:
+            raise ValueError(f"record: rows of {name!r}, where no neurons are recorded; give them for a site of None")
+        n, shape = math.prod(shapes[name]), list(np.shape(some))
+        if len(shape) != 2 or shape[0] != n:
+            raise ValueError(f"record: rows {shape} for the {n} neurons of {name!r}; give one row for each")
 
 
 def _batches(
@@ -213,13 +227,13 @@ def of_firings(
     """Records of firings that are known already: units, places and values, sorted by unit and then by place."""
     site = Site(Tally.none(math.prod(shape), kept.window), Held.none(mask, kept.n_held, kept.seed), [fired])
     site.gather(tokens, _contexts(tokens), kept)
-    return _records({name: shape}, [site], (None,), tokens, mask, None)[name]
+    return _records({name: shape}, [site], [relations.Writing()], tokens, mask, None)[name]
 
 
 def _records(
     shapes: Mapping[str, tuple[int, ...]],
     sites: list[Site],
-    dictionaries: tuple[Any, ...],
+    writing: list[relations.Writing],
     tokens: np.ndarray,
     counts: np.ndarray,
     effects: Effects | None,
@@ -229,10 +243,9 @@ def _records(
     rows = {name: site.held.rows for name, site in gathered.items()}
     together = relations.relate(held, rows, counts)
     found = {}
-    for (name, site), dictionary in zip(gathered.items(), dictionaries, strict=True):
-        tally = site.tally
-        written = None if dictionary is None else relations.written_to_stream(dictionary)
-        raised, lowered = (None, None) if effects is None or written is None else relations.logits(written, effects)
+    for (name, site), writes in zip(gathered.items(), writing, strict=True):
+        tally, stream = site.tally, writes.stream
+        raised, lowered = (None, None) if effects is None or stream is None else relations.logits(stream, effects)
         found[name] = Records(
             name=name,
             shape=shapes[name],
@@ -251,7 +264,8 @@ def _records(
             held=held[name],
             raised=raised,
             lowered=lowered,
-            nearest=None if dictionary is None else relations.nearest(relations.decoder_rows(dictionary)),
+            nearest=None if writes.rows is None else relations.nearest(writes.rows),
             correlated=together[name],
+            kind=writes.kind,
         )
     return found

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.tallies import Part
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.tallies import Part
 
 MOST = 8_000_000  # firings that are held, in as many rows as have no more
 

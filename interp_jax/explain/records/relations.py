@@ -4,14 +4,15 @@ Pearson's r = (E[x y] - E[x] E[y]) / (s_x s_y)     over the tokens of rows that 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from interp_jax import dictionaries
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.labels import directions
-from interp_jax.explain.records import Ranked, Records
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.labels import directions
+from interp_jax.explain.records.records import Ranked, Records
 
 N_RELATED = 10
 BLOCK = 512  # units that are compared with all others at once
@@ -115,21 +116,33 @@ def logits(
     return _joined(raised), _joined(lowered)
 
 
-def decoder_rows(dictionary: Any) -> np.ndarray:
-    """What a unit of each feature writes, to all sites or layers side by side, at unit norm: `[unit d]`."""
-    return directions(np.asarray(dictionary.W_dec, np.float32))
+@dataclass(frozen=True)
+class Writing:
+    """What the units of a site write.
 
-
-def written_to_stream(dictionary: Any) -> np.ndarray | None:
-    """What a unit of each feature writes to the residual stream, of all layers together: `[unit d]`.
-
-    None of a crosscoder, which reconstructs what others write.
+    Attributes:
+      kind: "neurons", or the name of the dictionary's class.
+      rows: float32 `[unit d]`, what one unit of each writes, to all sites or layers side by side; None if unknown.
+      stream: float32 `[unit d_model]`, what that adds to the residual stream, of all layers together; None if unknown,
+        as of a crosscoder, which reconstructs what others write.
     """
-    if isinstance(dictionary, dictionaries.CrossLayerTranscoder):
-        rows = np.asarray(dictionary.causal(), np.float32).sum(1)
-        return rows.reshape(-1, rows.shape[-1])
-    rows = np.asarray(dictionary.W_dec, np.float32)
-    return rows if rows.ndim == 2 else None
+
+    kind: str = "neurons"
+    rows: np.ndarray | None = None
+    stream: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, dictionary: Any, rows: Any = None) -> "Writing":
+        """Of a dictionary, or of a site's own neurons, of which it is said what they write."""
+        if dictionary is None:
+            rows = None if rows is None else np.asarray(rows, np.float32)
+            return cls("neurons", rows, rows)
+        W_dec = np.asarray(dictionary.W_dec, np.float32)
+        stream = W_dec if W_dec.ndim == 2 else None
+        if isinstance(dictionary, dictionaries.CrossLayerTranscoder):
+            stream = np.asarray(dictionary.causal(), np.float32).sum(1)
+            stream = stream.reshape(-1, stream.shape[-1])
+        return cls(type(dictionary).__name__, directions(W_dec), stream)
 
 
 def relate(

@@ -23,7 +23,7 @@ def steps(thought: str) -> list[str]:
     """The sentences and lines of a thought.
 
     Example:
-      >>> from interp_jax.explain import thoughts
+      >>> from interp_jax.explain.predictions import thoughts
       >>> thoughts.steps("He has 3.5 apples. He eats one.\\nSo 2.5 are left.")
       ['He has 3.5 apples.', 'He eats one.', 'So 2.5 are left.']
     """
@@ -82,7 +82,7 @@ def reliance(
 
     Example:
       >>> from interp_jax import explain
-      >>> from interp_jax.explain import thoughts
+      >>> from interp_jax.explain.predictions import thoughts
       >>> def chances(texts):
       ...     return [[text.count("wet"), 0.5] for text in texts]
       >>> found = thoughts.reliance(chances, "It rains. So it is wet.", mistake=lambda step: "It is dry.")
@@ -142,7 +142,7 @@ def tree(
       ValueError: depth or breadth below 1; nothing was proposed.
 
     Example:
-      >>> from interp_jax.explain import thoughts
+      >>> from interp_jax.explain.predictions import thoughts
       >>> def grow(text):
       ...     return ["a", "b"]
       >>> found = thoughts.tree(grow, lambda some: [text.count("b") for text in some], depth=2, breadth=1)

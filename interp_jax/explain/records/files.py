@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.records import Records
-from interp_jax.explain.tallies import Examples
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.records import Records
+from interp_jax.explain.records.tallies import Examples
 from interp_jax.io.files import replacing
 
 VERSION = 1
@@ -26,13 +26,13 @@ PLAIN = ("counts", "sums", "maxima", "histogram", "pairs", "totals", "lost", "he
 RANKED = ("raised", "lowered", "nearest")
 
 
-def save_records(folder: str | Path, records: Mapping[str, Records], **about: Any) -> None:
+def save_records(folder: str | Path, records: Mapping[str, Records], **said: Any) -> None:
     """Writes records to a folder: safetensors, and a card that says what they are.
 
     Args:
       folder: the folder, which is made; records that are there are replaced.
       records: from `record`, of one corpus.
-      **about: what else the card says, such as `model="microworld"`; values that JSON has.
+      **said: what else the card says, such as `model="microworld"`; values that JSON has.
 
     Raises:
       ValueError: no records.
@@ -56,13 +56,15 @@ def save_records(folder: str | Path, records: Mapping[str, Records], **about: An
     folder, one = Path(folder), next(iter(records.values()))
     with replacing(folder / TEXT) as new:
         save_file({name: np.ascontiguousarray(getattr(one, name)) for name in SHARED}, new)
-    card: dict[str, Any] = {"version": VERSION, **about, "n_tokens": one.n_tokens, "records": []}
+    card: dict[str, Any] = {"version": VERSION, **said, "n_tokens": one.n_tokens, "records": []}
     for number, (name, found) in enumerate(records.items()):
         file = f"{number}.safetensors"
         with replacing(folder / file) as new:
             save_file(_arrays(found), new)
         related = list(found.correlated)
-        card["records"].append({"name": name, "file": file, "shape": list(found.shape), "correlated": related})
+        card["records"].append(
+            {"name": name, "file": file, "kind": found.kind, "shape": list(found.shape), "correlated": related}
+        )
     with replacing(folder / CARD) as new:  # last: a folder with a card is whole
         new.write_text(json.dumps(card, indent=1), encoding="utf-8")
 
@@ -91,6 +93,7 @@ def load_records(folder: str | Path) -> dict[str, Records]:
         }
         found[one["name"]] = Records(
             name=one["name"],
+            kind=one["kind"],
             shape=tuple(one["shape"]),
             strongest=examples(arrays, "strongest"),
             by_chance=examples(arrays, "by_chance"),

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from interp_jax.explain.excerpts import Excerpt
-from interp_jax.explain.firings import Firings
-from interp_jax.explain.tallies import EDGES, Examples
+from interp_jax.explain.records.excerpts import Excerpt
+from interp_jax.explain.records.firings import Firings
+from interp_jax.explain.records.tallies import EDGES, Examples
 
 N_INTERVALS = 5
 N_DECILES = 10
@@ -36,9 +36,10 @@ class Records:
       held: the firings in those rows.
       raised, lowered: token ids and values `[unit n]`, the largest effects of a unit on the logits; None where that is
         not defined.
-      nearest: indices and cosines `[unit n]` of the units whose decoder rows are the most alike; None without decoder.
+      nearest: indices and cosines `[unit n]` of the units that write what is most alike; None where it is not known.
       correlated: name of records -> indices and Pearson's r `[unit n]` of the units there that fire the most alike,
         over the tokens of `held_rows`.
+      kind: what the units are: "neurons", or the name of the dictionary's class.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Records:
     lowered: Ranked | None
     nearest: Ranked | None
     correlated: dict[str, Ranked]
+    kind: str = "neurons"
 
     @property
     def n_units(self) -> int:

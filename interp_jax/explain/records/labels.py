@@ -15,7 +15,7 @@ from jax import Array
 from jaxtyping import Float
 import numpy as np
 
-from interp_jax.explain.firings import Firings
+from interp_jax.explain.records.firings import Firings
 
 STRONG = 0.3  # of the largest activation: weaker firings are often about something else
 LIFT, LEAST = 4.0, 0.01  # a word belongs to a label if p / q and p are at least this

@@ -1,0 +1,3 @@
+// Sheets of style are bundled by esbuild beside the script.
+
+declare module "*.css";
