@@ -1,4 +1,4 @@
-"""What every test runs under: 8 devices, strict dtypes, checked shapes, and warnings that are errors."""
+"""What every test runs under: 8 devices, strict dtypes, shapes that are checked, and warnings that are errors."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +17,6 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_enable_compilation_cache", False)  # the command line would use the user's
-install_import_hook("interp_jax", "beartype.beartype")  # before anything imports interp_jax
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST_JAX = jax.__version__.startswith("0.10.")  # a newer jax deprecates what the oldest supported one still needs
@@ -38,7 +37,15 @@ def _real(config: pytest.Config) -> bool:
     return "real" in chosen and "not real" not in chosen
 
 
+def _long(config: pytest.Config) -> bool:
+    """Whether the long tests are run, by themselves."""
+    chosen = config.option.markexpr
+    return "long" in chosen and "not long" not in chosen
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if not _long(config):  # checking shapes takes as long as the rest, and the other tests call what these do
+        install_import_hook("interp_jax", "beartype.beartype")  # before anything imports interp_jax
     if OLDEST_JAX:
         config.addinivalue_line("filterwarnings", "error")
     if not _real(config):  # of tests of tiny models compiling is most, so it is made quick
